@@ -1,0 +1,96 @@
+// Package watermill publishes through any Watermill publisher (github.com/ThreeDotsLabs/watermill).
+//
+// The message's ID becomes the Watermill UUID, its headers become metadata, and its key becomes the metadata
+// [KeyMetadata], which a partitioning marshaler can read. What a nil error of the publisher is worth is the
+// publisher's matter: one that returns before its broker has stored the message (watermill-amqp without
+// ConfirmDelivery, gochannel without BlockPublishUntilSubscriberAck) loses messages, with or without an outbox.
+package watermill
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"sync"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/lockstep-go/lockstep/core"
+)
+
+// KeyMetadata is the metadata name under which a message's key travels. Messages without a key don't have it.
+const KeyMetadata = "lockstep_key"
+
+// inFlight bounds the publisher's concurrent calls. Watermill's Publish is one round trip for one message, so it is
+// what throughput comes from.
+const inFlight = 32
+
+var _ core.Broker = (*Broker)(nil)
+
+// Broker is a [core.Broker] over a Watermill publisher. Safe for concurrent use, as Watermill publishers are.
+type Broker struct {
+	publisher message.Publisher
+}
+
+// New returns a broker that publishes through publisher, which stays the caller's to close, after the relay ended.
+func New(publisher message.Publisher) *Broker { return &Broker{publisher: publisher} }
+
+// Publish implements [core.Broker]: one call of the publisher for each message, several at a time. Watermill's Publish
+// has no context; when ctx ends first, the call is abandoned and its message's fate is unknown. The publisher may then
+// still deliver it: a duplicate.
+func (b *Broker) Publish(ctx context.Context, msgs []core.Message) error {
+	results := make([]error, len(msgs))
+	slots := make(chan struct{}, inFlight)
+	var calls sync.WaitGroup
+	for i, m := range msgs {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			results[i] = fmt.Errorf("watermill: not sent: %w", context.Cause(ctx))
+			continue
+		}
+		calls.Go(func() {
+			results[i] = b.publishOne(ctx, m)
+			<-slots
+		})
+	}
+	calls.Wait()
+	for _, err := range results {
+		if err != nil {
+			return &core.BatchError{Results: results}
+		}
+	}
+	return nil
+}
+
+// publishOne returns when the publisher has answered or ctx is done.
+func (b *Broker) publishOne(ctx context.Context, m core.Message) error {
+	answer := make(chan error, 1) // room for one, so that an abandoned call can end
+	go func() { answer <- b.call(m) }()
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("watermill: no answer from the publisher: %w", context.Cause(ctx))
+	}
+}
+
+func (b *Broker) call(m core.Message) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("watermill: the publisher panicked: %v", p)
+		}
+	}()
+	if err := b.publisher.Publish(m.Topic, toWatermill(m)); err != nil {
+		return fmt.Errorf("watermill: publish to %q: %w", m.Topic, err)
+	}
+	return nil
+}
+
+func toWatermill(m core.Message) *message.Message {
+	out := message.NewMessage(m.ID, m.Payload)
+	maps.Copy(out.Metadata, m.Headers)
+	if m.Key != "" {
+		out.Metadata.Set(KeyMetadata, m.Key)
+	}
+	return out
+}

@@ -1,0 +1,44 @@
+// Package headers keeps a message's headers in a JSON column.
+package headers
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+)
+
+// Encode returns h as a JSON object. It is a string, not bytes, because drivers send bytes as binary, which JSON
+// columns refuse.
+func Encode(h map[string]string) (string, error) {
+	if len(h) == 0 {
+		return "{}", nil
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(h); err != nil {
+		return "", fmt.Errorf("encode headers: %w", err)
+	}
+	return string(bytes.TrimSpace(b.Bytes())), nil
+}
+
+// Decode returns what a JSON object holds; nil where it is empty. The table is open to programs in any language, so a
+// value that is not a string is no error: it is passed on as the JSON text that it is.
+func Decode(object []byte) (map[string]string, error) {
+	var raw map[string]json.RawMessage
+	if err := json.Unmarshal(object, &raw); err != nil {
+		return nil, fmt.Errorf("decode headers: %w", err)
+	}
+	if len(raw) == 0 {
+		return nil, nil
+	}
+	h := make(map[string]string, len(raw))
+	for name, value := range raw {
+		var s string
+		if json.Unmarshal(value, &s) != nil {
+			s = string(value)
+		}
+		h[name] = s
+	}
+	return h, nil
+}
