@@ -18,7 +18,7 @@ import (
 )
 
 // KeyMetadata is the metadata name under which a message's key travels. Messages without a key don't have it.
-const KeyMetadata = "lockstep_key"
+const KeyMetadata = "lockstep-key"
 
 // inFlight bounds the publisher's concurrent calls. Watermill's Publish is one round trip for one message, so it is
 // what throughput comes from.

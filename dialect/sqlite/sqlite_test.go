@@ -1,0 +1,94 @@
+package sqlite_test
+
+import (
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/lockstep-go/lockstep/conformance"
+	"github.com/lockstep-go/lockstep/dialect/sqlite"
+)
+
+func open(t *testing.T, path string, config sqlite.Config) *sqlite.Dialect {
+	t.Helper()
+	d, err := sqlite.Open(path, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := d.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func TestConformance(t *testing.T) {
+	conformance.TestDialect(t, func(t *testing.T) conformance.DialectFixture {
+		d := open(t, filepath.Join(t.TempDir(), "outbox.db"), sqlite.Config{})
+		return conformance.DialectFixture{Dialect: d, DB: d.DB()}
+	})
+}
+
+func TestConformanceWithAPrefixAndAnAwkwardPath(t *testing.T) {
+	conformance.TestDialect(t, func(t *testing.T) conformance.DialectFixture {
+		d := open(t, filepath.Join(t.TempDir(), "50% off? #1.db"), sqlite.Config{Prefix: "shop_"})
+		return conformance.DialectFixture{Dialect: d, DB: d.DB()}
+	})
+}
+
+func TestMigrateMayRunManyTimesAtOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "outbox.db")
+	var group sync.WaitGroup
+	for range 8 {
+		d, err := sqlite.Open(path, sqlite.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Close()
+		group.Go(func() {
+			if err := d.Migrate(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+}
+
+func TestCommitsAreSynced(t *testing.T) {
+	d := open(t, filepath.Join(t.TempDir(), "outbox.db"), sqlite.Config{})
+	var synchronous int
+	var journal string
+	if err := d.DB().QueryRow("PRAGMA synchronous").Scan(&synchronous); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.DB().QueryRow("PRAGMA journal_mode").Scan(&journal); err != nil {
+		t.Fatal(err)
+	}
+	if synchronous != 2 || journal != "wal" {
+		t.Errorf("synchronous is %d and journal_mode %s, want 2 (FULL) and wal", synchronous, journal)
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	for name, tt := range map[string]struct {
+		path, names string
+		config      sqlite.Config
+	}{
+		"no path":   {"", "path", sqlite.Config{}},
+		"in memory": {":memory:", "path", sqlite.Config{}},
+		"prefix":    {"x.db", "Prefix", sqlite.Config{Prefix: `"; DROP TABLE orders`}},
+	} {
+		d, err := sqlite.Open(tt.path, tt.config)
+		if err == nil || !strings.Contains(err.Error(), tt.names) {
+			t.Errorf("%s: Open: got %v, want an error that names %s", name, err, tt.names)
+		}
+		if d != nil {
+			d.Close()
+		}
+	}
+}
