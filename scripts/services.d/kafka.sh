@@ -1,0 +1,141 @@
+# shellcheck shell=bash
+# Apache Kafka, one KRaft node, from the jars on Maven Central.
+
+# 4.4.0 is announced there, but its kafka-tools-api, which kafka_2.13 needs, is not (November 2026).
+kafka_release=4.3.1
+# The published pom leaves out the binding of slf4j 1.7, which Kafka logs through.
+kafka_log4j_release=2.25.4
+
+kafka_port() { echo 29092; }
+kafka_ports() { echo "$1 $(($1 + 1))"; }
+kafka_env() { echo "LOCKSTEP_TEST_KAFKA 127.0.0.1:$1"; }
+kafka_stop_signal() { echo TERM; }
+
+kafka_libs() { echo "$base/kafka/libs-$kafka_release"; }
+
+kafka_installed() { [ -e "$(kafka_libs)/kafka_2.13-$kafka_release.jar" ] && command -v java >/dev/null; }
+kafka_version() { echo "$kafka_release"; }
+
+kafka_install() {
+  command -v java >/dev/null || apt_install default-jre-headless
+  command -v mvn >/dev/null || apt_install maven
+  kafka_check_java
+  kafka_fetch
+}
+
+kafka_check_java() {
+  local major
+  major=$(java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p')
+  [ "${major:-0}" -ge 17 ] || die "Kafka $kafka_release needs Java 17 or later and the java on the PATH is ${major:-unknown}: install default-jre-headless or change the PATH"
+}
+
+kafka_fetch() {
+  local libs work log
+  libs=$(kafka_libs)
+  work=$base/kafka/maven
+  log=$work/log
+  rm -rf "$work" "$libs.new"
+  mkdir -p "$work" || die "cannot create $work"
+  cat >"$work/pom.xml" <<POM
+<project>
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>local</groupId><artifactId>kafka-server</artifactId><version>1</version><packaging>pom</packaging>
+  <dependencies>
+    <dependency>
+      <groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>$kafka_release</version>
+    </dependency>
+    <dependency>
+      <groupId>org.apache.logging.log4j</groupId><artifactId>log4j-core</artifactId><version>$kafka_log4j_release</version>
+    </dependency>
+    <dependency>
+      <groupId>org.apache.logging.log4j</groupId><artifactId>log4j-slf4j-impl</artifactId><version>$kafka_log4j_release</version>
+    </dependency>
+  </dependencies>
+</project>
+POM
+  mvn -q -B -f "$work/pom.xml" org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
+    -DincludeScope=runtime -DoutputDirectory="$libs.new" >"$log" 2>&1 </dev/null \
+    || die_with_log "$log" "cannot fetch Kafka $kafka_release from Maven Central"
+  mv "$libs.new" "$libs"
+}
+
+kafka_java() { echo java -Xms256m -Xmx512m "-Dlog4j2.configurationFile=$base/kafka/log4j2.properties" -cp "$(kafka_libs)/*"; }
+
+kafka_prepare() {
+  local dir java
+  dir=$(dir_of kafka)
+  kafka_check_java
+  make_user kafka
+  make_dir kafka kafka
+  kafka_configure "$dir" "$(configured_port kafka)"
+  [ -d "$dir/data" ] && return
+  rm -rf "$dir/data.new"
+  install -d -o kafka -g kafka "$dir/data.new"
+  sed "s#^log.dirs=.*#log.dirs=$dir/data.new#" "$dir/server.properties" >"$dir/format.properties"
+  read -ra java < <(kafka_java)
+  run_as kafka "${java[@]}" kafka.tools.StorageTool format \
+    --cluster-id "$(head -c 16 /dev/urandom | base64 | tr '+/' '-_' | tr -d =)" --config "$dir/format.properties" \
+    >>"$(log_of kafka)" 2>&1 || die_with_log "$(log_of kafka)" "cannot format the storage of kafka"
+  mv "$dir/data.new" "$dir/data"
+}
+
+# kafka_configure DIR PORT: the session time-out is short because a broker that was killed is let in again only after the
+# session of its former self has ended.
+kafka_configure() {
+  local dir=$1 port=$2 controller=$(($2 + 1))
+  cat >"$dir/log4j2.properties" <<CONF
+status = warn
+appender.console.type = Console
+appender.console.name = console
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = [%d] %p %m (%c)%n
+rootLogger.level = warn
+rootLogger.appenderRef.console.ref = console
+CONF
+  cat >"$dir/server.properties" <<CONF
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:$controller
+listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller
+advertised.listeners=PLAINTEXT://127.0.0.1:$port
+inter.broker.listener.name=PLAINTEXT
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+log.dirs=$dir/data
+num.partitions=3
+default.replication.factor=1
+min.insync.replicas=1
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+auto.create.topics.enable=false
+num.network.threads=2
+num.io.threads=4
+log.cleaner.dedupe.buffer.size=16777216
+broker.session.timeout.ms=2000
+broker.heartbeat.interval.ms=400
+CONF
+}
+
+kafka_launch() {
+  local java
+  read -ra java < <(kafka_java)
+  spawn_server kafka kafka "${java[@]}" kafka.Kafka "$(dir_of kafka)/server.properties"
+}
+
+# kafka_ready PORT: an ApiVersions request, answered by the correlation id we sent. An open port alone would also be
+# found on a paused broker.
+kafka_ready() {
+  local answer
+  answer=$(
+    exec 3<>"/dev/tcp/127.0.0.1/$1" || exit 1
+    printf '\0\0\0\x0a\0\x12\0\0\0\0\0\x2a\xff\xff' >&3
+    timeout 2 head -c 8 <&3 | od -An -tx1
+  ) 2>/dev/null
+  [[ $answer == *'00 00 00 2a' ]]
+}
