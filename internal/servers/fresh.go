@@ -1,0 +1,183 @@
+package servers
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	mysqldriver "github.com/go-sql-driver/mysql"
+	kafkago "github.com/segmentio/kafka-go"
+)
+
+// freshWithin bounds making and removing a schema, database or topic. A lock that a test left behind ends the removal
+// earlier, with the server's own words for it.
+const (
+	freshWithin   = 15 * time.Second
+	lockedSeconds = "5"
+)
+
+// PostgresSchema returns an address whose search_path is a new schema. The schema is dropped when the test ends.
+func PostgresSchema(t TB) string {
+	t.Helper()
+	u, err := url.Parse(Postgres(t))
+	if err != nil {
+		t.Fatalf("LOCKSTEP_TEST_POSTGRES cannot be parsed")
+	}
+	name := freshName()
+	own := withParameter(u, "lock_timeout", lockedSeconds+"s")
+	fresh(t, "postgres", own, "CREATE SCHEMA "+name, "DROP SCHEMA "+name+" CASCADE")
+	return withParameter(u, "search_path", name)
+}
+
+func withParameter(u *url.URL, key, value string) string {
+	changed := *u
+	q := changed.Query()
+	q.Set(key, value)
+	changed.RawQuery = q.Encode()
+	return changed.String()
+}
+
+// MySQLDatabase returns the address of a new database. The database is dropped when the test ends.
+func MySQLDatabase(t TB) string {
+	t.Helper()
+	return mysqlDatabase(t, MySQL(t))
+}
+
+// MariaDBDatabase returns the address of a new database. The database is dropped when the test ends.
+func MariaDBDatabase(t TB) string {
+	t.Helper()
+	return mysqlDatabase(t, MariaDB(t))
+}
+
+func mysqlDatabase(t TB, dsn string) string {
+	t.Helper()
+	c, err := mysqldriver.ParseDSN(dsn)
+	if err != nil {
+		t.Fatalf("the address of the MySQL or MariaDB server cannot be parsed")
+	}
+	own := c.Clone()
+	if own.Params == nil {
+		own.Params = map[string]string{}
+	}
+	own.Params["lock_wait_timeout"] = lockedSeconds
+	name := freshName()
+	fresh(t, "mysql", own.FormatDSN(), "CREATE DATABASE "+name, "DROP DATABASE "+name)
+	c.DBName = name
+	return c.FormatDSN()
+}
+
+// fresh executes create now and drop when the test ends.
+func fresh(t TB, driver, dsn, create, drop string) {
+	t.Helper()
+	if err := execute(driver, dsn, create); err != nil {
+		t.Fatalf("%s: %v", create, err)
+	}
+	t.Cleanup(func() {
+		if err := execute(driver, dsn, drop); err != nil {
+			t.Errorf("%s: %v (did the test leave a transaction open?)", drop, err)
+		}
+	})
+}
+
+func execute(driver, dsn, statement string) error {
+	db, err := sql.Open(driver, dsn)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	// Not the test's context: it has ended when the cleanup runs.
+	ctx, cancel := context.WithTimeout(context.Background(), freshWithin)
+	defer cancel()
+	_, err = db.ExecContext(ctx, statement)
+	return err
+}
+
+// freshName needs no quoting on any server.
+func freshName() string {
+	return "lockstep_test_" + strings.ToLower(rand.Text())
+}
+
+// KafkaTopic creates a topic and returns its name once each of its partitions has a leader. The topic is deleted when
+// the test ends.
+func KafkaTopic(t TB, partitions int) string {
+	t.Helper()
+	address := Kafka(t)
+	client, done := kafkaClient(address, freshWithin)
+	defer done()
+	ctx, cancel := context.WithTimeout(context.Background(), freshWithin)
+	defer cancel()
+	name := freshName()
+	created, err := client.CreateTopics(ctx, &kafkago.CreateTopicsRequest{
+		Topics: []kafkago.TopicConfig{{Topic: name, NumPartitions: partitions, ReplicationFactor: 1}},
+	})
+	if err == nil {
+		err = created.Errors[name]
+	}
+	if err != nil {
+		t.Fatalf("create topic %s: %v", name, err)
+	}
+	t.Cleanup(func() {
+		if err := deleteTopic(address, name); err != nil {
+			t.Errorf("delete topic %s: %v", name, err)
+		}
+	})
+	if err := awaitLeaders(ctx, client, name, partitions); err != nil {
+		t.Fatalf("topic %s: %v", name, err)
+	}
+	return name
+}
+
+func deleteTopic(address, name string) error {
+	client, done := kafkaClient(address, freshWithin)
+	defer done()
+	ctx, cancel := context.WithTimeout(context.Background(), freshWithin)
+	defer cancel()
+	deleted, err := client.DeleteTopics(ctx, &kafkago.DeleteTopicsRequest{Topics: []string{name}})
+	if err != nil {
+		return err
+	}
+	return deleted.Errors[name]
+}
+
+// awaitLeaders asks until the topic can be written to everywhere: a broker answers a create before its partitions are
+// led.
+func awaitLeaders(ctx context.Context, client *kafkago.Client, name string, partitions int) error {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		led, err := leaders(ctx, client, name)
+		if err == nil && led == partitions {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%d of %d partitions have a leader after %v: %w", led, partitions, freshWithin, cmp.Or(err, ctx.Err()))
+		case <-tick.C:
+		}
+	}
+}
+
+// leaders counts the partitions of a topic that have a leader.
+func leaders(ctx context.Context, client *kafkago.Client, name string) (int, error) {
+	answer, err := client.Metadata(ctx, &kafkago.MetadataRequest{Topics: []string{name}})
+	if err != nil {
+		return 0, err
+	}
+	led := 0
+	for _, topic := range answer.Topics {
+		if topic.Error != nil {
+			return 0, topic.Error
+		}
+		for _, p := range topic.Partitions {
+			if p.Error == nil && p.Leader.Host != "" {
+				led++
+			}
+		}
+	}
+	return led, nil
+}
