@@ -58,7 +58,9 @@ func Open(dsn string, config Config) (*Dialect, error) {
 	}
 	connector, err := pq.NewConnector(dsn)
 	if err != nil {
-		return nil, fmt.Errorf("postgres: read DSN: %w", err)
+		// The parser's own error quotes what it could not read, which may be the password.
+		return nil, errors.New("postgres: the DSN is neither a postgres:// URL nor key=value pairs, or has a wrong value: " +
+			"percent-encode special characters in a URL, quote them in pairs")
 	}
 	outbox := `"` + config.Prefix + `outbox"`
 	if config.Schema != "" {

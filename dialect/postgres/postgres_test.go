@@ -1,0 +1,181 @@
+package postgres_test
+
+import (
+	"context"
+	"database/sql"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/lockstep-go/lockstep/conformance"
+	"github.com/lockstep-go/lockstep/core"
+	"github.com/lockstep-go/lockstep/dialect/postgres"
+	"github.com/lockstep-go/lockstep/internal/servers"
+)
+
+// open returns a migrated dialect, and the application's pool on the same database.
+func open(t *testing.T, dsn string, config postgres.Config) conformance.DialectFixture {
+	t.Helper()
+	d, err := postgres.Open(dsn, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("postgres", dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		d.Close()
+		db.Close()
+	})
+	if err := d.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return conformance.DialectFixture{Dialect: d, DB: db}
+}
+
+// Both of lib/pq's ways to send arguments: as text, and as bytes in one round trip.
+func TestConformance(t *testing.T) {
+	for _, mode := range []string{"no", "yes"} {
+		t.Run("binary_parameters="+mode, func(t *testing.T) {
+			conformance.TestDialect(t, func(t *testing.T) conformance.DialectFixture {
+				return open(t, with(t, servers.PostgresSchema(t), "binary_parameters", mode), postgres.Config{Prefix: "shop_"})
+			})
+		})
+	}
+}
+
+func with(t *testing.T, dsn, name, value string) string {
+	t.Helper()
+	u, err := url.Parse(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	query := u.Query()
+	query.Set(name, value)
+	u.RawQuery = query.Encode()
+	return u.String()
+}
+
+func TestSchemaIsUsed(t *testing.T) {
+	f := open(t, servers.Postgres(t), postgres.Config{})
+	name := "lockstep_schema_test"
+	for _, query := range []string{`DROP SCHEMA IF EXISTS ` + name + ` CASCADE`, `CREATE SCHEMA ` + name} {
+		if _, err := f.DB.ExecContext(t.Context(), query); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() {
+		if _, err := f.DB.ExecContext(context.Background(), `DROP SCHEMA `+name+` CASCADE`); err != nil {
+			t.Error(err)
+		}
+	})
+	open(t, servers.Postgres(t), postgres.Config{Schema: name, Prefix: "shop_"})
+	var n int
+	if err := f.DB.QueryRowContext(t.Context(), `SELECT count(*) FROM `+name+`.shop_outbox`).Scan(&n); err != nil {
+		t.Error(err)
+	}
+}
+
+// A transaction that took its positions first and commits last: a relay with a cursor would pass its events by.
+func TestALateCommitIsFetched(t *testing.T) {
+	f := open(t, servers.PostgresSchema(t), postgres.Config{})
+	outbox := core.NewOutbox(f.Dialect)
+	early, err := f.DB.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer early.Rollback()
+	if err := outbox.Enqueue(t.Context(), early, core.Message{ID: "early", Topic: "t", Key: "1"}); err != nil {
+		t.Fatal(err)
+	}
+	late, err := f.DB.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer late.Rollback()
+	if err := outbox.Enqueue(t.Context(), late, core.Message{ID: "late", Topic: "t", Key: "2"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := late.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	session, err := f.Dialect.Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer session.Close()
+	first := fetchOne(t, session, "late")
+	if err := session.Acknowledge(t.Context(), []core.Ref{first.Ref()}); err != nil {
+		t.Fatal(err)
+	}
+
+	if err := early.Commit(); err != nil {
+		t.Fatal(err)
+	}
+
+	second := fetchOne(t, session, "early")
+	if second.Position >= first.Position {
+		t.Errorf("positions: early has %d and late has %d: the test shows nothing", second.Position, first.Position)
+	}
+}
+
+func fetchOne(t *testing.T, session core.Session, id string) core.Record {
+	t.Helper()
+	records, err := session.Fetch(t.Context(), 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(records) != 1 || records[0].Message.ID != id {
+		t.Fatalf("Fetch: got %v, want %s alone", records, id)
+	}
+	return records[0]
+}
+
+func TestMigrateMayRunManyTimesAtOnce(t *testing.T) {
+	dsn := servers.PostgresSchema(t)
+	var group sync.WaitGroup
+	for range 8 {
+		d, err := postgres.Open(dsn, postgres.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Close()
+		group.Go(func() {
+			if err := d.Migrate(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+}
+
+func TestOpenRefuses(t *testing.T) {
+	for names, config := range map[string]postgres.Config{
+		"Schema": {Schema: `public"."x`},
+		"Prefix": {Prefix: "a-b"},
+	} {
+		if _, err := postgres.Open("postgres://localhost/x", config); err == nil || !strings.Contains(err.Error(), names) {
+			t.Errorf("Open(%+v): got %v, want an error that names %s", config, err, names)
+		}
+	}
+}
+
+func TestErrorsKeepThePasswordToThemselves(t *testing.T) {
+	const password = "s3cret-word"
+	for _, dsn := range []string{
+		"postgres://user:" + password + "@127.0.0.1:1/x?sslmode=disable",
+		"postgres://user:" + password + "@127.0.0.1:port/x",
+		"postgres://user:" + password + "@[::1/x",
+		"host=127.0.0.1 password=" + password + " port",
+	} {
+		d, err := postgres.Open(dsn, postgres.Config{})
+		if err == nil {
+			err = d.Migrate(t.Context())
+		}
+		if err == nil || strings.Contains(err.Error(), password) {
+			t.Errorf("got %v, want an error without the password", err)
+		}
+	}
+}
