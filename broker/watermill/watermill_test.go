@@ -13,8 +13,10 @@ import (
 	wmill "github.com/ThreeDotsLabs/watermill"
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/ThreeDotsLabs/watermill/pubsub/gochannel"
+	"go.uber.org/goleak"
 
 	"github.com/lockstep-go/lockstep/broker/watermill"
+	"github.com/lockstep-go/lockstep/conformance"
 	"github.com/lockstep-go/lockstep/core"
 )
 
@@ -31,6 +33,49 @@ func (f publisherFunc) Publish(topic string, msgs ...*message.Message) error {
 }
 
 func (publisherFunc) Close() error { return nil }
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// gochannel stores nothing. Its subscriber does here, and Publish waits until it has.
+func TestConformance(t *testing.T) {
+	conformance.TestBroker(t, func(t *testing.T) conformance.BrokerFixture {
+		channel := gochannel.NewGoChannel(gochannel.Config{BlockPublishUntilSubscriberAck: true}, wmill.NopLogger{})
+		t.Cleanup(func() { channel.Close() })
+		received, err := channel.Subscribe(context.Background(), "orders")
+		if err != nil {
+			t.Fatal(err)
+		}
+		stored := make(chan core.Message, 10_000) // room for all that a check publishes
+		go func() {
+			for m := range received {
+				stored <- fromWatermill(m)
+				m.Ack()
+			}
+		}()
+		return conformance.BrokerFixture{
+			Broker: watermill.New(channel),
+			Topic:  "orders",
+			Read: func(ctx context.Context, n int) ([]core.Message, error) {
+				var msgs []core.Message
+				for len(msgs) < n {
+					select {
+					case m := <-stored:
+						msgs = append(msgs, m)
+					case <-ctx.Done():
+						return nil, ctx.Err()
+					}
+				}
+				return msgs, nil
+			},
+		}
+	})
+}
+
+func fromWatermill(m *message.Message) core.Message {
+	headers := maps.Clone(m.Metadata)
+	delete(headers, watermill.KeyMetadata)
+	return core.Message{ID: m.UUID, Key: m.Metadata.Get(watermill.KeyMetadata), Headers: headers, Payload: m.Payload}
+}
 
 func TestPublishCarriesEveryPartOfTheMessage(t *testing.T) {
 	channel := gochannel.NewGoChannel(gochannel.Config{BlockPublishUntilSubscriberAck: true}, wmill.NopLogger{})

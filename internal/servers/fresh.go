@@ -162,21 +162,32 @@ func awaitLeaders(ctx context.Context, client *kafkago.Client, name string, part
 	}
 }
 
-// leaders counts the partitions of a topic that have a leader.
+// leaders counts the partitions of a topic whose leader answers as such. Metadata alone is not enough: it names a leader
+// before the broker that it names has taken the partition over.
 func leaders(ctx context.Context, client *kafkago.Client, name string) (int, error) {
 	answer, err := client.Metadata(ctx, &kafkago.MetadataRequest{Topics: []string{name}})
 	if err != nil {
 		return 0, err
 	}
-	led := 0
+	var ask []kafkago.OffsetRequest
 	for _, topic := range answer.Topics {
 		if topic.Error != nil {
 			return 0, topic.Error
 		}
 		for _, p := range topic.Partitions {
 			if p.Error == nil && p.Leader.Host != "" {
-				led++
+				ask = append(ask, kafkago.FirstOffsetOf(p.ID))
 			}
+		}
+	}
+	offsets, err := client.ListOffsets(ctx, &kafkago.ListOffsetsRequest{Topics: map[string][]kafkago.OffsetRequest{name: ask}})
+	if err != nil {
+		return 0, err
+	}
+	led := 0
+	for _, p := range offsets.Topics[name] {
+		if p.Error == nil {
+			led++
 		}
 	}
 	return led, nil

@@ -1,0 +1,176 @@
+package kafka_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	kafkago "github.com/segmentio/kafka-go"
+	"go.uber.org/goleak"
+
+	"github.com/lockstep-go/lockstep/broker/kafka"
+	"github.com/lockstep-go/lockstep/conformance"
+	"github.com/lockstep-go/lockstep/core"
+	"github.com/lockstep-go/lockstep/internal/servers"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func open(t *testing.T, address string) *kafka.Broker {
+	t.Helper()
+	b, err := kafka.Open(kafka.Config{Brokers: []string{address}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close() })
+	return b
+}
+
+func TestConformance(t *testing.T) {
+	const partitions = 3
+	conformance.TestBroker(t, func(t *testing.T) conformance.BrokerFixture {
+		address, topic := servers.Kafka(t), servers.KafkaTopic(t, partitions)
+		return conformance.BrokerFixture{
+			Broker: open(t, address),
+			Topic:  topic,
+			Read: func(ctx context.Context, n int) ([]core.Message, error) {
+				return read(ctx, address, topic, partitions, n)
+			},
+		}
+	})
+}
+
+// read returns the first n records of a topic, each partition's in order.
+func read(ctx context.Context, address, topic string, partitions, n int) ([]core.Message, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type result struct {
+		m   kafkago.Message
+		err error
+	}
+	results := make(chan result)
+	for p := range partitions {
+		reader := kafkago.NewReader(kafkago.ReaderConfig{
+			Brokers: []string{address}, Topic: topic, Partition: p, MaxWait: 100 * time.Millisecond,
+		})
+		defer reader.Close()
+		go func() {
+			for {
+				m, err := reader.ReadMessage(ctx)
+				select {
+				case results <- result{m, err}:
+				case <-ctx.Done():
+				}
+				if err != nil {
+					return
+				}
+			}
+		}()
+	}
+	var msgs []core.Message
+	for len(msgs) < n {
+		r := <-results
+		if r.err != nil {
+			return nil, fmt.Errorf("read record %d of %d: %w", len(msgs)+1, n, r.err)
+		}
+		msgs = append(msgs, fromRecord(r.m))
+	}
+	return msgs, nil
+}
+
+func fromRecord(m kafkago.Message) core.Message {
+	out := core.Message{Topic: m.Topic, Key: string(m.Key), Payload: m.Value}
+	for _, h := range m.Headers {
+		if h.Key == kafka.IDHeader {
+			out.ID = string(h.Value)
+			continue
+		}
+		if out.Headers == nil {
+			out.Headers = map[string]string{}
+		}
+		out.Headers[h.Key] = string(h.Value)
+	}
+	return out
+}
+
+// Partitions as the Java client's murmur2 gives them; the hashes are those of Kafka's own UtilsTest.testMurmur2.
+func TestKeysGoToThePartitionsOfTheJavaClient(t *testing.T) {
+	hashes := map[string]int32{"21": -973932308, "foobar": -790332482, "a-little-bit-long-string": -985981536,
+		"a-little-bit-longer-string": -1486304829, "lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8": -58897971, "abc": 479470107}
+	const partitions = 7
+	address, topic := servers.Kafka(t), servers.KafkaTopic(t, partitions)
+	broker := open(t, address)
+	for key, hash := range hashes {
+		if err := broker.Publish(t.Context(), []core.Message{{ID: key, Topic: topic, Key: key}}); err != nil {
+			t.Fatal(err)
+		}
+		p := int(hash&0x7fffffff) % partitions
+		reader := kafkago.NewReader(kafkago.ReaderConfig{Brokers: []string{address}, Topic: topic, Partition: p, MaxWait: 100 * time.Millisecond})
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		for {
+			m, err := reader.ReadMessage(ctx)
+			if err != nil {
+				t.Errorf("key %q is not in partition %d: %v", key, p, err)
+				break
+			}
+			if string(m.Key) == key {
+				break
+			}
+		}
+		cancel()
+		reader.Close()
+	}
+}
+
+func TestAnUnknownTopicHurtsNoOther(t *testing.T) {
+	topic := servers.KafkaTopic(t, 1)
+	err := open(t, servers.Kafka(t)).Publish(t.Context(), []core.Message{
+		{ID: "a", Topic: "lockstep.there-is-no-such-topic", Key: "k"}, {ID: "b", Topic: topic, Key: "k"},
+	})
+	var batch *core.BatchError
+	if !errors.As(err, &batch) {
+		t.Fatalf("Publish: got %v, want a *BatchError", err)
+	}
+	if !errors.Is(batch.Results[0], kafkago.UnknownTopicOrPartition) || batch.Results[1] != nil {
+		t.Errorf("results: got %v, want UnknownTopicOrPartition and nil", batch.Results)
+	}
+}
+
+func TestNothingIsClaimedWithoutABroker(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if err := open(t, "127.0.0.1:1").Publish(ctx, []core.Message{{ID: "a", Topic: "t"}}); err == nil {
+		t.Error("Publish: got nil without a broker")
+	}
+}
+
+// A broker that stands still takes the request and does not answer; then it goes on, and so does Publish.
+func TestASilentBrokerIsNoConfirmation(t *testing.T) {
+	address, topic := servers.Kafka(t), servers.KafkaTopic(t, 1)
+	broker := open(t, address)
+	if err := broker.Publish(t.Context(), []core.Message{{ID: "before", Topic: topic}}); err != nil {
+		t.Fatal(err)
+	}
+	servers.Control(t, "pause", "kafka")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if err := broker.Publish(ctx, []core.Message{{ID: "during", Topic: topic}}); err == nil {
+		t.Error("Publish to a paused broker: got nil")
+	}
+
+	servers.Control(t, "resume", "kafka")
+	if err := broker.Publish(t.Context(), []core.Message{{ID: "after", Topic: topic}}); err != nil {
+		t.Errorf("Publish after the pause: got %v, want nil", err)
+	}
+}
+
+func TestConfigNamesTheField(t *testing.T) {
+	for _, config := range []kafka.Config{{}, {Brokers: []string{""}}} {
+		if _, err := kafka.Open(config); err == nil || !strings.Contains(err.Error(), "Brokers") {
+			t.Errorf("Open(%+v): got %v, want an error that names Brokers", config, err)
+		}
+	}
+}

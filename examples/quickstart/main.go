@@ -1,0 +1,63 @@
+// Quickstart commits an order and its event in one SQLite transaction, and lets a relay carry the event to a consumer
+// in the same process. It needs no server: go run ./examples/quickstart
+package main
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"os"
+	"path/filepath"
+
+	wmill "github.com/ThreeDotsLabs/watermill"
+	"github.com/ThreeDotsLabs/watermill/pubsub/gochannel"
+
+	"github.com/lockstep-go/lockstep/broker/watermill"
+	"github.com/lockstep-go/lockstep/core"
+	"github.com/lockstep-go/lockstep/dialect/sqlite"
+)
+
+func main() {
+	dir, err := os.MkdirTemp("", "lockstep-quickstart")
+	check(err)
+	defer os.RemoveAll(dir)
+	ctx, stop := context.WithCancel(context.Background())
+
+	// The database, with the outbox table in it, and the application's own table.
+	dialect, err := sqlite.Open(filepath.Join(dir, "shop.db"), sqlite.Config{})
+	check(err)
+	check(dialect.Migrate(ctx))
+	_, err = dialect.DB().Exec(`CREATE TABLE orders (id INTEGER PRIMARY KEY, item TEXT)`)
+	check(err)
+
+	// The broker. Here it is a channel whose consumer has the event when Publish returns.
+	channel := gochannel.NewGoChannel(gochannel.Config{BlockPublishUntilSubscriberAck: true}, wmill.NopLogger{})
+	received, err := channel.Subscribe(ctx, "orders")
+	check(err)
+
+	// The carrying side: a relay, in this process or in another one.
+	relay, err := core.NewRelay(dialect, watermill.New(channel), core.RelayConfig{})
+	check(err)
+	stopped := make(chan error)
+	go func() { stopped <- relay.Run(ctx) }()
+
+	// The writing side: the order and its event are committed together, or neither is.
+	tx, err := dialect.DB().BeginTx(ctx, nil)
+	check(err)
+	_, err = tx.Exec(`INSERT INTO orders (id, item) VALUES (42, 'a book')`)
+	check(err)
+	check(core.NewOutbox(dialect).Enqueue(ctx, tx, core.Message{Topic: "orders", Key: "42", Payload: []byte(`{"item":"a book"}`)}))
+	check(tx.Commit())
+
+	m := <-received
+	fmt.Printf("received %s from the topic orders\n", m.Payload)
+	m.Ack()
+	stop()
+	check(<-stopped)
+}
+
+func check(err error) {
+	if err != nil {
+		log.Fatal(err)
+	}
+}
