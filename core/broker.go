@@ -2,19 +2,64 @@ package core
 
 import (
 	"context"
+	"errors"
 	"fmt"
 )
 
+// What a result of [Broker.Publish] can say, by errors.Is. An error that is none of these is an ordinary failure: the
+// broker refused this message, and another attempt may succeed.
+var (
+	// ErrPermanent: the message can never be delivered as it is (too large, a topic name that cannot exist). It is
+	// buried at once.
+	ErrPermanent = errors.New("permanent failure")
+	// ErrUnavailable: the broker, or the message's topic, cannot be reached or does not exist now, and the message is
+	// not stored. No attempt is counted.
+	ErrUnavailable = errors.New("unavailable")
+	// ErrUncertain: the message may be stored, or may be stored later. It is sent again, and no attempt is counted.
+	ErrUncertain = errors.New("uncertain")
+	// ErrNotAttempted: the message was not sent, because an earlier one of the call failed.
+	ErrNotAttempted = errors.New("not attempted")
+	// ErrFenced: another owner of the outbox has taken over, as the broker knows. The relay gives up its lease.
+	ErrFenced = errors.New("fenced")
+)
+
 // Broker teaches the engine one message system. Its methods are safe for concurrent use.
+//
+// Abilities beyond the minimum are interfaces of their own: [KeyOrdered], [TermBroker]. A broker that wraps another has
+// a method Unwrap() Broker, through which the abilities of the inner one are found.
 type Broker interface {
 	// Publish sends msgs and returns when the fate of each is known, or ctx is done. A nil error is a promise: the
 	// broker has stored every message, as durably as it was configured to. A *[BatchError] gives one result for each
-	// message. Any other error means that the fate of all is unknown.
+	// message. Any other error, and a *BatchError of another length, means that the fate of all is unknown.
 	//
-	// The engine passes at least one message, at most one of each (topic, key), and never two of one key at the same
-	// time. Publish must not keep or change msgs, or what they refer to, after it returned nil or every result is
-	// known; when it returns because ctx ended it may go on reading them, and the engine does not reuse the memory.
+	// The engine passes at least one message; they may be for several topics. At most one message of each (topic, key)
+	// is in a call, unless the broker is [KeyOrdered], and no two calls that run at the same time hold messages of the
+	// same key, unless an earlier one was given up at the end of its context. Publish must not change msgs or what they
+	// refer to. It may go on reading them after it returned with an error: the engine does not use the memory again.
 	Publish(ctx context.Context, msgs []Message) error
+}
+
+// KeyOrdered is implemented by a broker that may be given several messages of one key in a call. It must then store
+// them in order, and after a message is not stored, no later one of its key in the call may be: those get
+// [ErrNotAttempted].
+type KeyOrdered interface {
+	KeyOrdered()
+}
+
+// TermBroker is implemented by a broker that can shut out an earlier owner of the outbox.
+type TermBroker interface {
+	// ForTerm returns the broker to use in term, and is called once for each term. After it returned, or after the
+	// returned broker first published to a destination, no message that an earlier term's broker has yet to send may
+	// be stored there. A broker that was shut out returns [ErrFenced].
+	ForTerm(ctx context.Context, term Term) (Broker, error)
+}
+
+// Term is one relay's ownership of an outbox.
+type Term struct {
+	// Outbox is the outbox's UUID.
+	Outbox string
+	// Epoch counts the owners.
+	Epoch int64
 }
 
 // BatchError says what became of each message of a Publish call.

@@ -6,33 +6,153 @@ import (
 )
 
 // Dialect teaches the engine one database. Its methods are safe for concurrent use.
+//
+// The minimum is safe: a dialect that does each thing in the simplest way is slow or makes the relay send duplicates; it
+// never makes it lose or reorder. What a dialect can do beyond the minimum is a small interface of its own, which it
+// implements or not: [KeyLocker].
 type Dialect interface {
-	// Enqueue inserts msgs through tx, the caller's open transaction, with one statement and with positions that
-	// ascend in argument order. It must not begin, commit or roll back, must not look at the sql.Result, and must not
-	// retry: every error goes back to the caller, whose transaction it is. The messages are valid, their ids are set,
-	// and there is at least one; they must not be kept or changed.
+	// Enqueue inserts msgs through tx, the caller's open transaction, with as few statements as the database allows
+	// (one, where it has no limit that msgs exceed), and with positions that ascend in argument order. A message whose
+	// NotBefore is set goes to the delayed events instead. It must not begin, commit or roll back, must not look at the
+	// sql.Result, and must not retry: every error goes back to the caller, whose transaction it is. The messages are
+	// valid, their ids are set, and there is at least one; they must not be kept or changed.
 	Enqueue(ctx context.Context, tx Execer, msgs []Message) error
+
+	// Retryable reports whether err, from any statement or from COMMIT, means that the database rolled a transaction
+	// back for a reason that is gone when it is run again: a serialisation failure or a deadlock. It must report false
+	// where the outcome is unknown.
+	Retryable(err error) bool
 
 	// Open opens a session: one connection to the database that never reconnects by itself, because what a session
 	// has read stops being true when another server answers. After an error the session is closed and a new one opened.
 	Open(ctx context.Context) (Session, error)
 }
 
-// Session is what a relay does to the outbox over one connection. It is used by one goroutine at a time. No method
-// may leave a transaction open when it returns.
-type Session interface {
-	// Fetch returns the records with the lowest positions, ascending, at most limit, read by one statement. It
-	// returns every committed record, however late it committed: a position below one that was fetched earlier is
-	// returned like any other.
-	Fetch(ctx context.Context, limit int) ([]Record, error)
+// KeyLocker is implemented by a dialect that can serialise writers of a key which do not already do so by updating the
+// same row.
+type KeyLocker interface {
+	// LockKeys locks the (topic, key) of each message until the end of tx, in an order that is the same for every
+	// caller. Messages without a key are passed over.
+	LockKeys(ctx context.Context, tx Execer, msgs []Message) error
+}
 
-	// Acknowledge removes the records that match both position and id, and leaves every other: positions are used
-	// again after a restore, ids are not. It is idempotent; a record that is already gone is no error. After an error
-	// some, all or none are gone.
-	Acknowledge(ctx context.Context, refs []Ref) error
+// Session is what a relay and an operator do to the outbox over one connection. It is used by one goroutine at a time.
+// No method may leave a transaction open when it returns, nor hold a lock. Each error means that the outcome is unknown,
+// and ends the session. Methods that change something are idempotent: they are called again, over another session,
+// after an error.
+type Session interface {
+	Reader
+	Writer
+	LeaseStore
+	DeadLetterStore
+
+	// Stats counts what the outbox holds, cheaply however much that is.
+	Stats(ctx context.Context) (Stats, error)
 
 	// Close releases the connection.
 	Close() error
+}
+
+// Reader is the part of a session that the relay's reader uses.
+type Reader interface {
+	// Fetch reads the outbox with one statement, so that everything in its result is of one snapshot.
+	Fetch(ctx context.Context, request FetchRequest) (FetchResult, error)
+
+	// ResolveGaps finds out which gaps nobody can fill any more, and sets Dead in those. A transaction that was open
+	// when the gap was first passed to ResolveGaps, and could have taken one of its positions, must have ended before
+	// Dead is set; where that needs looking twice, Witness carries what the first look saw. Dead must not be set on the
+	// strength of age alone. It must not wait for anybody. gaps is changed in place, and not kept.
+	ResolveGaps(ctx context.Context, gaps []Gap) error
+}
+
+// Writer is the part of a session that settles what became of records.
+type Writer interface {
+	// Acknowledge removes the records that match both position and id, or moves them to the archive where that is
+	// configured, and leaves every other: positions are used again after a restore, ids are not. A record that is
+	// already gone is no error.
+	Acknowledge(ctx context.Context, refs []Ref) error
+
+	// Fail notes failed attempts: where position and id match and the record has Attempts-1 attempts, it gets Attempts,
+	// its retry time, by the database's clock, and its cause.
+	Fail(ctx context.Context, failures []Failure) error
+
+	// Bury moves records to the dead letters, in one transaction: what matches position and id is removed and inserted
+	// there, and its key is blocked unless Skip is set. What does not match is passed over.
+	Bury(ctx context.Context, burials []Burial) error
+
+	// Promote moves delayed events that are due into the outbox, at most limit of them, in (due time, enqueue) order,
+	// and bumps the generation, all in one transaction that holds the lease row's lock and ends by itself within a
+	// second. Nothing is moved, and Fenced is set, when the lease's epoch is not epoch.
+	Promote(ctx context.Context, epoch int64, limit int) (Promotion, error)
+}
+
+// LeaseStore is the part of a session that says which relay owns the outbox.
+type LeaseStore interface {
+	// ReadLease returns the outbox's lease as it is now.
+	ReadLease(ctx context.Context) (Lease, error)
+
+	// TakeLease makes holder the lease's owner for ttl, by the database's clock, with the epoch after seen's, if the
+	// lease still is as it was seen: the same epoch, holder and renewals. It reports whether it did.
+	TakeLease(ctx context.Context, seen Lease, holder string, ttl time.Duration) (bool, error)
+
+	// RenewLease extends the lease by ttl from now, by the database's clock, if holder still owns it in epoch. It
+	// reports whether it did.
+	RenewLease(ctx context.Context, holder string, epoch int64, ttl time.Duration) (bool, error)
+
+	// ReleaseLease gives the lease up, if holder still owns it in epoch, so that another relay takes it at once.
+	ReleaseLease(ctx context.Context, holder string, epoch int64) error
+}
+
+// DeadLetterStore is the part of a session that operators use. What changes the outbox bumps the generation, in the
+// same transaction.
+type DeadLetterStore interface {
+	// ListDead returns the dead letters that match filter, ascending by position, those after position after, at most
+	// limit.
+	ListDead(ctx context.Context, filter DeadFilter, after int64, limit int) ([]DeadLetter, error)
+
+	// CountDead counts the dead letters that match filter.
+	CountDead(ctx context.Context, filter DeadFilter) (int64, error)
+
+	// RetryDead puts the first limit dead letters that match filter back into the outbox, at their old positions,
+	// without attempts, and unblocks their keys unless another dead letter of the key blocks it. It returns how many.
+	RetryDead(ctx context.Context, filter DeadFilter, limit int) (int, error)
+
+	// DropDead gives the first limit dead letters that match filter up for good: they stay, marked with reason, and
+	// match no filter again but one that asks for dropped ones. Their keys are unblocked like RetryDead's.
+	DropDead(ctx context.Context, filter DeadFilter, reason string, limit int) (int, error)
+
+	// Unblock lets a key go on without its dead letters, which stay. It reports whether the key was blocked.
+	Unblock(ctx context.Context, topic, key string) (bool, error)
+
+	// ListBlocked returns the blocked keys that come after (topic, key) in bytewise order, at most limit.
+	ListBlocked(ctx context.Context, afterTopic, afterKey string, limit int) ([]BlockedKey, error)
+}
+
+// FetchRequest says which records to read: those after a position, and those in earlier gaps.
+type FetchRequest struct {
+	// After is the position behind which the tail begins.
+	After int64
+	// Gaps are ranges at or before After, ascending and disjoint, whose records are read too.
+	Gaps []Range
+	// Limit is the most records to return, at least 1.
+	Limit int
+	// MaxBytes ends the result after the record with which its payloads, keys and headers reach so many bytes.
+	MaxBytes int
+}
+
+// FetchResult is one snapshot of the outbox.
+type FetchResult struct {
+	// Records are the requested ones with the lowest positions, ascending, gaps and tail together. It holds every one
+	// that is visible in the snapshot, whatever its retry time, except those whose key is blocked.
+	Records []Record
+	// More reports that Limit or MaxBytes ended the result: there may be further records.
+	More bool
+	// Generation is the outbox's generation. It changes when records appear or disappear by an operator's action or
+	// by promotion.
+	Generation int64
+	// Incarnation names the server and its start, as far as the database tells. A change means that another server
+	// answers, behind a pooler or an address that moved, and that what was read before may not be true of it.
+	Incarnation string
 }
 
 // Record is a message as it stands in the outbox.
@@ -43,6 +163,10 @@ type Record struct {
 	Message  Message
 	// CreatedAt is when the message was enqueued, by the database's clock.
 	CreatedAt time.Time
+	// Attempts is how many counted attempts to publish the message have failed.
+	Attempts int
+	// RetryIn is how long, from the fetch on, the message has to wait for its next attempt. Not positive: it is due.
+	RetryIn time.Duration
 }
 
 // Ref names a record for good: its position and its message's id.
@@ -53,3 +177,112 @@ type Ref struct {
 
 // Ref returns the record's name.
 func (r Record) Ref() Ref { return Ref{Position: r.Position, ID: r.Message.ID} }
+
+// Range is the positions from First to Last, both included.
+type Range struct{ First, Last int64 }
+
+// Gap is a range of positions that were handed out, or may have been, and whose records were not visible when later
+// ones were: their transactions are still open, or never committed.
+type Gap struct {
+	Range
+	// Witness is the dialect's own note from an earlier look, nil at first. It is kept by the engine and never read.
+	Witness any
+	// Dead says that nobody can fill the gap any more. What was filled is visible to every later fetch.
+	Dead bool
+}
+
+// Failure is a failed attempt that counts.
+type Failure struct {
+	Ref
+	// Attempts is the count with this one.
+	Attempts int
+	// RetryIn is how long the message waits for its next attempt.
+	RetryIn time.Duration
+	// Cause is the error's text.
+	Cause string
+}
+
+// Burial is a record's way to the dead letters.
+type Burial struct {
+	Ref
+	// Attempts is the count with the last one.
+	Attempts int
+	// Cause is the error's text.
+	Cause string
+	// Skip lets the key go on without this message; otherwise it is blocked until an operator decides.
+	Skip bool
+}
+
+// Promotion is what a Promote call did.
+type Promotion struct {
+	// Moved is how many events became part of the outbox.
+	Moved int
+	// Fenced says that another relay owns the lease.
+	Fenced bool
+}
+
+// Lease is the row by which one relay owns an outbox.
+type Lease struct {
+	// Outbox is the outbox's UUID, made once by the migration.
+	Outbox string
+	// Holder is the owner's name; empty where the lease was released, or never taken.
+	Holder string
+	// Epoch counts the owners.
+	Epoch int64
+	// Renewals changes with each renewal: a lease in which it stands still is not alive, whatever the clocks say.
+	Renewals int64
+	// Expired says that its time is over by the database's clock, or that nobody holds it.
+	Expired bool
+}
+
+// DeadFilter selects dead letters: those that match every field that is set.
+type DeadFilter struct {
+	// ID matches the message's id.
+	ID string
+	// Topic matches the topic.
+	Topic string
+	// Key matches the key.
+	Key string
+	// CauseContains matches causes that hold this text, bytewise.
+	CauseContains string
+	// OlderThan matches what was buried at least so long ago, by the database's clock.
+	OlderThan time.Duration
+	// Dropped selects what was dropped, instead of what was not.
+	Dropped bool
+}
+
+// DeadLetter is a message that could not be delivered.
+type DeadLetter struct {
+	Record
+	// Cause is the error of the last attempt.
+	Cause string
+	// BuriedAt is when it became a dead letter, by the database's clock.
+	BuriedAt time.Time
+	// DropReason is the operator's, where it was dropped.
+	DropReason string
+}
+
+// BlockedKey is a key that waits for an operator.
+type BlockedKey struct {
+	Topic, Key string
+	// Position is the dead letter's that blocks it.
+	Position int64
+	// Since is when it was blocked, by the database's clock.
+	Since time.Time
+}
+
+// Stats is what an outbox holds.
+type Stats struct {
+	// Pending is the number of events that are not delivered, exact up to 10 000, then an estimate.
+	Pending int64
+	// PendingExact says that Pending is not an estimate.
+	PendingExact bool
+	// OldestAge is how long ago the oldest pending event was enqueued, by the database's clock; 0 where there is none.
+	OldestAge time.Duration
+	// Delayed is the number of events that are not due yet, counted like Pending.
+	Delayed int64
+	// Dead is the number of dead letters, counted like Pending.
+	Dead int64
+	// BlockedKeys is the number of keys that wait for an operator.
+	BlockedKeys int64
+}

@@ -3,6 +3,7 @@ package core
 import (
 	"fmt"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -32,6 +33,9 @@ type Message struct {
 	Headers map[string]string
 	// Payload is opaque bytes, at most [MaxPayloadBytes].
 	Payload []byte
+	// NotBefore delays the message: it takes its place in the outbox, and in its key's order, when the database's clock
+	// has reached this time. Zero means now.
+	NotBefore time.Time
 }
 
 // MessageError says which field of which message cannot be enqueued, and why. The transaction is untouched by it.
