@@ -1,0 +1,115 @@
+package core
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// abandonAfter is how long a publish call may go on after its context ended before it is given up. Its goroutine stays
+// until the broker's client returns.
+const abandonAfter = time.Second
+
+// call is one publish call in flight.
+type call struct {
+	items     []*item
+	lane      *lane
+	lonely    bool // one message, beside the lane's batches
+	cancel    context.CancelFunc
+	abandonAt time.Time
+	abandoned bool
+	successes int64 // the engine's count when the call began
+}
+
+// publish runs the call. It contains the adapter's panics: what a panicking call stored is unknown.
+func publish(ctx context.Context, broker Broker, msgs []Message) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: the broker's adapter panicked: %v", ErrUncertain, p)
+		}
+	}()
+	return broker.Publish(ctx, msgs)
+}
+
+// results gives each of n messages its result of a publish call that returned err.
+func results(err error, n int) []error {
+	if err == nil {
+		return make([]error, n)
+	}
+	var batch *BatchError
+	if errors.As(err, &batch) && len(batch.Results) == n {
+		return batch.Results
+	}
+	unknown := err
+	if !errors.Is(err, ErrFenced) && !errors.Is(err, ErrUnavailable) {
+		unknown = fmt.Errorf("%w: %w", ErrUncertain, err)
+	}
+	all := make([]error, n)
+	for i := range all {
+		all[i] = unknown
+	}
+	return all
+}
+
+// verdict is what a result means for the engine.
+type verdict int
+
+const (
+	stored verdict = iota
+	refused
+	permanent
+	unavailable
+	uncertain
+	notAttempted
+	fenced
+)
+
+func verdictOf(result error) verdict {
+	switch {
+	case result == nil:
+		return stored
+	case errors.Is(result, ErrFenced):
+		return fenced
+	case errors.Is(result, ErrNotAttempted):
+		return notAttempted
+	case errors.Is(result, ErrUncertain), errors.Is(result, context.DeadlineExceeded), errors.Is(result, context.Canceled):
+		return uncertain
+	case errors.Is(result, ErrUnavailable):
+		return unavailable
+	case errors.Is(result, ErrPermanent):
+		return permanent
+	}
+	return refused
+}
+
+// isKeyOrdered reports whether broker, or what it wraps, keeps the messages of a key in order within a call.
+func isKeyOrdered(broker Broker) bool {
+	for broker != nil {
+		if _, ok := broker.(KeyOrdered); ok {
+			return true
+		}
+		broker = unwrap(broker)
+	}
+	return false
+}
+
+// hiddenTerm returns a wrapped broker that can shut out an earlier owner while its wrapper can't pass that on.
+func hiddenTerm(broker Broker) Broker {
+	if _, ok := broker.(TermBroker); ok {
+		return nil
+	}
+	for inner := unwrap(broker); inner != nil; inner = unwrap(inner) {
+		if _, ok := inner.(TermBroker); ok {
+			return inner
+		}
+	}
+	return nil
+}
+
+func unwrap(broker Broker) Broker {
+	if w, ok := broker.(interface{ Unwrap() Broker }); ok {
+		return w.Unwrap()
+	}
+	return nil
+}

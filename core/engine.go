@@ -1,0 +1,344 @@
+package core
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	// fetchLimit is the most records of one fetch.
+	fetchLimit = 1000
+	// databaseTimeout bounds one database call. Cutting one off is harmless: each can be repeated.
+	databaseTimeout = 10 * time.Second
+	// gapPoll is the wait between fetches while a gap may be filled any moment, and resolvePoll that between questions
+	// who could still fill it.
+	gapPoll     = 10 * time.Millisecond
+	resolvePoll = 250 * time.Millisecond
+	// sweepPause is the least time between two full reads, which are insurance; sweepShare is how much longer the pause
+	// is than the sweep before it.
+	sweepPause = time.Minute
+	sweepShare = 20
+	// lonelyCalls bounds the calls with one message each that run beside the lanes.
+	lonelyCalls = 16
+)
+
+// engine carries records during one term of the lease. One goroutine, the one in run, owns all of its state; whatever
+// waits for a server does so in a goroutine of its own and comes back through inbox.
+type engine struct {
+	config  *RelayConfig
+	dialect Dialect
+	broker  Broker
+	several bool // the broker keeps a key's messages in order within a call
+	once    bool // return when nothing is deliverable
+	over    func(time.Time) bool // whether the term is over; nil: it never is
+	random  func(n time.Duration) time.Duration // from 0 to n, n not included
+
+	inbox chan func()
+	gone  chan struct{} // closed when run returns: nobody reads inbox any more
+	// workers are the goroutines that use a session, publishing those that use the broker.
+	workers, publishing sync.WaitGroup
+	work  context.Context
+	end   context.CancelCauseFunc // of work: lets go of everything at once
+
+	session  Session // the reader's; nil while there is none
+	reader   *reader
+	lanes    []*lane
+	calls    []*call
+	abandons int
+	lonely   int // calls in flight beside the lanes' batches
+	keys     map[orderKey]*hold
+	topics   map[string]*hold
+	// probes counts the holds with a probe, by topic, and probeBytes their messages' bytes.
+	probes     map[string]int
+	probeBytes int
+	settle   settlement
+	settling bool
+	writer   settler
+
+	count, bytes int   // in flight
+	successes    int64 // publish calls in which something was stored
+
+	// resetting says that the reading session is over, and that a new one begins when every call has ended and
+	// everything is settled.
+	resetting  bool
+	resetSince time.Time
+	draining   bool
+	opening    bool
+	reopenAt   time.Time
+	reopens    int
+
+	idlePolls int
+	nextFetch time.Time
+	nextAsk   time.Time // of ResolveGaps
+	nextSweep time.Time
+	sweepFrom time.Time
+	failure   error // ends run
+}
+
+// errTermOver is the cause for which a term's work ends.
+var errTermOver = errors.New("the lease's term is over")
+
+func newEngine(work context.Context, config *RelayConfig, dialect Dialect, broker Broker) *engine {
+	e := &engine{
+		config: config, dialect: dialect, broker: broker, several: isKeyOrdered(broker),
+		inbox: make(chan func()), gone: make(chan struct{}),
+		reader: newReader(),
+		keys: map[orderKey]*hold{}, topics: map[string]*hold{}, probes: map[string]int{},
+	}
+	e.work, e.end = context.WithCancelCause(work)
+	for range config.Lanes {
+		e.lanes = append(e.lanes, newLane())
+	}
+	e.writer = settler{dialect: dialect, failed: func(err error) { e.warn("settle", err) }}
+	return e
+}
+
+// run carries records until stop is done, and then drains: it lets calls finish and settles what they stored. It
+// returns early when work ends, and, where once is set, when nothing is deliverable.
+func (e *engine) run(stop context.Context, wake <-chan struct{}) error {
+	defer e.finish()
+	stopped := stop.Done()
+	var drainUntil <-chan time.Time
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	e.nextSweep = time.Now().Add(sweepPause)
+	for {
+		e.step(time.Now())
+		if e.failure != nil {
+			return e.failure
+		}
+		if e.finished() {
+			return nil
+		}
+		timer.Reset(max(0, time.Until(e.nextEvent(time.Now()))))
+		select {
+		case f := <-e.inbox:
+			f()
+		case <-wake:
+			e.idlePolls, e.nextFetch = 0, time.Time{}
+		case <-stopped:
+			stopped = nil
+			e.drain()
+			drainUntil = time.After(e.config.DrainTimeout)
+		case <-drainUntil:
+			return &DrainError{Publishing: len(e.calls), Unacknowledged: len(e.settle.acks)}
+		case <-e.work.Done():
+			return context.Cause(e.work)
+		case <-timer.C:
+		}
+	}
+}
+
+// finish ends what still waits for a server, publish calls excepted: one whose broker does not return stays behind.
+func (e *engine) finish() {
+	close(e.gone)
+	e.end(errTermOver)
+	e.workers.Wait()
+	e.awaitCalls()
+	if e.session != nil {
+		_ = e.session.Close() // it is given up in any case
+	}
+	e.writer.close()
+}
+
+// awaitCalls gives publish calls the time to return that they should not need: their contexts have ended.
+func (e *engine) awaitCalls() {
+	if len(e.calls) == 0 {
+		return
+	}
+	returned := make(chan struct{})
+	go func() {
+		e.publishing.Wait()
+		close(returned)
+	}()
+	timer := time.NewTimer(abandonAfter)
+	defer timer.Stop()
+	select {
+	case <-returned:
+	case <-timer.C:
+	}
+}
+
+// post gives f to run's goroutine, and reports whether that is still there.
+func (e *engine) post(f func()) bool {
+	select {
+	case e.inbox <- f:
+		return true
+	case <-e.gone:
+		return false
+	}
+}
+
+// step starts whatever can be started.
+func (e *engine) step(now time.Time) {
+	if e.over != nil && e.over(now) {
+		e.end(errTermOver) // judged here as well, because after a pause of the process timers may fire late
+		return
+	}
+	e.giveUp(now)
+	if e.resetting {
+		e.finishReset(now)
+	}
+	e.goBack(now)
+	e.startCalls(now)
+	e.startSettling()
+	e.startReading(now)
+}
+
+// drain stops everything that is not in flight yet.
+func (e *engine) drain() {
+	e.draining = true
+	for _, l := range e.lanes {
+		for _, it := range l.dropIf(func(orderKey) bool { return true }) {
+			e.release(it)
+		}
+	}
+}
+
+// finished reports whether nothing is left to do.
+func (e *engine) finished() bool {
+	if len(e.calls) > 0 || e.settling || !e.settle.empty() {
+		return false
+	}
+	if e.draining {
+		return !e.reader.fetching
+	}
+	r := e.reader
+	return e.once && !e.resetting && r.fetched > 0 && !r.fetching && !r.more && !r.rewinding() && e.count == e.held() && !e.owed()
+}
+
+// held counts the messages in flight that wait for their next probe.
+func (e *engine) held() int {
+	n := 0
+	for _, h := range e.keys {
+		if h.probe != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// owed reports whether the reader has to go back at once.
+func (e *engine) owed() bool {
+	now := time.Now()
+	for _, h := range e.keys {
+		if h.ended() && !h.due.After(now) {
+			return true
+		}
+	}
+	for _, h := range e.topics {
+		if h.ended() && !h.due.After(now) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(e.lanes, func(l *lane) bool { return l.full })
+}
+
+// nextEvent is when step has something to do that nothing else would wake it for. What could be done now was done by
+// step, or waits for something that comes through inbox.
+func (e *engine) nextEvent(now time.Time) time.Time {
+	next := now.Add(time.Hour)
+	sooner := func(t time.Time) {
+		if t.After(now) && t.Before(next) {
+			next = t
+		}
+	}
+	for _, c := range e.calls {
+		sooner(c.abandonAt)
+	}
+	if e.resetting {
+		sooner(e.resetSince.Add(resetGrace))
+		sooner(e.reopenAt)
+		return next
+	}
+	if e.draining {
+		return next
+	}
+	for _, h := range e.keys {
+		sooner(h.due)
+	}
+	for _, h := range e.topics {
+		sooner(h.due)
+	}
+	if !e.reader.fetching && e.room() {
+		sooner(e.nextFetch)
+		if len(e.reader.gaps) > 0 {
+			sooner(e.nextAsk)
+		}
+	}
+	sooner(e.reopenAt)
+	sooner(e.nextSweep)
+	return next
+}
+
+// room reports whether a fetch's records would find a place in memory.
+func (e *engine) room() bool {
+	return e.count <= e.config.InFlight*3/4 && e.bytes <= e.config.InFlightBytes*3/4
+}
+
+// enter puts it in flight.
+func (e *engine) enter(it *item) {
+	e.reader.flight[it.record.Position] = it
+	e.count++
+	e.bytes += it.bytes
+	it.lane.count++
+	it.lane.bytes += it.bytes
+}
+
+// exit counts down what is no longer in flight.
+func (e *engine) exit(it *item) {
+	e.count--
+	e.bytes -= it.bytes
+	it.lane.count--
+	it.lane.bytes -= it.bytes
+}
+
+// release takes out of flight, at once, what stays in the outbox and will be read again.
+func (e *engine) release(it *item) {
+	if e.reader.flight[it.record.Position] == it {
+		delete(e.reader.flight, it.record.Position)
+		e.exit(it)
+	}
+}
+
+// leave takes out of flight what was removed from the outbox.
+func (e *engine) leave(it *item) {
+	if e.reader.left(it) {
+		e.exit(it)
+	}
+}
+
+// laneOf returns the lane of key: always the same.
+func (e *engine) laneOf(key orderKey) *lane {
+	const prime = 1_099_511_628_211 // FNV-1a: the same in each run, which a simulation needs
+	h := uint64(14_695_981_039_346_656_037)
+	for _, s := range []string{key.topic, "\x00", key.key} {
+		for i := range len(s) {
+			h = (h ^ uint64(s[i])) * prime
+		}
+	}
+	h = (h ^ uint64(key.position)) * prime
+	return e.lanes[(h^h>>32)%uint64(len(e.lanes))]
+}
+
+func (e *engine) warn(doing string, err error) {
+	e.config.Logger.Warn("lockstep: "+doing+" failed and is tried again", "error", err)
+}
+
+// DrainError says what was left when a relay's DrainTimeout was over. Nothing is lost: what was published and not
+// acknowledged is delivered a second time.
+type DrainError struct {
+	// Publishing is the number of publish calls without an answer.
+	Publishing int
+	// Unacknowledged is the number of delivered messages that are still in the outbox.
+	Unacknowledged int
+}
+
+func (e *DrainError) Error() string {
+	return fmt.Sprintf("drain: time is over with %d publish calls unanswered and %d delivered messages not acknowledged",
+		e.Publishing, e.Unacknowledged)
+}

@@ -1,0 +1,294 @@
+package core
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// resetGrace is how long publish calls may go on after the reading session ended, before their contexts end too.
+const resetGrace = time.Second
+
+// gapPatience is how long a new gap may fill by itself, as most do, before anybody asks who could fill it.
+const gapPatience = 50 * time.Millisecond
+
+// startReading opens a session, asks who could fill the gaps, or fetches: one at a time, over one connection.
+func (e *engine) startReading(now time.Time) {
+	r := e.reader
+	if e.draining || e.resetting || r.fetching || e.opening {
+		return
+	}
+	if e.session == nil {
+		if !now.Before(e.reopenAt) {
+			e.open()
+		}
+		return
+	}
+	if len(r.gaps) > 0 && !now.Before(e.nextAsk) {
+		e.ask(now)
+		return
+	}
+	if e.room() && !now.Before(e.nextFetch) {
+		e.fetch(now)
+	}
+}
+
+func (e *engine) open() {
+	e.opening = true
+	e.workers.Go(func() {
+		ctx, cancel := context.WithTimeout(e.work, databaseTimeout)
+		defer cancel()
+		session, err := e.dialect.Open(ctx)
+		received := e.post(func() {
+			e.opening = false
+			if err != nil {
+				e.reset(fmt.Errorf("open session: %w", err))
+				return
+			}
+			e.session, e.nextFetch = session, time.Time{}
+		})
+		if !received && err == nil {
+			_ = session.Close() // unused
+		}
+	})
+}
+
+// ask finds out which gaps are dead. It counts as fetching: the session is in use.
+func (e *engine) ask(now time.Time) {
+	e.nextAsk = now.Add(resolvePoll)
+	e.reader.fetching = true
+	gaps := make([]Gap, len(e.reader.gaps))
+	copy(gaps, e.reader.gaps)
+	session := e.session
+	e.workers.Go(func() {
+		ctx, cancel := context.WithTimeout(e.work, databaseTimeout)
+		defer cancel()
+		err := session.ResolveGaps(ctx, gaps)
+		e.post(func() {
+			e.settleLeft()
+			if err != nil {
+				e.reset(fmt.Errorf("resolve gaps: %w", err))
+				return
+			}
+			e.reader.gaps = gaps // nothing else changes them while fetching is set
+		})
+	})
+}
+
+func (e *engine) fetch(now time.Time) {
+	limit := min(fetchLimit, max(1, e.config.InFlight-e.count))
+	maxBytes := max(1, e.config.InFlightBytes-e.bytes)
+	request := e.reader.request(limit, maxBytes)
+	session := e.session
+	e.workers.Go(func() {
+		ctx, cancel := context.WithTimeout(e.work, databaseTimeout)
+		defer cancel()
+		result, err := session.Fetch(ctx, request)
+		took := time.Since(now)
+		e.post(func() {
+			if err != nil {
+				e.settleLeft()
+				e.reset(fmt.Errorf("fetch: %w", err))
+				return
+			}
+			if e.config.Hooks.Fetched != nil && len(result.Records) > 0 {
+				e.config.Hooks.Fetched(len(result.Records), took)
+			}
+			e.fetched(result)
+		})
+	})
+}
+
+// settleLeft notes that the session is free, and lets go of what waited for that.
+func (e *engine) settleLeft() {
+	for _, it := range e.reader.returned() {
+		e.exit(it)
+	}
+}
+
+// fetched takes in the result of a fetch.
+func (e *engine) fetched(result FetchResult) {
+	r := e.reader
+	if r.known && result.Incarnation != r.incarnation {
+		e.settleLeft()
+		e.reset(fmt.Errorf("fetch: another server answers: %q, and before it %q", result.Incarnation, r.incarnation))
+		return
+	}
+	changed := r.known && result.Generation != r.generation
+	r.known, r.generation, r.incarnation = true, result.Generation, result.Incarnation
+	if changed {
+		// Records were put back below the cursor, or their keys unblocked. Nothing of this result is used: what is read
+		// from the start comes in order.
+		e.rewind(1)
+	}
+	if changed || r.stale {
+		e.settleLeft()
+		e.nextFetch = time.Time{}
+		return
+	}
+	reused := false
+	for i := range result.Records {
+		reused = !e.dispatch(&result.Records[i]) || reused
+	}
+	e.settleLeft()
+	if reused {
+		e.reset(fmt.Errorf("fetch: positions are used a second time"))
+		return
+	}
+	hadGaps := len(r.gaps) > 0
+	r.advance(result)
+	if !hadGaps {
+		e.nextAsk = time.Now().Add(gapPatience)
+	}
+	e.reopens = 0
+	e.schedule(len(result.Records))
+}
+
+// schedule decides when to fetch next: at once while there is something to read, then less and less often.
+func (e *engine) schedule(records int) {
+	now := time.Now()
+	if !e.sweepFrom.IsZero() && !e.reader.rewinding() {
+		e.nextSweep = now.Add(max(sweepPause, sweepShare*now.Sub(e.sweepFrom)))
+		e.sweepFrom = time.Time{}
+	}
+	if e.reader.more || e.reader.rewinding() || records > 0 {
+		e.idlePolls, e.nextFetch = 0, time.Time{}
+		return
+	}
+	wait := min(time.Millisecond<<min(e.idlePolls, 20), e.config.PollInterval)
+	if len(e.reader.gaps) > 0 {
+		wait = min(wait, gapPoll)
+	}
+	e.idlePolls++
+	e.nextFetch = now.Add(wait)
+}
+
+// dispatch gives a record to its lane, or passes it over where it is in flight or held back. It reports false where
+// another record of the same position is in flight.
+func (e *engine) dispatch(record *Record) bool {
+	if it := e.reader.flight[record.Position]; it != nil {
+		return it.record.Message.ID == record.Message.ID
+	}
+	key := keyOf(record)
+	if h := e.topics[key.topic]; h != nil {
+		h.passOver(record.Position)
+		return true
+	}
+	if h := e.keys[key]; h != nil {
+		h.passOver(record.Position)
+		return true
+	}
+	if record.RetryIn > 0 {
+		h := &hold{due: time.Now().Add(record.RetryIn)}
+		h.passOver(record.Position)
+		e.keys[key] = h
+		return true
+	}
+	it := &item{record: *record, key: key, lane: e.laneOf(key), bytes: bytesOf(record), alone: record.Attempts > 0}
+	if l := it.lane; !l.full && (l.count >= e.config.InFlight/4 || l.bytes >= e.config.InFlightBytes/4) && l.waits() {
+		l.full, l.from = true, record.Position
+	}
+	if it.lane.full {
+		it.lane.from = min(it.lane.from, record.Position)
+		return true
+	}
+	e.enter(it)
+	it.lane.add(it)
+	return true
+}
+
+// goBack ends the holds whose time has come, by reading again from the first record that was passed over. Those that
+// are due share one way back, and while the reader is on it, only what lies ahead of it may end.
+func (e *engine) goBack(now time.Time) {
+	if e.resetting || e.draining {
+		return
+	}
+	r := e.reader
+	target := r.cursor + 1
+	// What lies ahead of the cursor is read in order in any case.
+	back := func(from int64) bool {
+		if from <= r.cursor && r.rewinding() {
+			return false
+		}
+		target = min(target, from)
+		return true
+	}
+	ends := func(h *hold) bool {
+		return h.ended() && !h.due.After(now) && r.fetched >= h.after && (h.from == 0 || back(h.from))
+	}
+	for key, h := range e.keys {
+		if ends(h) {
+			delete(e.keys, key)
+		}
+	}
+	for topic, h := range e.topics {
+		if h.settling && e.probes[topic] == 0 {
+			h.settling, h.due = false, now // its message was settled, and said nothing about the topic
+		}
+		if ends(h) {
+			delete(e.topics, topic)
+		}
+	}
+	for _, l := range e.lanes {
+		if l.full && l.count <= e.config.InFlight/8 && l.bytes <= e.config.InFlightBytes/8 && back(l.from) {
+			l.full = false
+		}
+	}
+	if now.After(e.nextSweep) && !r.rewinding() {
+		target = 1
+		e.sweepFrom, e.nextSweep = now, now.Add(24*time.Hour) // until it is over
+	}
+	if target <= r.cursor {
+		e.rewind(target)
+	}
+}
+
+func (e *engine) rewind(target int64) {
+	from := e.reader.cursor
+	e.reader.rewind(target)
+	e.nextFetch = time.Time{}
+	if e.config.Hooks.Rewound != nil && target <= from {
+		e.config.Hooks.Rewound(from, target)
+	}
+}
+
+// reset ends the reading session: what it read may not be true any more. A new one starts from nothing.
+func (e *engine) reset(err error) {
+	e.warn("read", err)
+	if session := e.session; session != nil {
+		e.session = nil
+		e.workers.Go(func() { _ = session.Close() }) // it is given up in any case
+	}
+	e.resetting, e.resetSince = true, time.Now()
+	e.reopenAt = time.Now().Add(probeDelay(e.reopens))
+	e.reopens++
+	for _, l := range e.lanes {
+		for _, it := range l.dropIf(func(orderKey) bool { return true }) {
+			e.release(it)
+		}
+	}
+}
+
+// finishReset begins anew once nothing of the old session is under way: every call ended or given up, and everything
+// settled.
+func (e *engine) finishReset(now time.Time) {
+	if now.Sub(e.resetSince) >= resetGrace {
+		for _, c := range e.calls {
+			c.cancel()
+			if soon := now.Add(abandonAfter); c.abandonAt.After(soon) {
+				c.abandonAt = soon
+			}
+		}
+	}
+	if len(e.calls) > 0 || e.settling || !e.settle.empty() || e.reader.fetching {
+		return
+	}
+	e.resetting = false
+	e.reader = newReader()
+	e.count, e.bytes = 0, 0
+	e.keys, e.topics = map[orderKey]*hold{}, map[string]*hold{}
+	e.probes, e.probeBytes = map[string]int{}, 0
+	for i := range e.lanes {
+		e.lanes[i] = newLane()
+	}
+}

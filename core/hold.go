@@ -1,0 +1,57 @@
+package core
+
+import "time"
+
+const (
+	// What failed without a counted attempt is tried again after firstProbe, then at twice the time, and at least
+	// every lastProbe, so that delivery resumes within seconds of an outage's end.
+	firstProbe = 50 * time.Millisecond
+	lastProbe  = time.Second
+)
+
+// hold keeps back one key, or one topic, behind a message that is not delivered yet. While it stands, every other
+// message of the key is passed over, and from remembers the first of them: a hold ends by the reader going back there,
+// never by time alone.
+type hold struct {
+	// probe is the message that is tried again from memory, after a failure that was not counted. It stays in flight.
+	// nil where the message is read again, or settled.
+	probe *item
+	// tries counts the failures of probe.
+	tries int
+	// settling says that the message's failure is being written to the database.
+	settling bool
+	// flying says that probe is in a publish call.
+	flying bool
+	// due is when probe is tried, or, without one, when the reader goes back.
+	due time.Time
+	// from is the lowest position that was passed over; 0 while there is none.
+	from int64
+	// after is the count of fetches that must have returned before the hold ends.
+	after int64
+}
+
+// passOver notes that position was not dispatched because of h.
+func (h *hold) passOver(position int64) {
+	if h.from == 0 || position < h.from {
+		h.from = position
+	}
+}
+
+// ended reports whether nothing but the way back is left of h.
+func (h *hold) ended() bool { return h.probe == nil && !h.settling }
+
+// probeDelay is the wait before try number tries.
+func probeDelay(tries int) time.Duration {
+	return min(firstProbe<<min(tries, 10), lastProbe)
+}
+
+// retryDelay is the wait after failed attempt number attempts; half of it is random, so that messages that failed
+// together are not tried together for ever.
+func (p FailurePolicy) retryDelay(attempts int, random func(time.Duration) time.Duration) time.Duration {
+	d := p.FirstDelay
+	for i := 1; i < attempts && d < p.MaxDelay; i++ {
+		d *= 2
+	}
+	d = min(d, p.MaxDelay)
+	return d/2 + random(d/2+1)
+}

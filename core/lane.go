@@ -1,0 +1,136 @@
+package core
+
+// lane is a sequence of publish calls, one at a time. A key always takes the same lane, and its messages wait in a
+// queue of their own, so that a call is filled by looking past repeats without a search. A message that travels alone
+// does so beside the lane's calls; its key waits for it.
+type lane struct {
+	keys   map[orderKey]*keyQueue
+	ready  []*keyQueue // keys whose next message may be sent in a batch, in the order in which they became so
+	lonely []*keyQueue // keys whose next message travels alone
+	busy   bool        // a batch is in flight
+
+	count, bytes int // of every message of the lane that is in flight, in the sense of [item]
+
+	// full says that the lane had no room, and that everything for it from position from on was passed over.
+	full bool
+	from int64
+}
+
+// keyQueue is a key's messages in a lane, ascending by position.
+type keyQueue struct {
+	key     orderKey
+	waiting []*item
+	flying  int  // how many messages of the key are in a publish call; while there are any, no other call takes it
+	listed  bool // is in the lane's ready or lonely list
+}
+
+func newLane() *lane { return &lane{keys: map[orderKey]*keyQueue{}} }
+
+// add puts it at the end of its key's queue.
+func (l *lane) add(it *item) {
+	q := l.keys[it.key]
+	if q == nil {
+		q = &keyQueue{key: it.key}
+		l.keys[it.key] = q
+	}
+	q.waiting = append(q.waiting, it)
+	l.list(q)
+}
+
+// list puts q where its next message is looked for, if it has one that may be sent.
+func (l *lane) list(q *keyQueue) {
+	switch {
+	case q.listed || q.flying > 0:
+	case len(q.waiting) == 0:
+		delete(l.keys, q.key)
+	case q.waiting[0].alone:
+		q.listed = true
+		l.lonely = append(l.lonely, q)
+	default:
+		q.listed = true
+		l.ready = append(l.ready, q)
+	}
+}
+
+// takeBatch takes the messages of the next call: one of each ready key, or several where the broker keeps them in
+// order, within both bounds, of which the first message may exceed the second.
+func (l *lane) takeBatch(maxCount, maxBytes int, several bool) []*item {
+	var batch []*item
+	bytes := 0
+	fits := func(q *keyQueue) bool {
+		return len(q.waiting) > 0 && !q.waiting[0].alone && len(batch) < maxCount &&
+			(len(batch) == 0 || bytes+q.waiting[0].bytes <= maxBytes)
+	}
+	for len(l.ready) > 0 {
+		q := l.ready[0]
+		if len(q.waiting) > 0 && !q.waiting[0].alone && !fits(q) {
+			break
+		}
+		l.ready = l.ready[1:]
+		q.listed = false
+		for fits(q) {
+			it := q.take()
+			batch = append(batch, it)
+			bytes += it.bytes
+			if !several {
+				break
+			}
+		}
+		l.list(q) // what was dropped or marked in the meantime finds its place
+	}
+	return batch
+}
+
+// takeLonely takes the next message that travels alone, or returns nil.
+func (l *lane) takeLonely() *item {
+	for len(l.lonely) > 0 {
+		q := l.lonely[0]
+		l.lonely = l.lonely[1:]
+		q.listed = false
+		if len(q.waiting) > 0 && q.waiting[0].alone {
+			return q.take()
+		}
+		l.list(q)
+	}
+	return nil
+}
+
+func (q *keyQueue) take() *item {
+	it := q.waiting[0]
+	q.waiting = q.waiting[1:]
+	q.flying++
+	return it
+}
+
+// landed says that a message of key is no longer in a publish call.
+func (l *lane) landed(key orderKey) {
+	q := l.keys[key]
+	q.flying--
+	l.list(q)
+}
+
+// drop takes every waiting message of key out of the lane and returns them.
+func (l *lane) drop(key orderKey) []*item {
+	q := l.keys[key]
+	if q == nil {
+		return nil
+	}
+	dropped := q.waiting
+	q.waiting = nil
+	l.list(q)
+	return dropped
+}
+
+// dropIf takes every waiting message out whose key satisfies match, and returns them.
+func (l *lane) dropIf(match func(orderKey) bool) []*item {
+	var dropped []*item
+	for key := range l.keys {
+		if match(key) {
+			dropped = append(dropped, l.drop(key)...)
+		}
+	}
+	return dropped
+}
+
+// waits reports whether a message waits to be sent.
+func (l *lane) waits() bool { return len(l.ready) > 0 || len(l.lonely) > 0 }

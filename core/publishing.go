@@ -1,0 +1,340 @@
+package core
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+const (
+	// maxProbes bounds the messages of a topic that are kept in memory to be tried again, and maxHeldKeys the keys that
+	// are held back one by one. Beyond them the whole topic is held.
+	maxProbes   = 100
+	maxHeldKeys = 10_000
+)
+
+// startCalls starts a publish call for each lane that has something to send and none in flight, and for messages that
+// travel alone.
+func (e *engine) startCalls(now time.Time) {
+	if e.draining || e.resetting {
+		return
+	}
+	e.startProbes(now)
+	for _, l := range e.lanes {
+		for e.lonely < lonelyCalls {
+			it := l.takeLonely()
+			if it == nil {
+				break
+			}
+			e.call(now, l, []*item{it}, true)
+		}
+		if l.busy {
+			continue
+		}
+		if batch := l.takeBatch(e.config.BatchSize, e.config.BatchBytes, e.several); len(batch) > 0 {
+			l.busy = true
+			e.call(now, l, batch, false)
+		}
+	}
+}
+
+// startProbes tries again what failed without a counted attempt.
+func (e *engine) startProbes(now time.Time) {
+	if len(e.probes) == 0 || e.lonely >= lonelyCalls {
+		return
+	}
+	var due []*hold
+	for _, h := range e.keys {
+		if h.probe != nil && !h.flying && !h.due.After(now) {
+			due = append(due, h)
+		}
+	}
+	// The oldest first: fair, and the same in each run of a simulation.
+	slices.SortFunc(due, func(a, b *hold) int { return cmp.Compare(a.probe.record.Position, b.probe.record.Position) })
+	for _, h := range due[:min(len(due), lonelyCalls-e.lonely)] {
+		h.flying = true
+		e.call(now, h.probe.lane, []*item{h.probe}, true)
+	}
+}
+
+func (e *engine) call(now time.Time, l *lane, items []*item, lonely bool) {
+	ctx, cancel := context.WithTimeout(e.work, e.config.PublishTimeout)
+	c := &call{
+		items: items, lane: l, lonely: lonely, cancel: cancel, successes: e.successes,
+		abandonAt: now.Add(e.config.PublishTimeout + abandonAfter),
+	}
+	if lonely {
+		e.lonely++
+	}
+	e.calls = append(e.calls, c)
+	msgs := make([]Message, len(items)) // not used again: a client may go on reading it after the call
+	for i, it := range items {
+		msgs[i] = it.record.Message
+	}
+	e.publishing.Go(func() {
+		defer cancel()
+		err := publish(ctx, e.broker, msgs)
+		if hook := e.config.Hooks.Published; hook != nil {
+			hook(msgs, time.Since(now), err)
+		}
+		e.post(func() { e.published(c, err) })
+	})
+}
+
+// giveUp abandons the calls that went on after their contexts ended. What they stored is unknown.
+func (e *engine) giveUp(now time.Time) {
+	for _, c := range slices.Clone(e.calls) {
+		if now.Before(c.abandonAt) {
+			continue
+		}
+		c.cancel()
+		c.abandoned = true
+		e.abandons++
+		e.ended(c, errNoAnswer)
+	}
+	if e.abandons > 2*len(e.lanes) {
+		e.failure = ErrAbandoned
+	}
+}
+
+var errNoAnswer = errors.New("the broker's adapter did not return after its context ended")
+
+// ErrAbandoned ends Run when too many publish calls did not return after their contexts ended: each holds memory and
+// perhaps a connection. Start the process anew.
+var ErrAbandoned = errors.New("too many publish calls did not return after their contexts ended: restart the relay")
+
+// published takes in a call's outcome, however late it is.
+func (e *engine) published(c *call, err error) {
+	if !c.abandoned {
+		e.ended(c, err)
+		return
+	}
+	e.abandons--
+	for i, result := range results(err, len(c.items)) {
+		if result == nil {
+			e.settle.late = append(e.settle.late, c.items[i].record.Ref())
+		}
+	}
+}
+
+// ended settles what became of a call's messages.
+func (e *engine) ended(c *call, err error) {
+	e.calls = slices.DeleteFunc(e.calls, func(other *call) bool { return other == c })
+	if c.lonely {
+		e.lonely--
+	} else {
+		c.lane.busy = false
+	}
+	all := results(err, len(c.items))
+	if !slices.ContainsFunc(all, func(err error) bool { return verdictOf(err) != notAttempted }) {
+		all = results(fmt.Errorf("%w: nothing was attempted: %w", ErrUnavailable, err), len(c.items))
+	}
+	counted := len(c.items) == 1 && e.successes > c.successes // the broker is alive, and it was about this message alone
+	alive := map[string]bool{}
+	var notSent []*item
+	for i, it := range c.items {
+		switch v := verdictOf(all[i]); {
+		case v == stored:
+			e.stored(it)
+			alive[it.key.topic] = true
+		case v == permanent:
+			e.refuse(it, all[i], true)
+			alive[it.key.topic] = true
+		case v == refused, v == uncertain && counted:
+			e.refuse(it, all[i], false)
+			alive[it.key.topic] = alive[it.key.topic] || v == refused
+		case v == notAttempted:
+			notSent = append(notSent, it)
+		case v == fenced:
+			e.failure = ErrFenced
+			notSent = append(notSent, it)
+		default:
+			e.holdBack(it, all[i], v == unavailable)
+		}
+	}
+	for _, it := range slices.Backward(notSent) { // the last first, since each goes before what waits
+		e.putBack(it)
+	}
+	// By now those that follow a failed message of their key have been dropped; the others may be sent.
+	for _, it := range c.items {
+		if q := c.lane.keys[it.key]; q != nil && q.flying > 0 {
+			c.lane.landed(it.key)
+		}
+	}
+	for topic := range alive {
+		e.alive(topic)
+	}
+}
+
+// stored notes that the broker has it.
+func (e *engine) stored(it *item) {
+	e.successes++
+	e.settle.acks = append(e.settle.acks, it)
+	if h := e.keys[it.key]; h != nil && h.probe == it {
+		e.unprobe(h)
+		h.due = time.Now()
+	}
+}
+
+// refuse counts a failed attempt. The message is tried again later, or becomes a dead letter.
+func (e *engine) refuse(it *item, cause error, permanent bool) {
+	h := e.hold(it, cause)
+	if h.probe == it {
+		e.unprobe(h)
+	}
+	h.settling = true
+	policy := e.config.policy(it.key.topic)
+	attempts := it.record.Attempts + 1
+	if permanent || attempts >= policy.MaxAttempts {
+		e.settle.burials = append(e.settle.burials, Burial{
+			Ref: it.record.Ref(), Attempts: attempts, Cause: cause.Error(), Skip: policy.SkipDead || it.key.key == "",
+		})
+		e.settle.buried = append(e.settle.buried, it)
+		return
+	}
+	h.passOver(it.record.Position)
+	e.settle.failures = append(e.settle.failures, Failure{
+		Ref: it.record.Ref(), Attempts: attempts, RetryIn: policy.retryDelay(attempts, e.random), Cause: cause.Error(),
+	})
+	e.settle.failed = append(e.settle.failed, it)
+}
+
+// holdBack keeps it in memory and tries it again soon, alone. No attempt is counted.
+func (e *engine) holdBack(it *item, cause error, unavailable bool) {
+	h := e.hold(it, cause)
+	topic := it.key.topic
+	t := e.topics[topic]
+	switch {
+	case h.probe == it:
+		h.flying = false
+	case h.probe != nil || h.settling || t != nil && e.probes[topic] > 0:
+		// An earlier message of the key, or another one of the topic, is tried in its stead.
+		e.letGo(it, h)
+		return
+	default:
+		it.alone, h.probe = true, it
+		e.probes[topic]++
+		e.probeBytes += it.bytes
+	}
+	h.due = time.Now().Add(probeDelay(h.tries))
+	h.tries++
+	if unavailable && e.probes[topic] >= 2 || e.probes[topic] > maxProbes || e.probeBytes > e.config.InFlightBytes/16 ||
+		len(e.keys) > maxHeldKeys {
+		e.holdTopic(topic)
+	}
+}
+
+// putBack returns a message that was not sent: behind the one of its key that failed, or to its place.
+func (e *engine) putBack(it *item) {
+	if h := e.keys[it.key]; h != nil {
+		if h.probe == it {
+			h.flying = false
+			return
+		}
+		e.letGo(it, h)
+		return
+	}
+	if t := e.topics[it.key.topic]; t != nil || e.resetting || e.draining {
+		if t != nil {
+			t.passOver(it.record.Position)
+		}
+		e.release(it)
+		return
+	}
+	q := it.lane.keys[it.key]
+	q.waiting = slices.Insert(q.waiting, 0, it)
+}
+
+// letGo passes it over: it will be read again when h ends.
+func (e *engine) letGo(it *item, h *hold) {
+	if t := e.topics[it.key.topic]; t != nil && h.probe == nil && !h.settling {
+		delete(e.keys, it.key) // the topic's hold is enough
+		if h.from != 0 {
+			t.passOver(h.from)
+		}
+		h = t
+	}
+	h.passOver(it.record.Position)
+	e.release(it)
+}
+
+// hold returns the hold of it's key, which keeps back what waits behind it.
+func (e *engine) hold(it *item, cause error) *hold {
+	h := e.keys[it.key]
+	if h == nil {
+		h = &hold{}
+		e.keys[it.key] = h
+		if e.config.Hooks.Held != nil {
+			e.config.Hooks.Held(it.key.topic, it.key.key, cause)
+		}
+	}
+	for _, waiting := range it.lane.drop(it.key) {
+		h.passOver(waiting.record.Position)
+		e.release(waiting)
+	}
+	return h
+}
+
+// unprobe notes that h's message is settled.
+func (e *engine) unprobe(h *hold) {
+	topic := h.probe.key.topic
+	e.probeBytes -= h.probe.bytes
+	h.probe, h.flying = nil, false
+	if e.probes[topic]--; e.probes[topic] == 0 {
+		delete(e.probes, topic)
+	}
+}
+
+// holdTopic keeps back everything of a topic behind one message that is tried again; without one, for a second.
+func (e *engine) holdTopic(topic string) {
+	t := e.topics[topic]
+	if t == nil {
+		t = &hold{settling: true} // until the topic is alive
+		e.topics[topic] = t
+		e.config.Logger.Warn("lockstep: topic is held back until a message of it succeeds", "topic", topic)
+		if e.config.Hooks.Held != nil {
+			e.config.Hooks.Held(topic, "", nil)
+		}
+	}
+	var first *hold // the one whose message stays
+	for _, h := range e.keys {
+		if p := h.probe; p != nil && p.key.topic == topic && (first == nil || p.record.Position < first.probe.record.Position) {
+			first = h
+		}
+	}
+	for key, h := range e.keys {
+		if p := h.probe; key.topic == topic && p != nil && h != first && !h.flying {
+			e.unprobe(h)
+			e.letGo(p, h)
+		}
+	}
+	for _, l := range e.lanes {
+		for _, it := range l.dropIf(func(key orderKey) bool { return key.topic == topic }) {
+			t.passOver(it.record.Position)
+			e.release(it)
+		}
+	}
+	if first == nil {
+		t.settling, t.due = false, time.Now().Add(lastProbe)
+	}
+}
+
+// alive ends what is held back only because topic was thought to be away.
+func (e *engine) alive(topic string) {
+	now := time.Now()
+	if t := e.topics[topic]; t != nil && t.settling {
+		t.settling, t.due = false, now
+		e.config.Logger.Info("lockstep: topic is alive again", "topic", topic)
+	}
+	if e.probes[topic] == 0 {
+		return
+	}
+	for key, h := range e.keys {
+		if key.topic == topic && h.probe != nil && !h.flying {
+			h.due = now
+		}
+	}
+}

@@ -1,0 +1,168 @@
+package core
+
+import (
+	"context"
+	"time"
+)
+
+// maxSettle bounds one call that settles records, so that its statement stays short.
+const maxSettle = 2000
+
+// settlement is what became of records, on its way to the database.
+type settlement struct {
+	acks     []*item
+	failures []Failure
+	burials  []Burial
+	// failed and buried are the items of failures and burials.
+	failed, buried []*item
+	// late are confirmations of calls that were given up: they may be acknowledged, and concern nobody else.
+	late []Ref
+}
+
+func (s *settlement) empty() bool {
+	return len(s.acks) == 0 && len(s.failures) == 0 && len(s.burials) == 0 && len(s.late) == 0
+}
+
+// take cuts off what one call may hold.
+func (s *settlement) take() settlement {
+	var part settlement
+	part.acks, s.acks = cut(s.acks)
+	part.late, s.late = cut(s.late)
+	part.failures, s.failures = cut(s.failures)
+	part.failed, s.failed = cut(s.failed)
+	part.burials, s.burials = cut(s.burials)
+	part.buried, s.buried = cut(s.buried)
+	return part
+}
+
+func cut[T any](all []T) (part, rest []T) {
+	n := min(len(all), maxSettle)
+	return all[:n:n], all[n:]
+}
+
+// startSettling writes what has gathered since the last time.
+func (e *engine) startSettling() {
+	if e.settling || e.settle.empty() {
+		return
+	}
+	e.settling = true
+	part := e.settle.take()
+	e.workers.Go(func() {
+		err := e.writer.settle(e.work, part)
+		e.post(func() {
+			e.settling = false
+			if err == nil { // otherwise work has ended, and run with it
+				e.settled(part)
+			}
+		})
+	})
+}
+
+// settled takes in that s is written.
+func (e *engine) settled(s settlement) {
+	now := time.Now()
+	refs := s.late
+	for _, it := range s.acks {
+		refs = append(refs, it.record.Ref())
+		e.leave(it)
+	}
+	if e.config.Hooks.Acknowledged != nil && len(refs) > 0 {
+		e.config.Hooks.Acknowledged(refs)
+	}
+	for i, it := range s.failed {
+		e.release(it)
+		if h := e.keys[it.key]; h != nil {
+			h.settling, h.due = false, now.Add(s.failures[i].RetryIn)
+		}
+		if e.config.Hooks.Failed != nil {
+			e.config.Hooks.Failed(s.failures[i])
+		}
+	}
+	for i, it := range s.buried {
+		e.leave(it)
+		if h := e.keys[it.key]; h != nil {
+			h.settling, h.due = false, now
+			if e.reader.fetching {
+				h.after = e.reader.fetched + 1 // the outstanding fetch may have seen the key before it was blocked
+			}
+			if !s.burials[i].Skip {
+				h.from = 0 // fetches leave the key out until an operator decides
+			}
+		}
+		if e.config.Hooks.Buried != nil {
+			e.config.Hooks.Buried(s.burials[i])
+		}
+	}
+}
+
+// settler writes settlements over a session of its own, so that no fetch waits for it.
+type settler struct {
+	dialect Dialect
+	session Session
+	failed  func(error) // is told of each failed try
+}
+
+// settle writes s, and tries again, over new sessions, until it has or ctx is done. Each part is idempotent.
+func (w *settler) settle(ctx context.Context, s settlement) error {
+	for tries := 0; ; tries++ {
+		err := w.try(ctx, s)
+		if err == nil {
+			return nil
+		}
+		w.close()
+		if ctx.Err() != nil {
+			return err
+		}
+		w.failed(err)
+		sleep(ctx, probeDelay(tries))
+	}
+}
+
+func (w *settler) try(ctx context.Context, s settlement) error {
+	ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
+	defer cancel()
+	if w.session == nil {
+		session, err := w.dialect.Open(ctx)
+		if err != nil {
+			return err
+		}
+		w.session = session
+	}
+	if n := len(s.acks) + len(s.late); n > 0 {
+		refs := make([]Ref, 0, n)
+		for _, it := range s.acks {
+			refs = append(refs, it.record.Ref())
+		}
+		if err := w.session.Acknowledge(ctx, append(refs, s.late...)); err != nil {
+			return err
+		}
+	}
+	if len(s.failures) > 0 {
+		if err := w.session.Fail(ctx, s.failures); err != nil {
+			return err
+		}
+	}
+	if len(s.burials) > 0 {
+		if err := w.session.Bury(ctx, s.burials); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *settler) close() {
+	if w.session != nil {
+		_ = w.session.Close() // it is given up in any case
+		w.session = nil
+	}
+}
+
+// sleep returns after d, or when ctx is done.
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
