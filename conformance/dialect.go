@@ -46,7 +46,7 @@ func (f DialectFixture) enqueue(ctx context.Context, end func(*sql.Tx) error, ms
 		return fmt.Errorf("begin: %w", err)
 	}
 	defer tx.Rollback()
-	if err := core.NewOutbox(f.Dialect).Enqueue(ctx, tx, msgs...); err != nil {
+	if err := core.NewOutbox(f.Dialect, core.OutboxConfig{}).Enqueue(ctx, tx, msgs...); err != nil {
 		return err
 	}
 	return end(tx)
@@ -109,7 +109,7 @@ func checkSavepoint(ctx context.Context, f DialectFixture) error {
 		if _, err := tx.ExecContext(ctx, "SAVEPOINT before_b"); err != nil {
 			return err
 		}
-		if err := core.NewOutbox(f.Dialect).Enqueue(ctx, tx, event("b")); err != nil {
+		if err := core.NewOutbox(f.Dialect, core.OutboxConfig{}).Enqueue(ctx, tx, event("b")); err != nil {
 			return err
 		}
 		if _, err := tx.ExecContext(ctx, "ROLLBACK TO SAVEPOINT before_b"); err != nil {

@@ -10,8 +10,21 @@ import (
 // outside the transaction that it belongs to. Pass the *sql.Tx (or what wraps it) instead.
 var ErrNotInTransaction = errors.New("not in a transaction: pass the transaction, not the connection pool")
 
-// Execer is the caller's open transaction, as far as Enqueue needs it. *sql.Tx and *sqlx.Tx are Execers; so is
-// *sql.Conn, whose caller vouches that a transaction is open on it. [ExecFunc] adapts everything else.
+// Execer is the caller's open transaction, as far as Enqueue needs it. A *sql.Tx is one, and so are the transactions of
+// the libraries on top of database/sql, directly or through the *sql.Tx inside them:
+//
+//	database/sql, sqlx   outbox.Enqueue(ctx, tx, event)
+//	GORM                 outbox.Enqueue(ctx, tx.Statement.ConnPool, event)     // in db.Transaction
+//	bun                  outbox.Enqueue(ctx, tx.Tx, event)                     // bun.Tx itself formats ? and $1
+//	ent                  outbox.Enqueue(ctx, tx, event)                        // *entsql.Tx; *ent.Tx with sql/execquery
+//	pgx                  outbox.Enqueue(ctx, core.ExecFunc(…), event)          // see ExecFunc
+//
+// The text and the arguments that Enqueue passes on are the dialect's: what stands between must not rewrite them.
+//
+// A pool is refused with [ErrNotInTransaction] where it can be recognised: it has a method Stats() sql.DBStats, as
+// *sql.DB, *sqlx.DB and bun.DB do. Not everything gives itself away: GORM's prepared-statement pool, ent's driver and a
+// pgx pool inside an ExecFunc look like their transactions. A *sql.Conn is taken: its caller vouches that a transaction
+// is open on it.
 type Execer interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 }

@@ -21,7 +21,8 @@ const (
 // Message is one event: what the application enqueues and what the broker is given.
 type Message struct {
 	// ID names the message for its consumers, which recognise a re-delivery by it. Any unique string of at most
-	// [MaxIDBytes]; [Outbox.Enqueue] fills an empty one with [NewID].
+	// [MaxIDBytes]; [Outbox.Enqueue] fills an empty one with [NewID]. An ID of the caller's own, made from what happened,
+	// lets consumers also recognise an event that the application enqueued twice.
 	ID string
 	// Topic says where the message goes; what it stands for (a Kafka topic, an exchange) is the broker's matter.
 	// Required.
@@ -34,7 +35,7 @@ type Message struct {
 	// Payload is opaque bytes, at most [MaxPayloadBytes].
 	Payload []byte
 	// NotBefore delays the message: it takes its place in the outbox, and in its key's order, when the database's clock
-	// has reached this time. Zero means now.
+	// has reached this time. It is kept in whole microseconds, in the years 1970 to 9999. Zero means now.
 	NotBefore time.Time
 }
 
@@ -68,26 +69,40 @@ func (m Message) validate(index int) error {
 			return fault(f.name, reason)
 		}
 	}
-	total := 0
-	for name, value := range m.Headers {
-		total += len(name) + len(value)
-		if name == "" {
-			return fault("Headers", "has an empty name: give every header a name")
-		}
-		if reason := textFault(name, MaxHeaderNameBytes); reason != "" {
-			return fault("Headers", fmt.Sprintf("has a name %.40q that %s", name, reason))
-		}
-		if reason := textFault(value, MaxHeadersBytes); reason != "" {
-			return fault("Headers", fmt.Sprintf("has a value for %q that %s", name, reason))
-		}
-	}
-	if total > MaxHeadersBytes {
-		return fault("Headers", fmt.Sprintf("is %d bytes long in all: at most %d are allowed", total, MaxHeadersBytes))
+	if reason := headersFault(m.Headers); reason != "" {
+		return fault("Headers", reason)
 	}
 	if len(m.Payload) > MaxPayloadBytes {
 		return fault("Payload", fmt.Sprintf("is %d bytes long: at most %d are allowed; store it elsewhere and send a reference", len(m.Payload), MaxPayloadBytes))
 	}
+	if t := m.NotBefore; !t.IsZero() && (t.Before(time.Unix(0, 0)) || t.UTC().Year() > 9999) {
+		return fault("NotBefore", fmt.Sprintf("is %v: it must be in the years 1970 to 9999, or the zero time for now", t.UTC()))
+	}
 	return nil
+}
+
+// databaseTime returns t as every database stores it: in UTC and in whole microseconds, rounded down.
+func databaseTime(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
+
+// headersFault says what keeps headers from being stored and sent everywhere, or returns "".
+func headersFault(headers map[string]string) string {
+	total := 0
+	for name, value := range headers {
+		total += len(name) + len(value)
+		if name == "" {
+			return "has an empty name: give every header a name"
+		}
+		if reason := textFault(name, MaxHeaderNameBytes); reason != "" {
+			return fmt.Sprintf("has a name %.40q that %s", name, reason)
+		}
+		if reason := textFault(value, MaxHeadersBytes); reason != "" {
+			return fmt.Sprintf("has a value for %q that %s", name, reason)
+		}
+	}
+	if total > MaxHeadersBytes {
+		return fmt.Sprintf("is %d bytes long in all: at most %d are allowed", total, MaxHeadersBytes)
+	}
+	return ""
 }
 
 // textFault says what keeps s from being stored as text in every database, or returns "".

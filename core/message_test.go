@@ -2,11 +2,10 @@ package core_test
 
 import (
 	"context"
-	"database/sql"
 	"errors"
-	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/lockstep-go/lockstep/core"
 )
@@ -14,18 +13,21 @@ import (
 // recordingDialect is a fake: it keeps what Enqueue was given.
 type recordingDialect struct {
 	core.Dialect
-	got []core.Message
+	got   []core.Message
+	calls int
+	err   error
 }
 
 func (d *recordingDialect) Enqueue(_ context.Context, _ core.Execer, msgs []core.Message) error {
 	d.got = append(d.got, msgs...)
-	return nil
+	d.calls++
+	return d.err
 }
 
 var noTx = core.ExecFunc(func(context.Context, string, ...any) error { return nil })
 
 func TestEnqueueRefusesWhatCannotBeCarried(t *testing.T) {
-	good := core.Message{Topic: "orders", Key: "42", Payload: []byte("{}")}
+	good := core.Message{ID: "same", Topic: "orders", Key: "42", Payload: []byte("{}")}
 	tests := []struct {
 		name  string
 		field string
@@ -46,15 +48,21 @@ func TestEnqueueRefusesWhatCannotBeCarried(t *testing.T) {
 			half := strings.Repeat("v", core.MaxHeadersBytes/2)
 			m.Headers = map[string]string{"a": half, "b": half}
 		}},
+		{"time before every database's", "NotBefore", func(m *core.Message) { m.NotBefore = time.Unix(-1, 0) }},
+		{"time after every database's", "NotBefore", func(m *core.Message) {
+			m.NotBefore = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)
+		}},
+		{"an id that another message has", "ID", func(m *core.Message) { m.ID = "same" }},
 		{"payload too long", "Payload", func(m *core.Message) { m.Payload = make([]byte, core.MaxPayloadBytes+1) }},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			dialect := &recordingDialect{}
 			bad := good
+			bad.ID = ""
 			tt.edit(&bad)
 
-			err := core.NewOutbox(dialect).Enqueue(t.Context(), noTx, good, bad)
+			err := core.NewOutbox(dialect, core.OutboxConfig{}).Enqueue(t.Context(), noTx, good, bad)
 
 			var fault *core.MessageError
 			if !errors.As(err, &fault) {
@@ -77,52 +85,10 @@ func TestEnqueueTakesTheLimitsThemselves(t *testing.T) {
 		Key:     strings.Repeat("k", core.MaxKeyBytes),
 		Headers: map[string]string{strings.Repeat("h", core.MaxHeaderNameBytes): "v"},
 		Payload: make([]byte, core.MaxPayloadBytes),
+		// In UTC: where the clock shows another year it is another year's last hours.
+		NotBefore: time.Date(9999, 12, 31, 23, 59, 59, 999_999_999, time.UTC).In(time.FixedZone("east", 14*3600)),
 	}
-	if err := core.NewOutbox(&recordingDialect{}).Enqueue(t.Context(), noTx, m); err != nil {
+	if err := core.NewOutbox(&recordingDialect{}, core.OutboxConfig{}).Enqueue(t.Context(), noTx, m); err != nil {
 		t.Errorf("Enqueue: got %v, want nil", err)
-	}
-}
-
-func TestEnqueueRefusesPools(t *testing.T) {
-	dialect := &recordingDialect{}
-	for name, tx := range map[string]core.Execer{"pool": &sql.DB{}, "nil": nil} {
-		err := core.NewOutbox(dialect).Enqueue(t.Context(), tx, core.Message{Topic: "t"})
-		if !errors.Is(err, core.ErrNotInTransaction) {
-			t.Errorf("%s: got %v, want ErrNotInTransaction", name, err)
-		}
-	}
-	if len(dialect.got) != 0 {
-		t.Errorf("the dialect was given %d messages, want none", len(dialect.got))
-	}
-}
-
-func TestEnqueueFillsEmptyIDsAndLeavesTheCallersMessagesAlone(t *testing.T) {
-	dialect := &recordingDialect{}
-	msgs := []core.Message{{Topic: "t"}, {Topic: "t", ID: "mine"}}
-
-	if err := core.NewOutbox(dialect).Enqueue(t.Context(), noTx, msgs...); err != nil {
-		t.Fatal(err)
-	}
-
-	if msgs[0].ID != "" {
-		t.Errorf("the caller's message was given the id %q", msgs[0].ID)
-	}
-	if dialect.got[0].ID == "" || dialect.got[1].ID != "mine" {
-		t.Errorf("ids: got %q and %q, want a new one and mine", dialect.got[0].ID, dialect.got[1].ID)
-	}
-}
-
-func TestNewIDIsAUUIDv7(t *testing.T) {
-	form := regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
-	seen := map[string]bool{}
-	for range 10_000 {
-		id := core.NewID()
-		if !form.MatchString(id) {
-			t.Fatalf("NewID() = %q, want a version 7 UUID", id)
-		}
-		if seen[id] {
-			t.Fatalf("NewID() returned %q twice", id)
-		}
-		seen[id] = true
 	}
 }

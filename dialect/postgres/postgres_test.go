@@ -81,7 +81,7 @@ func TestSchemaIsUsed(t *testing.T) {
 // A transaction that took its positions first and commits last: a relay with a cursor would pass its events by.
 func TestALateCommitIsFetched(t *testing.T) {
 	f := open(t, servers.PostgresSchema(t), postgres.Config{})
-	outbox := core.NewOutbox(f.Dialect)
+	outbox := core.NewOutbox(f.Dialect, core.OutboxConfig{})
 	early, err := f.DB.BeginTx(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)

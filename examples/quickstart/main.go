@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"log"
 	"os"
@@ -42,12 +43,11 @@ func main() {
 	go func() { stopped <- relay.Run(ctx) }()
 
 	// The writing side: the order and its event are committed together, or neither is.
-	tx, err := dialect.DB().BeginTx(ctx, nil)
-	check(err)
-	_, err = tx.Exec(`INSERT INTO orders (id, item) VALUES (42, 'a book')`)
-	check(err)
-	check(core.NewOutbox(dialect).Enqueue(ctx, tx, core.Message{Topic: "orders", Key: "42", Payload: []byte(`{"item":"a book"}`)}))
-	check(tx.Commit())
+	outbox := core.NewOutbox(dialect, core.OutboxConfig{})
+	check(outbox.InTx(ctx, dialect.DB(), core.InTxOptions{}, func(ctx context.Context, tx *sql.Tx) ([]core.Message, error) {
+		_, err := tx.ExecContext(ctx, `INSERT INTO orders (id, item) VALUES (42, 'a book')`)
+		return []core.Message{{Topic: "orders", Key: "42", Payload: []byte(`{"item":"a book"}`)}}, err
+	}))
 
 	m := <-received
 	fmt.Printf("received %s from the topic orders\n", m.Payload)

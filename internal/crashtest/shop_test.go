@@ -51,7 +51,7 @@ func newShop(t *testing.T, dsn string, dialect core.Dialect, topic string) *shop
 			t.Fatal(err)
 		}
 	}
-	return &shop{db: db, outbox: core.NewOutbox(dialect), topic: topic, tokens: make(chan struct{})}
+	return &shop{db: db, outbox: core.NewOutbox(dialect, core.OutboxConfig{}), topic: topic, tokens: make(chan struct{})}
 }
 
 // write commits one order for each token, from several writers, until tokens is closed.
