@@ -32,17 +32,17 @@ type engine struct {
 	config  *RelayConfig
 	dialect Dialect
 	broker  Broker
-	several bool // the broker keeps a key's messages in order within a call
-	once    bool // return when nothing is deliverable
-	over    func(time.Time) bool // whether the term is over; nil: it never is
+	several bool                                // the broker keeps a key's messages in order within a call
+	once    bool                                // return when nothing is deliverable
+	over    func(time.Time) bool                // whether the term is over; nil: it never is
 	random  func(n time.Duration) time.Duration // from 0 to n, n not included
 
 	inbox chan func()
 	gone  chan struct{} // closed when run returns: nobody reads inbox any more
 	// workers are the goroutines that use a session, publishing those that use the broker.
 	workers, publishing sync.WaitGroup
-	work  context.Context
-	end   context.CancelCauseFunc // of work: lets go of everything at once
+	work                context.Context
+	end                 context.CancelCauseFunc // of work: lets go of everything at once
 
 	session  Session // the reader's; nil while there is none
 	reader   *reader
@@ -55,9 +55,9 @@ type engine struct {
 	// probes counts the holds with a probe, by topic, and probeBytes their messages' bytes.
 	probes     map[string]int
 	probeBytes int
-	settle   settlement
-	settling bool
-	writer   settler
+	settle     settlement
+	settling   bool
+	writer     settler
 
 	count, bytes int   // in flight
 	successes    int64 // publish calls in which something was stored
@@ -72,6 +72,7 @@ type engine struct {
 	reopens    int
 
 	idlePolls int
+	woken     bool // since the last fetch began
 	nextFetch time.Time
 	nextAsk   time.Time // of ResolveGaps
 	nextSweep time.Time
@@ -87,7 +88,7 @@ func newEngine(work context.Context, config *RelayConfig, dialect Dialect, broke
 		config: config, dialect: dialect, broker: broker, several: isKeyOrdered(broker),
 		inbox: make(chan func()), gone: make(chan struct{}),
 		reader: newReader(),
-		keys: map[orderKey]*hold{}, topics: map[string]*hold{}, probes: map[string]int{},
+		keys:   map[orderKey]*hold{}, topics: map[string]*hold{}, probes: map[string]int{},
 	}
 	e.work, e.end = context.WithCancelCause(work)
 	for range config.Lanes {
@@ -119,7 +120,7 @@ func (e *engine) run(stop context.Context, wake <-chan struct{}) error {
 		case f := <-e.inbox:
 			f()
 		case <-wake:
-			e.idlePolls, e.nextFetch = 0, time.Time{}
+			e.idlePolls, e.woken = 0, true
 		case <-stopped:
 			stopped = nil
 			e.drain()

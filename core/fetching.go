@@ -28,7 +28,7 @@ func (e *engine) startReading(now time.Time) {
 		e.ask(now)
 		return
 	}
-	if e.room() && !now.Before(e.nextFetch) {
+	if e.room() && (e.woken || !now.Before(e.nextFetch)) {
 		e.fetch(now)
 	}
 }
@@ -76,6 +76,7 @@ func (e *engine) ask(now time.Time) {
 }
 
 func (e *engine) fetch(now time.Time) {
+	e.woken = false
 	limit := min(fetchLimit, max(1, e.config.InFlight-e.count))
 	maxBytes := max(1, e.config.InFlightBytes-e.bytes)
 	request := e.reader.request(limit, maxBytes)

@@ -1,0 +1,225 @@
+package core
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+const (
+	// standbyPoll is how often a relay without the lease looks at it. It bounds the takeover after a graceful stop.
+	standbyPoll = 100 * time.Millisecond
+	// promotePoll is how often delayed events are looked for: at most four times a second, because each promotion makes
+	// the reader begin anew.
+	promotePoll = 250 * time.Millisecond
+	promoteMax  = 500
+)
+
+// errLeaseLost ends a term whose lease another relay has taken.
+var errLeaseLost = errors.New("the lease was lost: another relay has it")
+
+// term is the time during which a relay may publish. It is counted from before the request that granted it was sent,
+// ends early by a margin, and is judged by the monotonic clock and by the wall clock: one of them may have stood still
+// while the process or the machine slept.
+type term struct {
+	epoch  int64
+	outbox string
+
+	mu    sync.Mutex
+	until time.Time // has a monotonic reading
+	wall  time.Time // has none
+}
+
+// extend makes the term last until ttl after sent, less the margin.
+func (t *term) extend(sent time.Time, ttl time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.until = sent.Add(ttl - ttl/leaseMargin)
+	t.wall = t.until.Round(0)
+}
+
+func (t *term) over(now time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return !now.Before(t.until) || !now.Round(0).Before(t.wall)
+}
+
+func (t *term) remaining(now time.Time) time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.until.Sub(now)
+}
+
+// keeper owns the session over which a relay takes, keeps and gives up its lease.
+type keeper struct {
+	dialect Dialect
+	session Session
+	holder  string
+	ttl     time.Duration
+	warn    func(doing string, err error)
+}
+
+// do runs f over the session, within the database's time limit. After an error the session is closed.
+func (k *keeper) do(ctx context.Context, f func(context.Context, Session) error) error {
+	ctx, cancel := context.WithTimeout(ctx, min(databaseTimeout, k.ttl))
+	defer cancel()
+	if k.session == nil {
+		session, err := k.dialect.Open(ctx)
+		if err != nil {
+			return fmt.Errorf("open session: %w", err)
+		}
+		k.session = session
+	}
+	if err := f(ctx, k.session); err != nil {
+		k.close()
+		return err
+	}
+	return nil
+}
+
+func (k *keeper) close() {
+	if k.session != nil {
+		_ = k.session.Close() // it is given up in any case
+		k.session = nil
+	}
+}
+
+// acquire waits until the lease is this relay's, or ctx is done. The lease is free when it was given up, when it has
+// expired by the database's clock, or when it stood still for a whole time to live on this process's clock.
+func (k *keeper) acquire(ctx context.Context) (*term, error) {
+	var seen Lease
+	var since time.Time
+	for tries := 0; ctx.Err() == nil; {
+		var now Lease
+		err := k.do(ctx, func(ctx context.Context, s Session) (err error) {
+			now, err = s.ReadLease(ctx)
+			return err
+		})
+		if ctx.Err() != nil {
+			break
+		}
+		if err != nil {
+			k.warn("read the lease", err)
+			sleep(ctx, probeDelay(tries))
+			tries++
+			continue
+		}
+		tries = 0
+		if since.IsZero() || now.Epoch != seen.Epoch || now.Renewals != seen.Renewals || now.Holder != seen.Holder {
+			seen, since = now, time.Now()
+		}
+		if now.Expired || time.Since(since) >= k.ttl {
+			if t := k.take(ctx, now); t != nil {
+				return t, nil
+			}
+		}
+		sleep(ctx, standbyPoll)
+	}
+	return nil, ctx.Err()
+}
+
+// take tries to make the lease that was seen this relay's own. A lost answer may leave it so without this relay's
+// knowledge; it expires then.
+func (k *keeper) take(ctx context.Context, seen Lease) *term {
+	sent := time.Now()
+	taken := false
+	err := k.do(ctx, func(ctx context.Context, s Session) (err error) {
+		taken, err = s.TakeLease(ctx, seen, k.holder, k.ttl)
+		return err
+	})
+	if err != nil {
+		k.warn("take the lease", err)
+	}
+	if err != nil || !taken {
+		return nil
+	}
+	t := &term{epoch: seen.Epoch + 1, outbox: seen.Outbox}
+	t.extend(sent, k.ttl)
+	return t
+}
+
+// keep renews the lease and promotes delayed events until ctx is done, and returns early, with an error, when the lease
+// is lost or its term over.
+func (k *keeper) keep(ctx context.Context, t *term, promoted func()) error {
+	nextRenewal := time.Now().Add(k.ttl / 3)
+	tries := 0
+	for {
+		now := time.Now()
+		wait := min(promotePoll, t.remaining(now), nextRenewal.Sub(now))
+		if tries > 0 {
+			wait = min(t.remaining(now), probeDelay(tries))
+		}
+		sleep(ctx, max(0, wait))
+		now = time.Now()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if t.over(now) {
+			return errTermOver
+		}
+		var err error
+		if !now.Before(nextRenewal) {
+			if err = k.renew(ctx, t); err == nil {
+				nextRenewal = now.Add(k.ttl / 3)
+			}
+		} else {
+			err = k.promote(ctx, t, promoted)
+		}
+		switch {
+		case errors.Is(err, errLeaseLost):
+			return err
+		case err != nil && ctx.Err() == nil:
+			k.warn("keep the lease", err)
+			tries++
+		default:
+			tries = 0
+		}
+	}
+}
+
+func (k *keeper) renew(ctx context.Context, t *term) error {
+	sent := time.Now()
+	ours := false
+	err := k.do(ctx, func(ctx context.Context, s Session) (err error) {
+		ours, err = s.RenewLease(ctx, k.holder, t.epoch, k.ttl)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if !ours {
+		return errLeaseLost
+	}
+	t.extend(sent, k.ttl)
+	return nil
+}
+
+func (k *keeper) promote(ctx context.Context, t *term, promoted func()) error {
+	var done Promotion
+	err := k.do(ctx, func(ctx context.Context, s Session) (err error) {
+		done, err = s.Promote(ctx, t.epoch, promoteMax)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if done.Fenced {
+		return errLeaseLost
+	}
+	if done.Moved > 0 {
+		promoted()
+	}
+	return nil
+}
+
+// release gives the lease up, so that another relay need not wait for its end.
+func (k *keeper) release(t *term) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	err := k.do(ctx, func(ctx context.Context, s Session) error { return s.ReleaseLease(ctx, k.holder, t.epoch) })
+	if err != nil {
+		k.warn("release the lease", err)
+	}
+}

@@ -1,0 +1,185 @@
+package core
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// ErrRunning is returned by Run and RunOnce of a relay that runs already.
+var ErrRunning = errors.New("the relay runs already: make another one")
+
+// Relay is the carrying side: it takes records from the outbox to the broker, and removes them once the broker has
+// them. Any number of relays may run on one outbox: one works, and the others stand by.
+type Relay struct {
+	dialect Dialect
+	broker  Broker
+	config  RelayConfig
+	running atomic.Bool
+
+	unleased bool // for tests: work without a lease
+	random   func(time.Duration) time.Duration
+}
+
+// NewRelay returns a relay from dialect's outbox to broker. The error names every setting that is out of range.
+func NewRelay(dialect Dialect, broker Broker, config RelayConfig) (*Relay, error) {
+	config, err := config.withDefaults()
+	if err != nil {
+		return nil, fmt.Errorf("relay config: %w", err)
+	}
+	if inner := hiddenTerm(broker); inner != nil {
+		return nil, fmt.Errorf("relay: %T hides that %T can shut out an earlier owner: let it implement ForTerm too", broker, inner)
+	}
+	return &Relay{dialect: dialect, broker: broker, config: config, random: rand.N[time.Duration]}, nil
+}
+
+// Run carries records until ctx is done, and waits as a standby while another relay holds the lease. When ctx is done it
+// drains: publish calls in flight finish, what the broker stored is acknowledged, and the lease is released; then it
+// returns nil, or a *[DrainError] when that took longer than DrainTimeout. Failures of the database or the broker are
+// logged and retried for ever. [ErrAbandoned] is the one error that ends it earlier.
+func (r *Relay) Run(ctx context.Context) error {
+	if !r.running.CompareAndSwap(false, true) {
+		return ErrRunning
+	}
+	defer r.running.Store(false)
+	for ctx.Err() == nil {
+		_, err := r.lead(ctx, false)
+		var drain *DrainError
+		switch {
+		case errors.As(err, &drain), errors.Is(err, ErrAbandoned):
+			return err
+		case err != nil && ctx.Err() == nil:
+			r.warn("lead", err)
+		}
+	}
+	return nil
+}
+
+// Held is a key, or with an empty Key a topic or a message without a key, that waits for a retry.
+type Held struct {
+	Topic, Key string
+	// Position is that of the first message that waits.
+	Position int64
+}
+
+// RunOnce waits for the lease, carries what the outbox holds, releases the lease, and returns when nothing more is
+// deliverable now. It names what is held back by failures, ascending by topic and key. When ctx is done it drains, like
+// Run.
+func (r *Relay) RunOnce(ctx context.Context) ([]Held, error) {
+	if !r.running.CompareAndSwap(false, true) {
+		return nil, ErrRunning
+	}
+	defer r.running.Store(false)
+	return r.lead(ctx, true)
+}
+
+// lead runs one term: from taking the lease to losing or releasing it.
+func (r *Relay) lead(ctx context.Context, once bool) ([]Held, error) {
+	k := &keeper{dialect: r.dialect, holder: NewID(), ttl: r.config.LeaseTTL, warn: r.warn}
+	defer k.close()
+	var t *term
+	if !r.unleased {
+		var err error
+		if t, err = k.acquire(ctx); err != nil {
+			return nil, nil //nolint:nilerror // ctx is done, which ends a standby without anything to drain
+		}
+	}
+	broker, err := r.forTerm(ctx, t)
+	if err != nil {
+		if t != nil {
+			k.release(t)
+			sleep(ctx, lastProbe)
+		}
+		return nil, err
+	}
+	work, end := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer end(nil)
+	e := newEngine(work, &r.config, r.dialect, broker)
+	e.once, e.random = once, r.random
+	wake, unsubscribe := r.config.Waker.subscribe()
+	defer unsubscribe()
+	if t == nil {
+		err := e.run(ctx, wake)
+		return e.holding(), err
+	}
+
+	e.over = t.over
+	r.leading(true, t)
+	defer r.leading(false, t)
+	keeping, stopKeeping := context.WithCancel(work)
+	kept := make(chan struct{})
+	go func() {
+		defer close(kept)
+		if err := k.keep(keeping, t, func() { e.post(func() { e.woken = true }) }); err != nil {
+			end(err)
+		}
+	}()
+	err = e.run(ctx, wake)
+	stopKeeping()
+	<-kept
+	if !t.over(time.Now()) && !errors.Is(err, errLeaseLost) {
+		k.release(t)
+	}
+	if errors.Is(err, ErrFenced) {
+		sleep(ctx, lastProbe) // let the other owner be seen
+	}
+	return e.holding(), err
+}
+
+// forTerm lets a broker that can shut out earlier owners do so.
+func (r *Relay) forTerm(ctx context.Context, t *term) (Broker, error) {
+	fencer, ok := r.broker.(TermBroker)
+	if !ok || t == nil {
+		return r.broker, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, max(0, t.remaining(time.Now())))
+	defer cancel()
+	broker, err := fencer.ForTerm(ctx, Term{Outbox: t.outbox, Epoch: t.epoch})
+	if err != nil {
+		return nil, fmt.Errorf("begin the term at the broker: %w", err)
+	}
+	return broker, nil
+}
+
+func (r *Relay) leading(leads bool, t *term) {
+	if r.config.Hooks.Leading != nil {
+		r.config.Hooks.Leading(leads, t.epoch)
+	}
+}
+
+func (r *Relay) warn(doing string, err error) {
+	r.config.Logger.Warn("lockstep: "+doing+" failed and is tried again", "error", err)
+}
+
+// holding lists what is held back.
+func (e *engine) holding() []Held {
+	var all []Held
+	add := func(topic, key string, h *hold) {
+		position := h.from
+		if h.probe != nil {
+			position = h.probe.record.Position
+		}
+		all = append(all, Held{topic, key, position})
+	}
+	for key, h := range e.keys {
+		add(key.topic, key.key, h)
+	}
+	for topic, h := range e.topics {
+		add(topic, "", h)
+	}
+	slices.SortFunc(all, func(a, b Held) int {
+		if c := strings.Compare(a.Topic, b.Topic); c != 0 {
+			return c
+		}
+		if c := strings.Compare(a.Key, b.Key); c != 0 {
+			return c
+		}
+		return int(min(max(a.Position-b.Position, -1), 1))
+	})
+	return all
+}
