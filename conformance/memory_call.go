@@ -62,6 +62,9 @@ func (c *conn) run(ctx context.Context, op string, execute func() error, detach 
 	c.occupy(op)
 	defer c.release()
 	m := c.memory
+	if c.isBroken() {
+		return c.fail(op, ErrBroken)
+	}
 	fault := m.consult(Call{Op: op, Session: c.session, Tx: c.tx})
 	late := fault.Late && c.outlives(op)
 	var due time.Time
@@ -154,6 +157,12 @@ func (c *conn) wait(ctx context.Context, d time.Duration) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+func (c *conn) isBroken() bool {
+	c.memory.mu.Lock()
+	defer c.memory.mu.Unlock()
+	return c.broken != nil
 }
 
 // fail breaks the connection for err.
