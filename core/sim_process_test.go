@@ -1,0 +1,199 @@
+package core_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/lockstep-go/lockstep/core"
+)
+
+var errKilled = errors.New("the process was killed")
+
+// process is one relay process of a simulation. Killing it cuts everything that it has under way from the outside: what
+// had reached the database or the broker may still happen there.
+type process struct {
+	ctx  context.Context // ends by kill -9
+	kill context.CancelFunc
+	stop context.CancelFunc // SIGTERM
+	done chan struct{}
+	err  error // of Run, once done is closed
+}
+
+// start runs a relay as a process of its own.
+func (w *world) start(parent context.Context) {
+	p := &process{done: make(chan struct{})}
+	p.ctx, p.kill = context.WithCancel(parent)
+	stopping, stop := context.WithCancel(parent)
+	p.stop = stop
+	broker := &processBroker{p, w.recorder.Client(w.plan.client)}
+	var b core.Broker = broker
+	if w.plan.client.KeyOrdered {
+		b = orderedProcessBroker{broker}
+	}
+	if w.plan.client.Terms {
+		b = &termProcessBroker{broker, w}
+	}
+	relay, err := core.NewRelay(processDialect{w.memory, p}, b, w.config())
+	if err != nil {
+		panic(err)
+	}
+	relay.WithRandom(w.random(uint64(1000 + len(w.processes))))
+	if !w.plan.leased {
+		relay.WithoutLease()
+	}
+	w.processes = append(w.processes, p)
+	w.running.Add(1)
+	go func() {
+		defer w.running.Done()
+		defer close(p.done)
+		p.err = relay.Run(stopping)
+	}()
+}
+
+// bound returns ctx, which ends when the process is killed as well.
+func (p *process) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(p.ctx, cancel)
+	return ctx, func() { stop(); cancel() }
+}
+
+func (p *process) dead() bool { return p.ctx.Err() != nil }
+
+// do runs one call of the process.
+func (p *process) do(ctx context.Context, f func(context.Context) error) error {
+	if p.dead() {
+		return errKilled
+	}
+	ctx, cancel := p.bound(ctx)
+	defer cancel()
+	return f(ctx)
+}
+
+type processDialect struct {
+	core.Dialect
+	p *process
+}
+
+func (d processDialect) Open(ctx context.Context) (s core.Session, err error) {
+	err = d.p.do(ctx, func(ctx context.Context) error {
+		inner, err := d.Dialect.Open(ctx)
+		s = processSession{inner, d.p}
+		return err
+	})
+	return s, err
+}
+
+// processSession passes on what a relay uses.
+type processSession struct {
+	core.Session
+	p *process
+}
+
+func (s processSession) Fetch(ctx context.Context, request core.FetchRequest) (result core.FetchResult, err error) {
+	err = s.p.do(ctx, func(ctx context.Context) (err error) {
+		result, err = s.Session.Fetch(ctx, request)
+		return err
+	})
+	return result, err
+}
+
+func (s processSession) ResolveGaps(ctx context.Context, gaps []core.Gap) error {
+	return s.p.do(ctx, func(ctx context.Context) error { return s.Session.ResolveGaps(ctx, gaps) })
+}
+
+func (s processSession) Acknowledge(ctx context.Context, refs []core.Ref) error {
+	return s.p.do(ctx, func(ctx context.Context) error { return s.Session.Acknowledge(ctx, refs) })
+}
+
+func (s processSession) Fail(ctx context.Context, failures []core.Failure) error {
+	return s.p.do(ctx, func(ctx context.Context) error { return s.Session.Fail(ctx, failures) })
+}
+
+func (s processSession) Bury(ctx context.Context, burials []core.Burial) error {
+	return s.p.do(ctx, func(ctx context.Context) error { return s.Session.Bury(ctx, burials) })
+}
+
+func (s processSession) Promote(ctx context.Context, epoch int64, limit int) (p core.Promotion, err error) {
+	err = s.p.do(ctx, func(ctx context.Context) (err error) {
+		p, err = s.Session.Promote(ctx, epoch, limit)
+		return err
+	})
+	return p, err
+}
+
+func (s processSession) ReadLease(ctx context.Context) (lease core.Lease, err error) {
+	err = s.p.do(ctx, func(ctx context.Context) (err error) {
+		lease, err = s.Session.ReadLease(ctx)
+		return err
+	})
+	return lease, err
+}
+
+func (s processSession) TakeLease(ctx context.Context, seen core.Lease, holder string, ttl time.Duration) (taken bool, err error) {
+	err = s.p.do(ctx, func(ctx context.Context) (err error) {
+		taken, err = s.Session.TakeLease(ctx, seen, holder, ttl)
+		return err
+	})
+	return taken, err
+}
+
+func (s processSession) RenewLease(ctx context.Context, holder string, epoch int64, ttl time.Duration) (ours bool, err error) {
+	err = s.p.do(ctx, func(ctx context.Context) (err error) {
+		ours, err = s.Session.RenewLease(ctx, holder, epoch, ttl)
+		return err
+	})
+	return ours, err
+}
+
+func (s processSession) ReleaseLease(ctx context.Context, holder string, epoch int64) error {
+	return s.p.do(ctx, func(ctx context.Context) error { return s.Session.ReleaseLease(ctx, holder, epoch) })
+}
+
+// processBroker is the process's connection to the broker.
+type processBroker struct {
+	p     *process
+	inner core.Broker
+}
+
+func (b *processBroker) Publish(ctx context.Context, msgs []core.Message) error {
+	return b.p.do(ctx, func(ctx context.Context) error { return b.inner.Publish(ctx, msgs) })
+}
+
+type orderedProcessBroker struct{ *processBroker }
+
+func (orderedProcessBroker) KeyOrdered() {}
+
+// termProcessBroker tells the simulation which term a process publishes in.
+type termProcessBroker struct {
+	*processBroker
+	w *world
+}
+
+func (b *termProcessBroker) ForTerm(ctx context.Context, term core.Term) (core.Broker, error) {
+	var inner core.Broker
+	err := b.p.do(ctx, func(ctx context.Context) (err error) {
+		inner, err = b.inner.(core.TermBroker).ForTerm(ctx, term)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	broker := &processBroker{b.p, inner}
+	if b.w.plan.client.KeyOrdered {
+		return orderedProcessBroker{broker}, nil
+	}
+	return broker, nil
+}
+
+// stopAll ends every process, by SIGTERM or, where it was killed already, for good.
+func (w *world) stopAll() {
+	for _, p := range w.processes {
+		p.stop()
+	}
+	w.running.Wait()
+}
+
+// group is what waits for goroutines in a bubble.
+type group = sync.WaitGroup

@@ -1,0 +1,288 @@
+package core_test
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/lockstep-go/lockstep/conformance"
+	"github.com/lockstep-go/lockstep/core"
+)
+
+var simSeed = flag.Uint64("sim.seed", 0, "run this one schedule of the simulation, and print its log")
+
+const (
+	simActive = 20 * time.Second // of the schedule's own time, in which faults happen
+	simSettle = 5 * time.Minute  // in which everything has to be delivered afterwards
+)
+
+// simulate runs the schedule of a seed, and returns what it found wrong, and the log.
+func simulate(t *testing.T, seed uint64) (err error, log string) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(drawPlan(seed))
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		err = w.run(ctx)
+		log = w.log.String()
+	})
+	return err, log
+}
+
+// run lets everything happen, then heals everything, and waits until all is delivered.
+func (w *world) run(ctx context.Context) error {
+	var actors group
+	for n := range w.plan.writers {
+		actors.Go(func() { w.write(ctx, n) })
+	}
+	for range w.plan.relays {
+		w.start(ctx)
+	}
+	actors.Go(func() { w.disturb(ctx) })
+	if w.plan.operator {
+		actors.Go(func() { w.operate(ctx) })
+	}
+	actors.Wait()
+	w.heal()
+	settled := w.settle(ctx)
+	w.stopAll()
+	time.Sleep(time.Minute) // for calls that went on after they were given up, and their late copies
+	return errors.Join(settled, w.check())
+}
+
+// disturb kills, stops and restarts, one thing after another.
+func (w *world) disturb(ctx context.Context) {
+	r := w.random(4)
+	type act func()
+	var acts []act
+	add := func(n int, a act) {
+		for range n {
+			acts = append(acts, a)
+		}
+	}
+	add(w.plan.kills, func() {
+		w.note("kill")
+		p := w.processes[len(w.processes)-1-r.IntN(w.plan.relays)]
+		p.kill()
+		p.stop()
+		w.start(ctx)
+	})
+	add(w.plan.stops, func() {
+		w.note("stop")
+		p := w.processes[len(w.processes)-1]
+		p.stop()
+		if w.plan.relays == 1 {
+			<-p.done
+			if p.err != nil && w.plan.clean() {
+				w.wrong = append(w.wrong, fmt.Errorf("a graceful stop returned %w", p.err))
+			}
+		}
+		w.start(ctx)
+	})
+	add(w.plan.restarts, func() {
+		w.note("restart the database")
+		w.memory.Restart(conformance.Restart{})
+	})
+	add(w.plan.lostTails, func() {
+		w.note("the database loses its tail")
+		lost := w.memory.Restart(conformance.Restart{Lose: 1 + r.IntN(10), KeepSessions: r.IntN(2) == 0})
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		for _, id := range lost {
+			w.dropped[id] = true
+		}
+	})
+	if w.plan.outage {
+		add(1, func() {
+			w.setAway(true)
+			time.Sleep(latency(r, 10*time.Second))
+			w.setAway(false)
+		})
+	}
+	r.Shuffle(len(acts), func(i, j int) { acts[i], acts[j] = acts[j], acts[i] })
+	for _, act := range acts {
+		time.Sleep(latency(r, simActive/time.Duration(2*len(acts))))
+		act()
+	}
+}
+
+func (w *world) setAway(away bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.note("away %v", away)
+	w.away = away
+}
+
+// operate is an operator who retries, drops and unblocks.
+func (w *world) operate(ctx context.Context) {
+	r := w.random(5)
+	for range 1 + r.IntN(5) {
+		time.Sleep(latency(r, 4*time.Second))
+		s, err := w.memory.Open(ctx)
+		if err != nil {
+			continue
+		}
+		w.act(ctx, s, r.IntN(3))
+		_ = s.Close()
+	}
+}
+
+func (w *world) act(ctx context.Context, s core.Session, what int) {
+	switch what {
+	case 0:
+		_, _ = s.RetryDead(ctx, core.DeadFilter{}, 2)
+	case 1:
+		for _, d := range w.memory.Contents().Dead {
+			if d.DropReason == "" {
+				w.mu.Lock()
+				w.dropped[d.Message.ID] = true
+				w.mu.Unlock()
+				_, _ = s.DropDead(ctx, core.DeadFilter{ID: d.Message.ID}, "not needed", 1)
+				return
+			}
+		}
+	case 2:
+		if blocked := w.memory.Contents().Blocked; len(blocked) > 0 {
+			b := blocked[0]
+			w.mu.Lock()
+			w.freed[b.Topic+"/"+b.Key] = true
+			w.mu.Unlock()
+			_, _ = s.Unblock(ctx, b.Topic, b.Key)
+		}
+	}
+}
+
+// heal ends every fault.
+func (w *world) heal() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.note("heal")
+	w.healed, w.away = true, false
+}
+
+// settle waits until everything is delivered; an operator retries what is dead.
+func (w *world) settle(ctx context.Context) error {
+	deadline := time.Now().Add(simSettle)
+	for time.Now().Before(deadline) {
+		time.Sleep(997 * time.Millisecond)
+		now := w.memory.Contents()
+		dead := 0
+		for _, d := range now.Dead {
+			if d.DropReason == "" {
+				dead++
+			}
+		}
+		if len(now.Records)+len(now.Delayed)+dead == 0 {
+			return nil
+		}
+		if dead > 0 {
+			s, err := w.memory.Open(ctx)
+			if err != nil {
+				return err
+			}
+			if _, err := s.RetryDead(ctx, core.DeadFilter{}, 1000); err != nil {
+				return err
+			}
+			_ = s.Close()
+		}
+	}
+	left := w.memory.Contents()
+	return fmt.Errorf("not everything is delivered %v after the last fault: %d records, %d delayed, blocked %v, first %+.300v",
+		simSettle, len(left.Records), len(left.Delayed), left.Blocked, left.Records[:min(1, len(left.Records))])
+}
+
+// check holds what the broker stored against what was committed.
+func (w *world) check() error {
+	errs := w.wrong
+	for _, err := range w.recorder.Misuse() {
+		// A database that lost its tail hands out an epoch again.
+		if w.plan.lostTails == 0 || !strings.Contains(err.Error(), "ForTerm") {
+			errs = append(errs, err)
+		}
+	}
+	seen := map[string]int{}
+	last := map[string]int{}
+	for _, d := range w.recorder.Stored() {
+		id := d.Message.ID
+		if seen[id]++; seen[id] > 1 {
+			continue
+		}
+		e := w.events[id]
+		if e == nil {
+			errs = append(errs, fmt.Errorf("%s is delivered, and was never committed", id))
+			continue
+		}
+		if w.dropped[id] {
+			continue // an operator gave it up, and then a late copy of it arrived
+		}
+		if e.key == "" || w.freed[e.key] || w.plan.skipDead && w.plan.poison+w.plan.hangs > 0 {
+			continue
+		}
+		if e.order < last[e.key] {
+			errs = append(errs, fmt.Errorf("%s is delivered for the first time after %s#%d", id, e.key, last[e.key]))
+		}
+		last[e.key] = max(last[e.key], e.order)
+	}
+	duplicates := 0
+	for id, e := range w.events {
+		duplicates += max(0, seen[id]-1)
+		if e.certain && seen[id] == 0 && !w.dropped[id] {
+			errs = append(errs, fmt.Errorf("%s was committed, and is not delivered", id))
+		}
+	}
+	if w.plan.clean() && duplicates > 0 {
+		errs = append(errs, fmt.Errorf("%d duplicates, and nothing happened that excuses one", duplicates))
+	}
+	if w.plan.gentle() && w.failures > 0 {
+		errs = append(errs, fmt.Errorf("%d attempts were counted, and no message was refused", w.failures))
+	}
+	return errors.Join(errs...)
+}
+
+// schedules is how many to run: LOCKSTEP_SIM_SCHEDULES, or the usual number.
+func schedules(t *testing.T, usual int) int {
+	text := os.Getenv("LOCKSTEP_SIM_SCHEDULES")
+	if text == "" {
+		return usual
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatalf("LOCKSTEP_SIM_SCHEDULES: %v", err)
+	}
+	return n
+}
+
+func TestSimulation(t *testing.T) {
+	if *simSeed != 0 {
+		err, log := simulate(t, *simSeed)
+		t.Logf("plan %+v\n%s", drawPlan(*simSeed), log)
+		if err != nil {
+			t.Errorf("seed %d: %v", *simSeed, err)
+		}
+		return
+	}
+	var failed atomic.Uint64
+	n := schedules(t, 2000)
+	t.Run("schedules", func(t *testing.T) {
+		for shard := range 2 {
+			t.Run("", func(t *testing.T) {
+				t.Parallel()
+				for i := shard; i < n && failed.Load() == 0; i += 2 {
+					seed := uint64(i + 1)
+					if err, _ := simulate(t, seed); err != nil {
+						if failed.CompareAndSwap(0, seed) {
+							t.Errorf("schedule %d of %d: %v\nagain: go test ./core -run TestSimulation -v -sim.seed=%d", i+1, n, err, seed)
+						}
+					}
+				}
+			})
+		}
+	})
+}

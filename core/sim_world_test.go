@@ -1,0 +1,426 @@
+package core_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/lockstep-go/lockstep/conformance"
+	"github.com/lockstep-go/lockstep/core"
+)
+
+// plan is what a schedule is made of, drawn from its seed: each takes a few of all faults, because everything at once
+// would hide most of what one of them alone shows.
+type plan struct {
+	seed   uint64
+	keys   int
+	topics int
+
+	writers, transactions int
+
+	relays int
+	leased bool
+	client conformance.ClientConfig
+
+	lanes, batch, inFlight int
+	skipDead               bool
+
+	databaseFaults float64 // chance that a relay's database call goes wrong
+	commitFaults   float64 // chance that a writer's COMMIT is not answered
+	brokerFaults   float64 // chance that a publish call goes wrong
+	poison         float64 // chance that a message is refused for a while, or until an operator acts
+	hangs          float64 // chance that a message makes its call hang
+	delayed        float64 // chance that a message is delayed
+	rollbacks      float64
+	outage         bool // the broker is away for a while
+	kills          int
+	stops          int // graceful
+	restarts       int // of the database
+	lostTails      int
+	operator       bool
+	slow           time.Duration // the longest a call takes
+}
+
+func drawPlan(seed uint64) plan {
+	r := rand.New(rand.NewPCG(seed, 1))
+	some := func(chance, most float64) float64 {
+		if r.Float64() < chance {
+			return r.Float64() * most
+		}
+		return 0
+	}
+	few := func(chance float64, most int) int {
+		if r.Float64() < chance {
+			return 1 + r.IntN(most)
+		}
+		return 0
+	}
+	p := plan{
+		seed: seed, keys: 1 + r.IntN(4), topics: 1 + r.IntN(2),
+		writers: 1 + r.IntN(3), transactions: 2 + r.IntN(8),
+		relays: 1, leased: true,
+		lanes: 1 + r.IntN(3), batch: 1 + r.IntN(5), inFlight: 4 + r.IntN(40),
+		skipDead:       r.IntN(4) == 0,
+		databaseFaults: some(0.3, 0.2), commitFaults: some(0.2, 0.3), brokerFaults: some(0.4, 0.4),
+		poison: some(0.3, 0.3), hangs: some(0.1, 0.1), delayed: some(0.2, 0.4), rollbacks: some(0.5, 0.4),
+		outage: r.IntN(5) == 0, kills: few(0.3, 3), stops: few(0.3, 3), restarts: few(0.15, 2),
+		slow: time.Duration(1+r.IntN(30)) * time.Millisecond,
+	}
+	p.client.KeyOrdered, p.client.Terms = r.IntN(3) == 0, r.IntN(3) == 0
+	p.client.FenceByPublish = r.IntN(2) == 0
+	p.operator = p.poison > 0 && r.IntN(2) == 0
+	if r.IntN(3) == 0 {
+		p.relays, p.leased = 2, r.IntN(3) > 0
+	}
+	if r.IntN(20) == 0 {
+		p.lostTails = 1
+	}
+	if !p.leased {
+		p.client.Terms = false
+		p.delayed = 0 // nobody promotes without a lease
+	}
+	return p
+}
+
+// clean reports whether nothing happens that may cause a duplicate.
+func (p plan) clean() bool {
+	return p.databaseFaults == 0 && p.brokerFaults == 0 && p.hangs == 0 && !p.outage && p.kills == 0 && p.restarts == 0 &&
+		p.lostTails == 0 && p.leased
+}
+
+// gentle reports whether nothing happens for which an attempt may be counted.
+func (p plan) gentle() bool { return p.poison == 0 && p.hangs == 0 && p.brokerFaults == 0 }
+
+// event is what a writer enqueued.
+type event struct {
+	id    string
+	key   string // with its topic; empty: no key
+	order int    // among the key's
+	// certain says that the transaction committed; otherwise its outcome is unknown.
+	certain bool
+}
+
+// world is one schedule in progress.
+type world struct {
+	plan     plan
+	memory   *conformance.Memory
+	recorder *conformance.Recorder
+
+	processes []*process
+	running   group
+
+	mu       sync.Mutex
+	events   map[string]*event
+	next     map[string]int
+	dropped  map[string]bool // by an operator, or by the database's failover
+	freed    map[string]bool // keys whose order an operator gave up
+	refusals map[string]int  // how often a message is refused; -1: until an operator acts
+	hanging  map[string]bool
+	healed   bool
+	away     bool // the broker
+	failures int  // attempts counted
+	faults   *rand.Rand
+	fates    *rand.Rand
+	wrong    []error // seen on the way
+	log      strings.Builder
+	begun    time.Time
+}
+
+func newWorld(p plan) *world {
+	w := &world{
+		plan: p, memory: conformance.NewMemory(conformance.MemoryConfig{Outbox: "outbox"}), recorder: &conformance.Recorder{},
+		events: map[string]*event{}, next: map[string]int{}, dropped: map[string]bool{}, freed: map[string]bool{},
+		refusals: map[string]int{}, hanging: map[string]bool{}, begun: time.Now(),
+	}
+	w.faults, w.fates = w.random(2), w.random(3)
+	w.memory.Inject(w.databaseFault)
+	w.recorder.Inject(w.publishFault)
+	return w
+}
+
+func (w *world) random(stream uint64) *rand.Rand { return rand.New(rand.NewPCG(w.plan.seed, stream)) }
+
+// note adds a line to the log, by which two runs of a seed are compared.
+func (w *world) note(format string, args ...any) {
+	fmt.Fprintf(&w.log, "%v ", time.Since(w.begun))
+	fmt.Fprintf(&w.log, format, args...)
+	w.log.WriteByte('\n')
+}
+
+func (w *world) config() core.RelayConfig {
+	return core.RelayConfig{
+		Lanes: w.plan.lanes, BatchSize: w.plan.batch, InFlight: w.plan.inFlight,
+		PublishTimeout: 2 * time.Second, LeaseTTL: 3 * time.Second,
+		Failures: core.FailurePolicy{MaxAttempts: 3, FirstDelay: 100 * time.Millisecond, MaxDelay: time.Second, SkipDead: w.plan.skipDead},
+		Hooks:    core.Hooks{Failed: func(core.Failure) { w.failed() }, Buried: func(core.Burial) { w.failed() }},
+		Logger:   slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelError + 1})),
+	}
+}
+
+func (w *world) failed() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.failures++
+}
+
+// latency is never the same twice, so that each answer comes at an instant of its own: what happens at one instant
+// happens in any order.
+func latency(r *rand.Rand, most time.Duration) time.Duration {
+	return 10*time.Microsecond + time.Duration(r.Int64N(int64(most)))
+}
+
+// databaseFault is asked about every call of the database.
+func (w *world) databaseFault(call conformance.Call) conformance.Fault {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.note("database %s %d %d", call.Op, call.Session, call.Tx)
+	f := conformance.Fault{Before: latency(w.faults, w.plan.slow), After: latency(w.faults, w.plan.slow), Late: w.faults.IntN(2) == 0}
+	chance := w.plan.databaseFaults
+	if call.Tx > 0 {
+		chance = 0
+		if call.Op == "Commit" {
+			chance = w.plan.commitFaults
+		}
+	}
+	if w.healed || w.faults.Float64() >= chance {
+		return f
+	}
+	switch w.faults.IntN(3) {
+	case 0:
+		f.Refuse = errors.New("refused")
+	case 1:
+		f.Lose = true
+	default:
+		f.Before += time.Duration(w.faults.Int64N(int64(20 * time.Second)))
+	}
+	return f
+}
+
+// publishFault is asked about every call of the broker.
+func (w *world) publishFault(call conformance.PublishCall) conformance.PublishFault {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var f conformance.PublishFault
+	f.Before, f.After = latency(w.fates, w.plan.slow), latency(w.fates, w.plan.slow)
+	if call.ForTerm {
+		return f
+	}
+	var ids []string
+	for _, m := range call.Messages {
+		ids = append(ids, m.ID)
+	}
+	w.note("publish %v", ids)
+	if w.plan.client.Terms && w.plan.lostTails == 0 {
+		if lease := w.memory.Contents().Lease; lease.Epoch > call.Term.Epoch {
+			w.wrong = append(w.wrong, fmt.Errorf("call %d publishes in epoch %d, and the lease's is %d", call.Call, call.Term.Epoch, lease.Epoch))
+		}
+	}
+	if w.healed {
+		return f
+	}
+	if w.away {
+		return w.awayFault(f, call)
+	}
+	for i, m := range call.Messages {
+		fate := conformance.Fate{}
+		switch n := w.refusals[m.ID]; {
+		case w.hanging[m.ID]:
+			f.Hang = true
+		case n > 0:
+			w.refusals[m.ID]--
+			fate.Err = errors.New("refused")
+		case n < 0:
+			fate.Err = []error{errors.New("refused"), core.ErrPermanent}[i%2]
+		}
+		f.Fates = append(f.Fates, fate)
+	}
+	if w.fates.Float64() < w.plan.brokerFaults {
+		w.breakCall(&f, call)
+	}
+	return w.keepOrder(f, call)
+}
+
+func (w *world) awayFault(f conformance.PublishFault, call conformance.PublishCall) conformance.PublishFault {
+	unavailable := w.fates.IntN(2) == 0
+	for range call.Messages {
+		f.Fates = append(f.Fates, conformance.Fate{Err: core.ErrUnavailable})
+	}
+	if !unavailable {
+		f.Err = errors.New("connection refused")
+	}
+	return f
+}
+
+// breakCall makes something of a call go wrong.
+func (w *world) breakCall(f *conformance.PublishFault, call conformance.PublishCall) {
+	uncertain := func(i int) {
+		fate := &f.Fates[i]
+		fate.Err, fate.Store = core.ErrUncertain, w.fates.IntN(2) == 0
+		if w.fates.IntN(3) == 0 {
+			fate.LateCopy = latency(w.fates, 10*time.Second)
+		}
+	}
+	switch w.fates.IntN(7) {
+	case 0: // the call's answer is lost
+		f.Err = errors.New("connection reset")
+		for i := range f.Fates {
+			uncertain(i)
+		}
+	case 1: // some messages' fate is unknown
+		for i := range f.Fates {
+			if w.fates.IntN(2) == 0 {
+				uncertain(i)
+			}
+		}
+	case 2:
+		f.Hang = true
+		for i := range f.Fates {
+			f.Fates[i].LateCopy = latency(w.fates, 5*time.Second)
+		}
+	case 3:
+		f.Panic = "adapter bug"
+	case 4:
+		f.Resize = 1 - 2*w.fates.IntN(2)
+	case 5: // longer than its time
+		f.After += 5 * time.Second
+		f.Deaf = w.fates.IntN(2) == 0
+	case 6:
+		for i := range f.Fates {
+			if w.fates.IntN(2) == 0 {
+				f.Fates[i] = conformance.Fate{Err: core.ErrUnavailable}
+			}
+		}
+	}
+}
+
+// keepOrder makes the fates of a key-ordered client's call what such a client promises: nothing of a key is stored
+// after a message of it that is not.
+func (w *world) keepOrder(f conformance.PublishFault, call conformance.PublishCall) conformance.PublishFault {
+	if !w.plan.client.KeyOrdered {
+		return f
+	}
+	failed := map[string]bool{}
+	hung := map[string]time.Duration{} // when the key's last late copy comes; -1: never
+	for i, m := range call.Messages {
+		if m.Key == "" || i >= len(f.Fates) {
+			continue
+		}
+		key := m.Topic + "/" + m.Key
+		fate := &f.Fates[i]
+		if failed[key] {
+			*fate = conformance.Fate{Err: core.ErrNotAttempted}
+		}
+		failed[key] = failed[key] || fate.Err != nil
+		if !f.Hang {
+			continue
+		}
+		before, follows := hung[key]
+		switch {
+		case follows && before < 0:
+			fate.LateCopy = 0
+		case fate.LateCopy > 0:
+			fate.LateCopy = max(fate.LateCopy, before+1)
+		}
+		hung[key] = fate.LateCopy
+		if fate.LateCopy == 0 {
+			hung[key] = -1
+		}
+	}
+	return f
+}
+
+// write runs one writer's transactions.
+func (w *world) write(ctx context.Context, n int) {
+	r := w.random(uint64(10 + n))
+	outbox := core.NewOutbox(w.memory, core.OutboxConfig{})
+	for range w.plan.transactions {
+		time.Sleep(latency(r, 500*time.Millisecond))
+		w.transaction(ctx, r, outbox)
+	}
+}
+
+// transaction enqueues for one to three keys, whose rows it locks first.
+func (w *world) transaction(ctx context.Context, r *rand.Rand, outbox *core.Outbox) {
+	tx, err := w.memory.Begin(ctx)
+	if err != nil {
+		return
+	}
+	defer tx.Rollback()
+	msgs, written, err := w.compose(ctx, r, tx)
+	if err != nil {
+		return
+	}
+	if err := outbox.Enqueue(ctx, tx, msgs...); err != nil {
+		return
+	}
+	if r.IntN(3) == 0 {
+		time.Sleep(latency(r, 3*time.Second)) // stays open
+	}
+	if r.Float64() < w.plan.rollbacks {
+		return
+	}
+	w.mu.Lock()
+	for _, e := range written {
+		w.events[e.id] = e
+	}
+	w.mu.Unlock()
+	err = tx.Commit()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, e := range written {
+		e.certain = err == nil
+	}
+}
+
+// compose locks rows and makes the transaction's messages.
+func (w *world) compose(ctx context.Context, r *rand.Rand, tx *conformance.MemoryTx) ([]core.Message, []*event, error) {
+	var msgs []core.Message
+	var written []*event
+	first := r.IntN(w.plan.keys)
+	for k := first; k < min(w.plan.keys, first+1+r.IntN(3)); k++ { // ascending: no deadlocks
+		topic := fmt.Sprintf("t%d", k%w.plan.topics)
+		key := fmt.Sprintf("%s/k%d", topic, k)
+		if err := tx.LockRow(ctx, key); err != nil {
+			return nil, nil, err
+		}
+		for range 1 + r.IntN(3) {
+			m, e := w.message(r, topic, fmt.Sprintf("k%d", k))
+			msgs, written = append(msgs, m), append(written, e)
+		}
+	}
+	if r.IntN(4) == 0 {
+		m, e := w.message(r, "t0", "")
+		msgs, written = append(msgs, m), append(written, e)
+	}
+	return msgs, written, nil
+}
+
+func (w *world) message(r *rand.Rand, topic, key string) (core.Message, *event) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	e := &event{key: topic + "/" + key}
+	if key == "" {
+		e.key = ""
+	}
+	w.next[e.key]++
+	e.order = w.next[e.key]
+	e.id = fmt.Sprintf("%s/%s#%d", topic, key, e.order)
+	m := core.Message{ID: e.id, Topic: topic, Key: key, Payload: []byte(e.id)}
+	if r.Float64() < w.plan.poison {
+		w.refusals[e.id] = r.IntN(5) - 1
+	}
+	if r.Float64() < w.plan.hangs {
+		w.hanging[e.id] = true
+	}
+	if r.Float64() < w.plan.delayed {
+		m.NotBefore = time.Now().Add(time.Duration(r.Int64N(int64(5 * time.Second))))
+		e.key = "" // it takes its place when it comes due
+	}
+	return m, e
+}
