@@ -52,12 +52,12 @@ type engine struct {
 	lonely   int // calls in flight beside the lanes' batches
 	keys     map[orderKey]*hold
 	topics   map[string]*hold
-	// probes counts the holds with a probe, by topic, and probeBytes their messages' bytes.
-	probes     map[string]int
-	probeBytes int
-	settle     settlement
-	settling   bool
-	writer     settler
+	// probes counts the holds with a probe, by topic; probeCount and probeBytes are of all their messages.
+	probes                 map[string]int
+	probeCount, probeBytes int
+	settle                 settlement
+	settling               bool
+	writer                 settler
 
 	count, bytes int   // in flight
 	successes    int64 // publish calls in which something was stored
@@ -209,18 +209,7 @@ func (e *engine) finished() bool {
 		return !e.reader.fetching
 	}
 	r := e.reader
-	return e.once && !e.resetting && r.fetched > 0 && !r.fetching && !r.more && !r.rewinding() && e.count == e.held() && !e.owed()
-}
-
-// held counts the messages in flight that wait for their next probe.
-func (e *engine) held() int {
-	n := 0
-	for _, h := range e.keys {
-		if h.probe != nil {
-			n++
-		}
-	}
-	return n
+	return e.once && !e.resetting && r.fetched > 0 && !r.fetching && !r.more && !r.rewinding() && e.count == e.probeCount && !e.owed()
 }
 
 // owed reports whether the reader has to go back at once.
@@ -278,7 +267,7 @@ func (e *engine) nextEvent(now time.Time) time.Time {
 
 // room reports whether a fetch's records would find a place in memory.
 func (e *engine) room() bool {
-	return e.count <= e.config.InFlight*3/4 && e.bytes <= e.config.InFlightBytes*3/4
+	return e.count-e.probeCount <= e.config.InFlight*3/4 && e.bytes-e.probeBytes <= e.config.InFlightBytes*3/4
 }
 
 // enter puts it in flight.

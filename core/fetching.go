@@ -77,8 +77,8 @@ func (e *engine) ask(now time.Time) {
 
 func (e *engine) fetch(now time.Time) {
 	e.woken = false
-	limit := min(fetchLimit, max(1, e.config.InFlight-e.count))
-	maxBytes := max(1, e.config.InFlightBytes-e.bytes)
+	limit := min(fetchLimit, max(1, e.config.InFlight-e.count+e.probeCount))
+	maxBytes := max(1, e.config.InFlightBytes-e.bytes+e.probeBytes)
 	request := e.reader.request(limit, maxBytes)
 	session := e.session
 	e.workers.Go(func() {
@@ -288,7 +288,7 @@ func (e *engine) finishReset(now time.Time) {
 	e.reader = newReader()
 	e.count, e.bytes = 0, 0
 	e.keys, e.topics = map[orderKey]*hold{}, map[string]*hold{}
-	e.probes, e.probeBytes = map[string]int{}, 0
+	e.probes, e.probeCount, e.probeBytes = map[string]int{}, 0, 0
 	for i := range e.lanes {
 		e.lanes[i] = newLane()
 	}

@@ -9,7 +9,9 @@ type lane struct {
 	lonely []*keyQueue // keys whose next message travels alone
 	busy   bool        // a batch is in flight
 
-	count, bytes int // of every message of the lane that is in flight, in the sense of [item]
+	// count and bytes are of every message of the lane that is in flight, in the sense of [item], but for probes: those
+	// wait for an outage's end, and must not keep others out.
+	count, bytes int
 
 	// full says that the lane had no room, and that everything for it from position from on was passed over.
 	full bool

@@ -215,9 +215,7 @@ func (e *engine) holdBack(it *item, cause error, unavailable bool) {
 		e.letGo(it, h)
 		return
 	default:
-		it.alone, h.probe = true, it
-		e.probes[topic]++
-		e.probeBytes += it.bytes
+		e.probe(h, it)
 	}
 	h.due = time.Now().Add(probeDelay(h.tries))
 	h.tries++
@@ -278,10 +276,23 @@ func (e *engine) hold(it *item, cause error) *hold {
 	return h
 }
 
-// unprobe notes that h's message is settled.
+// probe makes it the message that h tries again from memory.
+func (e *engine) probe(h *hold, it *item) {
+	it.alone, h.probe = true, it
+	e.probes[it.key.topic]++
+	e.probeCount++
+	e.probeBytes += it.bytes
+	it.lane.count--
+	it.lane.bytes -= it.bytes
+}
+
+// unprobe notes that h's message is settled, or let go.
 func (e *engine) unprobe(h *hold) {
-	topic := h.probe.key.topic
-	e.probeBytes -= h.probe.bytes
+	it, topic := h.probe, h.probe.key.topic
+	e.probeCount--
+	e.probeBytes -= it.bytes
+	it.lane.count++
+	it.lane.bytes += it.bytes
 	h.probe, h.flying = nil, false
 	if e.probes[topic]--; e.probes[topic] == 0 {
 		delete(e.probes, topic)

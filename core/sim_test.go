@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -51,10 +52,11 @@ func (w *world) run(ctx context.Context) error {
 	}
 	actors.Wait()
 	w.heal()
+	elsewhere := w.settleElsewhere()
 	settled := w.settle(ctx)
 	w.stopAll()
 	time.Sleep(time.Minute) // for calls that went on after they were given up, and their late copies
-	return errors.Join(settled, w.check())
+	return errors.Join(elsewhere, settled, w.check())
 }
 
 // disturb kills, stops and restarts, one thing after another.
@@ -165,6 +167,23 @@ func (w *world) heal() {
 	defer w.mu.Unlock()
 	w.note("heal")
 	w.healed, w.away = true, false
+}
+
+// settleElsewhere waits, while one topic is away, until everything of the other is delivered.
+func (w *world) settleElsewhere() error {
+	defer func() { w.allHealed = true }()
+	if !w.plan.topicAway {
+		return nil
+	}
+	time.Sleep(time.Minute)
+	for _, r := range w.memory.Contents().Records {
+		if r.Message.Topic != "t1" && !slices.ContainsFunc(w.memory.Contents().Blocked, func(b core.BlockedKey) bool {
+			return b.Topic == r.Message.Topic && b.Key == r.Message.Key
+		}) {
+			return fmt.Errorf("%s is not delivered while another topic is away", r.Message.ID)
+		}
+	}
+	return nil
 }
 
 // settle waits until everything is delivered; an operator retries what is dead.

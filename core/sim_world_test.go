@@ -39,6 +39,7 @@ type plan struct {
 	delayed        float64 // chance that a message is delayed
 	rollbacks      float64
 	outage         bool // the broker is away for a while
+	topicAway      bool // one topic is away to the end, and does not concern the other
 	kills          int
 	stops          int // graceful
 	restarts       int // of the database
@@ -81,6 +82,7 @@ func drawPlan(seed uint64) plan {
 	if r.IntN(20) == 0 {
 		p.lostTails = 1
 	}
+	p.topicAway = p.topics == 2 && r.IntN(6) == 0
 	if !p.leased {
 		p.client.Terms = false
 		p.delayed = 0 // nobody promotes without a lease
@@ -115,21 +117,22 @@ type world struct {
 	processes []*process
 	running   group
 
-	mu       sync.Mutex
-	events   map[string]*event
-	next     map[string]int
-	dropped  map[string]bool // by an operator, or by the database's failover
-	freed    map[string]bool // keys whose order an operator gave up
-	refusals map[string]int  // how often a message is refused; -1: until an operator acts
-	hanging  map[string]bool
-	healed   bool
-	away     bool // the broker
-	failures int  // attempts counted
-	faults   *rand.Rand
-	fates    *rand.Rand
-	wrong    []error // seen on the way
-	log      strings.Builder
-	begun    time.Time
+	mu        sync.Mutex
+	events    map[string]*event
+	next      map[string]int
+	dropped   map[string]bool // by an operator, or by the database's failover
+	freed     map[string]bool // keys whose order an operator gave up
+	refusals  map[string]int  // how often a message is refused; -1: until an operator acts
+	hanging   map[string]bool
+	healed    bool // but for a topic that is away
+	allHealed bool
+	away      bool // the broker
+	failures  int  // attempts counted
+	faults    *rand.Rand
+	fates     *rand.Rand
+	wrong     []error // seen on the way
+	log       strings.Builder
+	begun     time.Time
 }
 
 func newWorld(p plan) *world {
@@ -221,7 +224,7 @@ func (w *world) publishFault(call conformance.PublishCall) conformance.PublishFa
 			w.wrong = append(w.wrong, fmt.Errorf("call %d publishes in epoch %d, and the lease's is %d", call.Call, call.Term.Epoch, lease.Epoch))
 		}
 	}
-	if w.healed {
+	if w.healed && !w.plan.topicAway || w.allHealed {
 		return f
 	}
 	if w.away {
@@ -230,6 +233,9 @@ func (w *world) publishFault(call conformance.PublishCall) conformance.PublishFa
 	for i, m := range call.Messages {
 		fate := conformance.Fate{}
 		switch n := w.refusals[m.ID]; {
+		case w.plan.topicAway && m.Topic == "t1":
+			fate.Err = core.ErrUnavailable
+		case w.healed: // but for the topic that is away
 		case w.hanging[m.ID]:
 			f.Hang = true
 		case n > 0:
@@ -240,7 +246,7 @@ func (w *world) publishFault(call conformance.PublishCall) conformance.PublishFa
 		}
 		f.Fates = append(f.Fates, fate)
 	}
-	if w.fates.Float64() < w.plan.brokerFaults {
+	if !w.healed && w.fates.Float64() < w.plan.brokerFaults {
 		w.breakCall(&f, call)
 	}
 	return w.keepOrder(f, call)
