@@ -79,9 +79,7 @@ func drawPlan(seed uint64) plan {
 	if r.IntN(3) == 0 {
 		p.relays, p.leased = 2, r.IntN(3) > 0
 	}
-	if r.IntN(20) == 0 {
-		p.lostTails = 1
-	}
+	p.lostTails = few(0.1, 5)
 	p.topicAway = p.topics == 2 && r.IntN(6) == 0
 	if !p.leased {
 		p.client.Terms = false
