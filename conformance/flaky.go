@@ -86,11 +86,11 @@ type dice struct {
 type mishap int
 
 const (
-	none mishap = iota
-	before
-	after
-	partly
-	slow
+	noMishap mishap = iota
+	failBefore
+	failAfter
+	failPartly
+	beSlow
 	mishaps // how many there are
 )
 
@@ -99,13 +99,13 @@ func (d *dice) throw(n int) (m mishap, delay time.Duration, omitted []bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.random.Float64() >= d.config.Rate {
-		return none, 0, nil
+		return noMishap, 0, nil
 	}
 	m = 1 + mishap(d.random.IntN(int(mishaps)-1))
 	switch m {
-	case slow:
+	case beSlow:
 		delay = time.Duration(d.random.Int64N(int64(d.config.MaxDelay)))
-	case partly:
+	case failPartly:
 		omitted = make([]bool, n)
 		for i := range omitted {
 			omitted[i] = d.random.IntN(2) == 0
@@ -125,13 +125,13 @@ func (f flaky) Unwrap() core.Broker { return f.broker }
 func (f flaky) Publish(ctx context.Context, msgs []core.Message) error {
 	mishap, delay, omitted := f.dice.throw(len(msgs))
 	switch mishap {
-	case before:
+	case failBefore:
 		return fmt.Errorf("%w: nothing was sent", ErrFlaky)
-	case after:
+	case failAfter:
 		return errors.Join(fmt.Errorf("%w: the answer is lost", ErrFlaky), f.broker.Publish(ctx, msgs))
-	case partly:
+	case failPartly:
 		return f.publishPartly(ctx, msgs, omitted)
-	case slow:
+	case beSlow:
 		timer := time.NewTimer(delay)
 		defer timer.Stop()
 		select {
