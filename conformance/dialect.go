@@ -14,7 +14,7 @@ import (
 type DialectFixture struct {
 	// Dialect is what is tested, migrated.
 	Dialect core.Dialect
-	// DB is the application's way to the same database, where that is SQL. The checks do not use it.
+	// DB is the application's way to the same database, where that is SQL, and adds the checks for that.
 	DB *sql.DB
 	// Begin begins a transaction of the application.
 	Begin func(ctx context.Context) (Tx, error)
@@ -34,5 +34,20 @@ func TestDialect(t *testing.T, open func(t *testing.T) DialectFixture) {
 }
 
 var dialectGroups = []group[DialectFixture]{
-	{checks: slices.Concat(enqueueChecks)},
+	{checks: slices.Concat(enqueueChecks, fetchChecks, gapChecks, settleChecks, promoteChecks, leaseChecks, deadChecks, sessionChecks)},
+	{
+		needs:  "ConcurrentWriters",
+		has:    func(f DialectFixture) bool { return f.ConcurrentWriters },
+		checks: slices.Concat(fetchWritersChecks, gapWritersChecks, sessionWritersChecks),
+	},
+	{
+		needs:  "SQL",
+		has:    func(f DialectFixture) bool { return f.DB != nil },
+		checks: enqueueSQLChecks,
+	},
+	{
+		needs:  "ConcurrentWriters and a KeyLocker",
+		has:    func(f DialectFixture) bool { return f.ConcurrentWriters && f.keyLocker() != nil },
+		checks: keyLockChecks,
+	},
 }
