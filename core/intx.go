@@ -163,8 +163,8 @@ func rolledBack(err error) bool {
 // rerunPause waits before run number run is followed by another. It reports false when ctx is done first.
 func rerunPause(ctx context.Context, run int) bool {
 	bound := lastRerunPause
-	if run < 7 { // 10 ms << 7 is past the bound, and no shift can overflow
-		bound = min(bound, firstRerunPause<<run)
+	if run < 7 { // 10 ms << 7 is past 1 s, and no shift overflows
+		bound = firstRerunPause << run
 	}
 	timer := time.NewTimer(rand.N(bound))
 	defer timer.Stop()
