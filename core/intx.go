@@ -30,7 +30,13 @@ var (
 // not nil says the same.
 var NoEvents = []Message{}
 
-// Beginner begins the transaction of InTx. *sql.DB, *sql.Conn and *sqlx.DB are Beginners, and whatever embeds them.
+// Beginner begins the transaction of InTx. *sql.DB, *sql.Conn and *sqlx.DB are Beginners, and whatever embeds them. The
+// libraries on top of database/sql work on the *sql.Tx that the function is given:
+//
+//	sqlx   x := &sqlx.Tx{Tx: tx, Mapper: db.Mapper}
+//	GORM   session := db.Session(&gorm.Session{NewDB: true, Context: ctx}); session.Statement.ConnPool = tx
+//	bun    db.NewInsert().Conn(tx)
+//	ent    ent.NewClient(ent.Driver(entsql.NewDriver(dialect.Postgres, entsql.Conn{ExecQuerier: tx})))
 type Beginner interface {
 	BeginTx(ctx context.Context, opts *sql.TxOptions) (*sql.Tx, error)
 }
