@@ -26,7 +26,7 @@ type BrokerFixture struct {
 // TestBroker runs every check for brokers. open is called once for each, and registers its clean-up with t.
 func TestBroker(t *testing.T, open func(t *testing.T) BrokerFixture) {
 	t.Helper()
-	runChecks(t, brokerChecks, open)
+	runChecks(t, group[BrokerFixture]{checks: brokerChecks}, open)
 }
 
 var brokerChecks = []check[BrokerFixture]{

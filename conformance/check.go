@@ -16,12 +16,22 @@ type check[F any] struct {
 	run  func(ctx context.Context, f F) error
 }
 
-// runChecks runs each check on a fixture of its own.
-func runChecks[F any](t *testing.T, checks []check[F], open func(t *testing.T) F) {
+// group is checks for adapters with an ability. Claiming it adds them; nothing that is claimed takes a check away.
+type group[F any] struct {
+	needs  string // the ability's name, for the skip; empty where every adapter has it
+	has    func(F) bool
+	checks []check[F]
+}
+
+// runChecks runs each check of g on a fixture of its own.
+func runChecks[F any](t *testing.T, g group[F], open func(t *testing.T) F) {
 	t.Helper()
-	for _, c := range checks {
+	for _, c := range g.checks {
 		t.Run(c.id, func(t *testing.T) {
 			fixture := open(t)
+			if g.needs != "" && !g.has(fixture) {
+				t.Skipf("needs %s", g.needs)
+			}
 			ctx, cancel := context.WithTimeout(t.Context(), checkTimeout)
 			defer cancel()
 			if err := c.run(ctx, fixture); err != nil {

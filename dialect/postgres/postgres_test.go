@@ -32,7 +32,9 @@ func open(t *testing.T, dsn string, config postgres.Config) conformance.DialectF
 	if err := d.Migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	return conformance.DialectFixture{Dialect: d, DB: db}
+	f := conformance.SQLFixture(d, db)
+	f.ConcurrentWriters = true
+	return f
 }
 
 // Both of lib/pq's ways to send arguments: as text, and as bytes in one round trip.

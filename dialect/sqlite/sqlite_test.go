@@ -30,14 +30,14 @@ func open(t *testing.T, path string, config sqlite.Config) *sqlite.Dialect {
 func TestConformance(t *testing.T) {
 	conformance.TestDialect(t, func(t *testing.T) conformance.DialectFixture {
 		d := open(t, filepath.Join(t.TempDir(), "outbox.db"), sqlite.Config{})
-		return conformance.DialectFixture{Dialect: d, DB: d.DB()}
+		return conformance.SQLFixture(d, d.DB())
 	})
 }
 
 func TestConformanceWithAPrefixAndAnAwkwardPath(t *testing.T) {
 	conformance.TestDialect(t, func(t *testing.T) conformance.DialectFixture {
 		d := open(t, filepath.Join(t.TempDir(), "50% off? #1.db"), sqlite.Config{Prefix: "shop_"})
-		return conformance.DialectFixture{Dialect: d, DB: d.DB()}
+		return conformance.SQLFixture(d, d.DB())
 	})
 }
 

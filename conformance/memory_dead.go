@@ -1,0 +1,179 @@
+package conformance
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/lockstep-go/lockstep/core"
+)
+
+func (r *memoryRow) matches(f *core.DeadFilter, now time.Time) bool {
+	return r.dropped == f.Dropped &&
+		(f.ID == "" || f.ID == r.message.ID) &&
+		(f.Topic == "" || f.Topic == r.message.Topic) &&
+		(f.Key == "" || f.Key == r.message.Key) &&
+		(f.CauseContains == "" || strings.Contains(r.cause, f.CauseContains)) &&
+		(f.OlderThan <= 0 || now.Sub(r.buried) >= f.OlderThan)
+}
+
+func (s *memorySession) ListDead(ctx context.Context, filter core.DeadFilter, after int64, limit int) ([]core.DeadLetter, error) {
+	var letters []core.DeadLetter
+	err := s.run(ctx, "ListDead", func() error {
+		m := s.memory
+		now := m.now()
+		for _, row := range m.dead.rows[m.dead.from(after+1):] {
+			if len(letters) >= limit {
+				break
+			}
+			if row.matches(&filter, now) {
+				letters = append(letters, row.deadLetter(now))
+			}
+		}
+		return nil
+	}, nil)
+	if err != nil {
+		return nil, err
+	}
+	return letters, nil
+}
+
+func (s *memorySession) CountDead(ctx context.Context, filter core.DeadFilter) (int64, error) {
+	count := int64(0)
+	err := s.run(ctx, "CountDead", func() error {
+		m := s.memory
+		now := m.now()
+		for _, row := range m.dead.rows {
+			if row.matches(&filter, now) {
+				count++
+			}
+		}
+		return nil
+	}, nil)
+	if err != nil {
+		return 0, err
+	}
+	return count, nil
+}
+
+// changeDead runs change with the indices of the first limit dead letters that match filter, in one transaction.
+func (s *memorySession) changeDead(ctx context.Context, op string, filter core.DeadFilter, limit int, change func(indices []int)) (int, error) {
+	changed := 0
+	err := s.run(ctx, op, func() error {
+		m := s.memory
+		now := m.now()
+		var indices []int
+		for i, row := range m.dead.rows {
+			if len(indices) >= limit {
+				break
+			}
+			if row.matches(&filter, now) {
+				indices = append(indices, i)
+			}
+		}
+		if changed = len(indices); changed > 0 {
+			change(indices)
+			m.generation++
+			m.commit()
+		}
+		return nil
+	}, nil)
+	if err != nil {
+		return 0, err
+	}
+	return changed, nil
+}
+
+func (s *memorySession) RetryDead(ctx context.Context, filter core.DeadFilter, limit int) (int, error) {
+	m := s.memory
+	return s.changeDead(ctx, "RetryDead", filter, limit, func(indices []int) {
+		rows := make([]*memoryRow, len(indices))
+		for k, i := range indices {
+			row := *m.dead.rows[i]
+			m.unblock(&row)
+			row.attempts, row.cause, row.buried, row.dropped, row.dropReason = 0, "", time.Time{}, false, ""
+			rows[k] = &row
+		}
+		m.removeRows(&m.dead, indices)
+		m.insertRows(&m.outbox, rows, false)
+	})
+}
+
+func (s *memorySession) DropDead(ctx context.Context, filter core.DeadFilter, reason string, limit int) (int, error) {
+	m := s.memory
+	return s.changeDead(ctx, "DropDead", filter, limit, func(indices []int) {
+		for _, i := range indices {
+			row := *m.dead.rows[i]
+			m.unblock(&row)
+			row.dropped, row.dropReason = true, reason
+			m.replaceRow(&m.dead, i, &row)
+		}
+	})
+}
+
+func (s *memorySession) Unblock(ctx context.Context, topic, key string) (bool, error) {
+	blocked := false
+	err := s.run(ctx, "Unblock", func() error {
+		m := s.memory
+		if _, blocked = m.blocked[topicKey{topic, key}]; blocked {
+			m.setBlocked(topicKey{topic, key}, nil)
+			m.generation++
+			m.commit()
+		}
+		return nil
+	}, nil)
+	if err != nil {
+		return false, err
+	}
+	return blocked, nil
+}
+
+func (s *memorySession) ListBlocked(ctx context.Context, afterTopic, afterKey string, limit int) ([]core.BlockedKey, error) {
+	var keys []core.BlockedKey
+	err := s.run(ctx, "ListBlocked", func() error {
+		keys = s.memory.blockedAfter(topicKey{afterTopic, afterKey}, limit)
+		return nil
+	}, nil)
+	if err != nil {
+		return nil, err
+	}
+	return keys, nil
+}
+
+// block adds a burial to those that block key. Several can: a relay that was overtaken may bury late.
+func (m *Memory) block(key topicKey, burial core.BlockedKey) {
+	blockers := append(slices.Clone(m.blocked[key]), burial)
+	slices.SortFunc(blockers, func(a, b core.BlockedKey) int { return cmp.Compare(a.Position, b.Position) })
+	m.setBlocked(key, blockers)
+}
+
+// unblock takes the dead letter's burial away from those that block its key, which goes on when none is left.
+func (m *Memory) unblock(letter *memoryRow) {
+	key := keyOf(&letter.message)
+	before := m.blocked[key]
+	left := make([]core.BlockedKey, 0, len(before))
+	for _, b := range before {
+		if b.Position != letter.position {
+			left = append(left, b)
+		}
+	}
+	if len(left) < len(before) {
+		m.setBlocked(key, left)
+	}
+}
+
+// blockedAfter returns the blocked keys behind after, bytewise, each with the first burial that blocks it.
+func (m *Memory) blockedAfter(after topicKey, limit int) []core.BlockedKey {
+	var keys []core.BlockedKey
+	for key, blockers := range m.blocked {
+		if compareKeys(key, after) > 0 {
+			keys = append(keys, blockers[0])
+		}
+	}
+	slices.SortFunc(keys, func(a, b core.BlockedKey) int {
+		return compareKeys(topicKey{a.Topic, a.Key}, topicKey{b.Topic, b.Key})
+	})
+	return keys[:min(limit, len(keys))]
+}
