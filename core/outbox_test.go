@@ -87,7 +87,7 @@ func TestEnqueueGivesTheDialectTimesThatEveryDatabaseKeeps(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := dialect.got[0].NotBefore, time.Date(2030, 1, 2, 2, 4, 5, 678_901_000, time.UTC); got != want {
+	if got, want := dialect.got[0].NotBefore, time.Date(2030, 1, 2, 2, 4, 5, 678_902_000, time.UTC); got != want {
 		t.Errorf("NotBefore: got %v, want %v", got, want)
 	}
 	if got := dialect.got[1].NotBefore; !got.IsZero() {
