@@ -34,5 +34,15 @@ func TestDialect(t *testing.T, open func(t *testing.T) DialectFixture) {
 }
 
 var dialectGroups = []group[DialectFixture]{
-	{checks: slices.Concat(enqueueChecks)},
+	{checks: slices.Concat(enqueueChecks, fetchChecks, gapChecks, settleChecks, promoteChecks, leaseChecks, deadChecks, sessionChecks)},
+	{
+		needs:  "ConcurrentWriters",
+		has:    func(f DialectFixture) bool { return f.ConcurrentWriters },
+		checks: slices.Concat(fetchWritersChecks, gapWritersChecks, sessionWritersChecks),
+	},
+	{
+		needs:  "ConcurrentWriters and a KeyLocker",
+		has:    func(f DialectFixture) bool { return f.ConcurrentWriters && f.keyLocker() != nil },
+		checks: keyLockChecks,
+	},
 }

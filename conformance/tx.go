@@ -73,3 +73,6 @@ func (s sqlSavepoints) RollbackTo(ctx context.Context) error {
 	_, err := s.tx.ExecContext(ctx, "ROLLBACK TO SAVEPOINT conformance")
 	return err
 }
+
+// waitLimit is how long a call that must not wait may take. It is far more than a slow machine needs.
+const waitLimit = 5 * time.Second

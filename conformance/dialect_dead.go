@@ -1,0 +1,283 @@
+package conformance
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/lockstep-go/lockstep/core"
+)
+
+var deadChecks = []check[DialectFixture]{
+	{"dead-filter", "a filter selects the dead letters that match every field that is set, bytewise", checkDeadFilter},
+	{"dead-older", "OlderThan matches what was buried at least so long ago, by the database's clock", checkDeadOlder},
+	{"dead-pages", "ListDead returns the dead letters after a position, ascending, at most limit", checkDeadPages},
+	{"dead-retry", "RetryDead puts dead letters back into the outbox, at their old positions, without attempts, unblocks their keys and bumps the generation", checkDeadRetry},
+	{"dead-retry-blocked", "RetryDead unblocks a key unless another dead letter of the key blocks it", checkDeadRetryBlocked},
+	{"dead-drop", "DropDead leaves dead letters, marked with the reason, unblocks their keys and bumps the generation; they match no filter again but one that asks for dropped ones", checkDeadDrop},
+	{"dead-limit", "RetryDead and DropDead act on the first dead letters that match, at most limit", checkDeadLimit},
+	{"unblock", "Unblock lets a key go on without its dead letters, which stay, bumps the generation, and reports whether the key was blocked", checkUnblock},
+	{"blocked-pages", "ListBlocked returns the blocked keys that come after (topic, key) in bytewise order, at most limit", checkBlockedPages},
+}
+
+// buried enqueues msgs and buries them all, each with the cause "the cause of <id>".
+func (f DialectFixture) buried(ctx context.Context, msgs ...core.Message) ([]core.Record, error) {
+	records, err := f.stored(ctx, msgs...)
+	if err != nil {
+		return nil, err
+	}
+	return records, f.session(ctx, func(s core.Session) error { return bury(ctx, s, records...) })
+}
+
+func checkDeadFilter(ctx context.Context, f DialectFixture) error {
+	_, err := f.buried(ctx,
+		core.Message{ID: "a", Topic: "t", Key: "1"}, core.Message{ID: "b", Topic: "t", Key: "2"},
+		core.Message{ID: "c", Topic: "T", Key: "1"}, core.Message{ID: "100%_d", Topic: "t ", Key: "1"})
+	if err != nil {
+		return err
+	}
+	for _, tt := range []struct {
+		filter core.DeadFilter
+		want   []string
+	}{
+		{core.DeadFilter{}, []string{"a", "b", "c", "100%_d"}},
+		{core.DeadFilter{ID: "b"}, []string{"b"}},
+		{core.DeadFilter{ID: "B"}, nil},
+		{core.DeadFilter{Topic: "t"}, []string{"a", "b"}},
+		{core.DeadFilter{Key: "1"}, []string{"a", "c", "100%_d"}},
+		{core.DeadFilter{Topic: "t", Key: "1"}, []string{"a"}},
+		{core.DeadFilter{CauseContains: "cause of"}, []string{"a", "b", "c", "100%_d"}},
+		{core.DeadFilter{CauseContains: "of b"}, []string{"b"}},
+		{core.DeadFilter{CauseContains: "OF b"}, nil},
+		{core.DeadFilter{CauseContains: "0%_d"}, []string{"100%_d"}},
+		{core.DeadFilter{CauseContains: "%"}, []string{"100%_d"}},
+		{core.DeadFilter{CauseContains: "_"}, []string{"100%_d"}},
+		{core.DeadFilter{CauseContains: "of b", Topic: "T"}, nil},
+		{core.DeadFilter{Dropped: true}, nil},
+	} {
+		if err := f.expectDead(ctx, tt.filter, tt.want...); err != nil {
+			return err
+		}
+		if err := f.expectDeadCount(ctx, tt.filter, len(tt.want)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f DialectFixture) expectDeadCount(ctx context.Context, filter core.DeadFilter, want int) error {
+	return f.session(ctx, func(s core.Session) error {
+		got, err := s.CountDead(ctx, filter)
+		if err == nil && got != int64(want) {
+			err = fmt.Errorf("CountDead(%+v) returned %d, want %d", filter, got, want)
+		}
+		return err
+	})
+}
+
+func checkDeadOlder(ctx context.Context, f DialectFixture) error {
+	if _, err := f.buried(ctx, event("a")); err != nil {
+		return err
+	}
+	if err := f.expectDead(ctx, core.DeadFilter{OlderThan: time.Hour}); err != nil {
+		return err
+	}
+	return eventually(ctx, "a dead letter does not get older than 100 ms", func() (bool, error) {
+		dead, err := f.dead(ctx, core.DeadFilter{OlderThan: 100 * time.Millisecond})
+		return len(dead) == 1, err
+	})
+}
+
+func checkDeadPages(ctx context.Context, f DialectFixture) error {
+	records, err := f.buried(ctx, letters(5)...)
+	if err != nil {
+		return err
+	}
+	return f.session(ctx, func(s core.Session) error {
+		for _, tt := range []struct {
+			after int64
+			limit int
+			want  []string
+		}{
+			{0, 2, []string{"a", "b"}},
+			{records[1].Position, 2, []string{"c", "d"}},
+			{records[3].Position, 2, []string{"e"}},
+			{records[4].Position, 2, nil},
+		} {
+			page, err := s.ListDead(ctx, core.DeadFilter{}, tt.after, tt.limit)
+			if err != nil {
+				return err
+			}
+			if err := same(fmt.Sprintf("%d dead letters after position %d are", tt.limit, tt.after), deadIDs(page), tt.want); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// expectCount compares how many dead letters a call changed.
+func expectCount(what string, want int) func(got int, err error) error {
+	return func(got int, err error) error {
+		if err == nil && got != want {
+			err = fmt.Errorf("%s returned %d, want %d", what, got, want)
+		}
+		return err
+	}
+}
+
+func checkDeadRetry(ctx context.Context, f DialectFixture) error {
+	records, err := f.stored(ctx, event("a"), event("b"), keyed("c", "other"))
+	if err != nil {
+		return err
+	}
+	_, err = f.failed(ctx, core.Failure{Ref: records[0].Ref(), Attempts: 1, RetryIn: time.Hour, Cause: "x"})
+	if err != nil {
+		return err
+	}
+	if err := f.session(ctx, func(s core.Session) error { return bury(ctx, s, records[0]) }); err != nil {
+		return err
+	}
+	err = f.bumps(ctx, "RetryDead", func(s core.Session) error {
+		return expectCount("RetryDead", 1)(s.RetryDead(ctx, core.DeadFilter{ID: "a"}, 10))
+	})
+	if err := firstError(err, f.expectBlocked(ctx), f.expectDead(ctx, core.DeadFilter{}), f.expect(ctx, "a", "b", "c")); err != nil {
+		return err
+	}
+	all, err := f.all(ctx)
+	if err != nil {
+		return err
+	}
+	got, want := all[0], records[0]
+	if got.Ref() != want.Ref() || got.Attempts != 0 || got.RetryIn > 0 || !got.CreatedAt.Equal(want.CreatedAt) || string(got.Message.Payload) != string(want.Message.Payload) {
+		return fmt.Errorf("the retried dead letter is %+v, want %+v", got, want)
+	}
+	return f.session(ctx, func(s core.Session) error {
+		return expectCount("RetryDead of what was retried", 0)(s.RetryDead(ctx, core.DeadFilter{ID: "a"}, 10))
+	})
+}
+
+// Two dead letters block one key: a relay that was overtaken may bury late.
+func checkDeadRetryBlocked(ctx context.Context, f DialectFixture) error {
+	if _, err := f.buried(ctx, event("a"), event("b")); err != nil {
+		return err
+	}
+	if err := f.commit(ctx, event("c")); err != nil {
+		return err
+	}
+	retry := func(id string) error {
+		return f.session(ctx, func(s core.Session) error {
+			return expectCount("RetryDead", 1)(s.RetryDead(ctx, core.DeadFilter{ID: id}, 1))
+		})
+	}
+	return firstError(
+		f.expectBlocked(ctx, "42"),
+		retry("a"), f.expectBlocked(ctx, "42"), f.expect(ctx),
+		retry("b"), f.expectBlocked(ctx), f.expect(ctx, "a", "b", "c"))
+}
+
+func checkDeadDrop(ctx context.Context, f DialectFixture) error {
+	if _, err := f.buried(ctx, event("a"), keyed("b", "other")); err != nil {
+		return err
+	}
+	if err := f.commit(ctx, event("c")); err != nil {
+		return err
+	}
+	drop := func(want int) func(s core.Session) error {
+		return func(s core.Session) error {
+			return expectCount("DropDead", want)(s.DropDead(ctx, core.DeadFilter{ID: "a"}, "it's over", 10))
+		}
+	}
+	err := firstError(
+		f.bumps(ctx, "DropDead", drop(1)),
+		f.session(ctx, drop(0)),
+		f.expect(ctx, "c"), f.expectBlocked(ctx, "other"),
+		f.expectDead(ctx, core.DeadFilter{}, "b"), f.expectDead(ctx, core.DeadFilter{ID: "a"}),
+		f.expectDead(ctx, core.DeadFilter{Dropped: true}, "a"),
+		f.expectDeadCount(ctx, core.DeadFilter{}, 1), f.expectDeadCount(ctx, core.DeadFilter{Dropped: true}, 1))
+	if err != nil {
+		return err
+	}
+	dropped, err := f.dead(ctx, core.DeadFilter{Dropped: true})
+	if err == nil && (dropped[0].DropReason != "it's over" || dropped[0].Cause != "the cause of a") {
+		err = fmt.Errorf("the dropped dead letter has the reason %q and the cause %q", dropped[0].DropReason, dropped[0].Cause)
+	}
+	return firstError(err, f.session(ctx, func(s core.Session) error {
+		return expectCount("RetryDead of a dropped one", 0)(s.RetryDead(ctx, core.DeadFilter{ID: "a"}, 10))
+	}))
+}
+
+func checkDeadLimit(ctx context.Context, f DialectFixture) error {
+	if _, err := f.buried(ctx, letters(5)...); err != nil {
+		return err
+	}
+	return f.session(ctx, func(s core.Session) error {
+		return firstError(
+			expectCount("RetryDead with limit 2", 2)(s.RetryDead(ctx, core.DeadFilter{}, 2)),
+			f.expectDead(ctx, core.DeadFilter{}, "c", "d", "e"), f.expect(ctx, "a", "b"), f.expectBlocked(ctx, "c", "d", "e"),
+			expectCount("DropDead with limit 2", 2)(s.DropDead(ctx, core.DeadFilter{}, "x", 2)),
+			f.expectDead(ctx, core.DeadFilter{}, "e"), f.expectBlocked(ctx, "e"))
+	})
+}
+
+func checkUnblock(ctx context.Context, f DialectFixture) error {
+	records, err := f.buried(ctx, event("a"))
+	if err != nil {
+		return err
+	}
+	if err := f.commit(ctx, event("b")); err != nil {
+		return err
+	}
+	topic, key := records[0].Message.Topic, records[0].Message.Key
+	unblock := func(key string, want bool) func(s core.Session) error {
+		return func(s core.Session) error {
+			return expectBool(fmt.Sprintf("Unblock of %q", key), want)(s.Unblock(ctx, topic, key))
+		}
+	}
+	return firstError(
+		f.session(ctx, unblock("another", false)), f.expectBlocked(ctx, key),
+		f.bumps(ctx, "Unblock", unblock(key, true)), f.expectBlocked(ctx),
+		f.session(ctx, unblock(key, false)),
+		f.expect(ctx, "b"), f.expectDead(ctx, core.DeadFilter{}, "a"))
+}
+
+func checkBlockedPages(ctx context.Context, f DialectFixture) error {
+	records, err := f.buried(ctx,
+		core.Message{ID: "5", Topic: "t", Key: "é"}, core.Message{ID: "4", Topic: "t", Key: "b"},
+		core.Message{ID: "3", Topic: "t", Key: "a"}, core.Message{ID: "2", Topic: "t", Key: "B"},
+		core.Message{ID: "1", Topic: "T", Key: "z"})
+	if err != nil {
+		return err
+	}
+	want := []string{"T z", "t B", "t a", "t b", "t é"}
+	return f.session(ctx, func(s core.Session) error {
+		topic, key := "", ""
+		for len(want) > 0 {
+			page, err := s.ListBlocked(ctx, topic, key, 2)
+			if err != nil {
+				return err
+			}
+			var got []string
+			for _, k := range page {
+				got = append(got, k.Topic+" "+k.Key)
+				topic, key = k.Topic, k.Key
+			}
+			n := min(2, len(want))
+			if err := same("the next two blocked keys are", got, want[:n]); err != nil {
+				return err
+			}
+			want = want[n:]
+			if len(want) == 0 && page[0].Position != records[0].Position {
+				return fmt.Errorf("the key is blocked by position %d, want %d", page[0].Position, records[0].Position)
+			}
+			if age := time.Since(page[0].Since); age < -10*time.Minute || age > 10*time.Minute {
+				return fmt.Errorf("the key was blocked now, and its Since is %v", page[0].Since)
+			}
+		}
+		last, err := s.ListBlocked(ctx, topic, key, 2)
+		if err == nil && len(last) > 0 {
+			err = fmt.Errorf("behind the last blocked key come %v", last)
+		}
+		return err
+	})
+}

@@ -1,0 +1,188 @@
+package conformance
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/lockstep-go/lockstep/core"
+)
+
+var gapChecks = []check[DialectFixture]{
+	{"gaps-dead", "ResolveGaps finds out which gaps nobody can fill any more, and sets Dead in those", checkGapsDead},
+}
+
+var gapWritersChecks = []check[DialectFixture]{
+	{"gaps-open", "a transaction that could have taken one of a gap's positions must have ended before Dead is set; age alone is no reason", checkGapsOpen},
+	{"gaps-later-transactions", "ResolveGaps finds out which gaps nobody can fill any more, whoever began to write after the first look", checkGapsLaterTransactions},
+	{"gaps-filled", "what filled a gap before Dead was set is visible to every later fetch", checkGapsFilled},
+}
+
+// resolve looks at gaps over one session until all are dead.
+func resolve(ctx context.Context, s core.Session, gaps []core.Gap) error {
+	return eventually(ctx, "a gap that nobody can fill does not become dead", func() (bool, error) {
+		if err := s.ResolveGaps(ctx, gaps); err != nil {
+			return false, err
+		}
+		for _, gap := range gaps {
+			if !gap.Dead {
+				return false, nil
+			}
+		}
+		return true, nil
+	})
+}
+
+func gap(first, last int64) core.Gap { return core.Gap{Range: core.Range{First: first, Last: last}} }
+
+// The gaps are where records were acknowledged, because not every database leaves any when a transaction is rolled back.
+func checkGapsDead(ctx context.Context, f DialectFixture) error {
+	records, err := f.stored(ctx, letters(6)...)
+	if err != nil {
+		return err
+	}
+	return f.session(ctx, func(s core.Session) error {
+		gone := []core.Ref{records[0].Ref(), records[2].Ref(), records[3].Ref()}
+		if err := s.Acknowledge(ctx, gone); err != nil {
+			return err
+		}
+		gaps := []core.Gap{gap(records[0].Position, records[0].Position), gap(records[2].Position, records[3].Position)}
+		if err := s.ResolveGaps(ctx, nil); err != nil {
+			return err
+		}
+		if err := resolve(ctx, s, gaps); err != nil {
+			return err
+		}
+		if gaps[1].First != records[2].Position || gaps[1].Last != records[3].Position {
+			return fmt.Errorf("the gap from %d to %d was changed to %+v", records[2].Position, records[3].Position, gaps[1])
+		}
+		return nil
+	})
+}
+
+// openGap leaves a transaction open whose position is below a committed one, and returns the gap that holds it.
+func (f DialectFixture) openGap(ctx context.Context, id string) (tx Tx, rollback func(), g core.Gap, err error) {
+	before, err := f.stored(ctx, keyed("before "+id, "before "+id))
+	if err != nil {
+		return nil, nil, g, err
+	}
+	tx, rollback, err = f.begin(ctx)
+	if err != nil {
+		return nil, nil, g, err
+	}
+	err = core.NewOutbox(f.Dialect).Enqueue(ctx, tx, keyed(id, id))
+	var after []core.Record
+	if err == nil {
+		after, err = f.stored(ctx, keyed("after "+id, "after "+id))
+	}
+	if err == nil && after[0].Position-before[0].Position < 2 {
+		err = fmt.Errorf("a record that was enqueued later took the position %d right after %d: the open transaction has none between them",
+			after[0].Position, before[0].Position)
+	}
+	if err != nil {
+		rollback()
+		return nil, nil, g, err
+	}
+	return tx, rollback, gap(before[0].Position+1, after[0].Position-1), nil
+}
+
+func checkGapsOpen(ctx context.Context, f DialectFixture) error {
+	tx, rollback, open, err := f.openGap(ctx, "a")
+	if err != nil {
+		return err
+	}
+	defer rollback()
+	gaps := []core.Gap{open}
+	return f.session(ctx, func(s core.Session) error {
+		err := f.meanwhile(ctx, func() error {
+			limited, cancel := context.WithTimeout(ctx, waitLimit)
+			defer cancel()
+			if err := s.ResolveGaps(limited, gaps); err != nil {
+				return err
+			}
+			if gaps[0].Dead {
+				return fmt.Errorf("the gap %+v is called dead, and the transaction that took its position is open", gaps[0].Range)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		if err := tx.Rollback(); err != nil {
+			return err
+		}
+		return resolve(ctx, s, gaps)
+	})
+}
+
+func checkGapsLaterTransactions(ctx context.Context, f DialectFixture) error {
+	tx, rollback, open, err := f.openGap(ctx, "a")
+	if err != nil {
+		return err
+	}
+	defer rollback()
+	gaps := []core.Gap{open}
+	return f.session(ctx, func(s core.Session) error {
+		if err := s.ResolveGaps(ctx, gaps); err != nil {
+			return err
+		}
+		_, rollbackLater, _, err := f.openGap(ctx, "b")
+		if err != nil {
+			return err
+		}
+		defer rollbackLater()
+		if err := tx.Rollback(); err != nil {
+			return err
+		}
+		return resolve(ctx, s, gaps)
+	})
+}
+
+// Transactions commit while their gaps are looked at. When one is called dead, its record is there.
+func checkGapsFilled(ctx context.Context, f DialectFixture) error {
+	const n = 8
+	gaps, commits := make([]core.Gap, n), make(chan error, n)
+	started := 0
+	defer func() {
+		for range started {
+			<-commits
+		}
+	}()
+	for i := range gaps {
+		tx, rollback, open, err := f.openGap(ctx, fmt.Sprint(i))
+		if err != nil {
+			return err
+		}
+		defer rollback()
+		gaps[i] = open
+		started++
+		go func() {
+			time.Sleep(time.Duration(i) * 3 * time.Millisecond)
+			commits <- tx.Commit()
+		}()
+	}
+	return f.session(ctx, func(s core.Session) error {
+		checked := make([]bool, n)
+		return eventually(ctx, "a gap that was filled does not become dead", func() (bool, error) {
+			if err := s.ResolveGaps(ctx, gaps); err != nil {
+				return false, err
+			}
+			all := true
+			for i, g := range gaps {
+				all = all && g.Dead
+				if !g.Dead || checked[i] {
+					continue
+				}
+				checked[i] = true
+				result, err := s.Fetch(ctx, core.FetchRequest{After: g.Last, Gaps: []core.Range{g.Range}, Limit: 1, MaxBytes: 1 << 20})
+				if err != nil {
+					return false, err
+				}
+				if !contains(result.Records, fmt.Sprint(i)) {
+					return false, fmt.Errorf("the gap %+v is dead, and a later fetch does not see the record that filled it", g.Range)
+				}
+			}
+			return all, nil
+		})
+	})
+}

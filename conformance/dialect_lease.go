@@ -1,0 +1,240 @@
+package conformance
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/lockstep-go/lockstep/core"
+)
+
+var leaseChecks = []check[DialectFixture]{
+	{"lease-new", "a lease that was never taken has no holder and is expired; Outbox is the outbox's UUID, made once", checkLeaseNew},
+	{"lease-take", "TakeLease makes holder the lease's owner for ttl, with the epoch after the seen one", checkLeaseTake},
+	{"lease-take-seen", "TakeLease succeeds if the lease still is as it was seen: the same epoch, holder and renewals", checkLeaseTakeSeen},
+	{"lease-take-once", "of several that take the lease as they all saw it, one succeeds", checkLeaseTakeOnce},
+	{"lease-renew", "RenewLease extends the lease if holder still owns it in epoch; Renewals changes with each renewal", checkLeaseRenew},
+	{"lease-expires", "the lease expires when its time is over by the database's clock", checkLeaseExpires},
+	{"lease-release", "ReleaseLease gives the lease up if holder still owns it in epoch, so that another relay takes it at once", checkLeaseRelease},
+}
+
+// expectLease compares the lease with what it should be; Renewals and Outbox are passed over.
+func expectLease(ctx context.Context, s core.Session, want core.Lease) (core.Lease, error) {
+	got, err := s.ReadLease(ctx)
+	if err == nil && (got.Holder != want.Holder || got.Epoch != want.Epoch || got.Expired != want.Expired) {
+		err = fmt.Errorf("the lease is %+v, want the holder %q, the epoch %d and expired %v", got, want.Holder, want.Epoch, want.Expired)
+	}
+	return got, err
+}
+
+// expectBool compares what a call reported.
+func expectBool(what string, want bool) func(got bool, err error) error {
+	return func(got bool, err error) error {
+		if err == nil && got != want {
+			err = fmt.Errorf("%s reported %v", what, got)
+		}
+		return err
+	}
+}
+
+func checkLeaseNew(ctx context.Context, f DialectFixture) error {
+	return f.sessions(ctx, func(a, b core.Session) error {
+		first, err := a.ReadLease(ctx)
+		if err != nil {
+			return err
+		}
+		if first.Outbox == "" || first.Holder != "" || !first.Expired {
+			return fmt.Errorf("a lease that was never taken is %+v", first)
+		}
+		again, err := b.ReadLease(ctx)
+		if err == nil && again != first {
+			err = fmt.Errorf("the lease is %+v and then, untouched, %+v", first, again)
+		}
+		return err
+	})
+}
+
+func checkLeaseTake(ctx context.Context, f DialectFixture) error {
+	return f.sessions(ctx, func(a, b core.Session) error {
+		seen, err := a.ReadLease(ctx)
+		if err != nil {
+			return err
+		}
+		// The second takes it from the first, which has not let it expire: whether it is alive is the engine's to judge.
+		for i, holder := range []string{"a", "it's é"} {
+			err := expectBool("TakeLease of an unchanged lease", true)(a.TakeLease(ctx, seen, holder, time.Hour))
+			if err != nil {
+				return err
+			}
+			now, err := expectLease(ctx, b, core.Lease{Holder: holder, Epoch: seen.Epoch + 1})
+			if err != nil {
+				return err
+			}
+			if now.Outbox != seen.Outbox {
+				return fmt.Errorf("taker %d changed the outbox from %s to %s", i, seen.Outbox, now.Outbox)
+			}
+			seen = now
+		}
+		return nil
+	})
+}
+
+func checkLeaseTakeSeen(ctx context.Context, f DialectFixture) error {
+	return f.session(ctx, func(s core.Session) error {
+		first, err := s.ReadLease(ctx)
+		if err != nil {
+			return err
+		}
+		epoch, err := own(ctx, s)
+		if err != nil {
+			return err
+		}
+		owned, err := s.ReadLease(ctx)
+		if err != nil {
+			return err
+		}
+		if err := expectBool("RenewLease by the owner", true)(s.RenewLease(ctx, "owner", epoch, time.Hour)); err != nil {
+			return err
+		}
+		renewed, err := s.ReadLease(ctx)
+		if err != nil {
+			return err
+		}
+		otherHolder, otherEpoch := renewed, renewed
+		otherHolder.Holder = "Owner"
+		otherEpoch.Epoch++
+		for what, seen := range map[string]core.Lease{
+			"from before it was taken": first, "from before it was renewed": owned,
+			"with another holder": otherHolder, "with another epoch": otherEpoch,
+		} {
+			err := expectBool("TakeLease of the lease "+what, false)(s.TakeLease(ctx, seen, "thief", time.Hour))
+			if err != nil {
+				return err
+			}
+		}
+		_, err = expectLease(ctx, s, core.Lease{Holder: "owner", Epoch: epoch})
+		return err
+	})
+}
+
+func checkLeaseTakeOnce(ctx context.Context, f DialectFixture) error {
+	return f.sessions(ctx, func(a, b core.Session) error {
+		for range 20 {
+			seen, err := a.ReadLease(ctx)
+			if err != nil {
+				return err
+			}
+			type answer struct {
+				taken bool
+				err   error
+			}
+			other := make(chan answer, 1)
+			go func() {
+				taken, err := b.TakeLease(ctx, seen, "b", time.Hour)
+				other <- answer{taken, err}
+			}()
+			taken, err := a.TakeLease(ctx, seen, "a", time.Hour)
+			b := <-other
+			if err := firstError(err, b.err); err != nil {
+				return err
+			}
+			if taken == b.taken {
+				return fmt.Errorf("two took the lease %+v at the same time; the first succeeded: %v, the second: %v", seen, taken, b.taken)
+			}
+		}
+		return nil
+	})
+}
+
+func checkLeaseRenew(ctx context.Context, f DialectFixture) error {
+	return f.session(ctx, func(s core.Session) error {
+		epoch, err := own(ctx, s)
+		if err != nil {
+			return err
+		}
+		before, err := s.ReadLease(ctx)
+		if err != nil {
+			return err
+		}
+		err = firstError(
+			expectBool("RenewLease by another holder", false)(s.RenewLease(ctx, "Owner", epoch, time.Hour)),
+			expectBool("RenewLease in an earlier epoch", false)(s.RenewLease(ctx, "owner", epoch-1, time.Hour)),
+			expectBool("RenewLease in a later epoch", false)(s.RenewLease(ctx, "owner", epoch+1, time.Hour)))
+		if err != nil {
+			return err
+		}
+		seen := map[int64]bool{before.Renewals: true}
+		for range 3 {
+			if err := expectBool("RenewLease by the owner", true)(s.RenewLease(ctx, "owner", epoch, time.Hour)); err != nil {
+				return err
+			}
+			after, err := expectLease(ctx, s, core.Lease{Holder: "owner", Epoch: epoch})
+			if err != nil {
+				return err
+			}
+			if seen[after.Renewals] {
+				return fmt.Errorf("after a renewal Renewals is %d, as it was before", after.Renewals)
+			}
+			seen[after.Renewals] = true
+		}
+		return nil
+	})
+}
+
+func checkLeaseExpires(ctx context.Context, f DialectFixture) error {
+	return f.session(ctx, func(s core.Session) error {
+		epoch, err := own(ctx, s)
+		if err != nil {
+			return err
+		}
+		// A renewal counts from now, for less time than the lease had, too.
+		if err := expectBool("RenewLease by the owner", true)(s.RenewLease(ctx, "owner", epoch, 150*time.Millisecond)); err != nil {
+			return err
+		}
+		err = eventually(ctx, "a lease whose time is over is not expired", func() (bool, error) {
+			lease, err := s.ReadLease(ctx)
+			return lease.Expired, err
+		})
+		if err != nil {
+			return err
+		}
+		if _, err := expectLease(ctx, s, core.Lease{Holder: "owner", Epoch: epoch, Expired: true}); err != nil {
+			return err
+		}
+		if err := expectBool("RenewLease by the owner, late", true)(s.RenewLease(ctx, "owner", epoch, time.Hour)); err != nil {
+			return err
+		}
+		_, err = expectLease(ctx, s, core.Lease{Holder: "owner", Epoch: epoch})
+		return err
+	})
+}
+
+func checkLeaseRelease(ctx context.Context, f DialectFixture) error {
+	return f.session(ctx, func(s core.Session) error {
+		epoch, err := own(ctx, s)
+		if err != nil {
+			return err
+		}
+		owned := core.Lease{Holder: "owner", Epoch: epoch}
+		err = firstError(s.ReleaseLease(ctx, "Owner", epoch), s.ReleaseLease(ctx, "owner", epoch-1), s.ReleaseLease(ctx, "owner", epoch+1))
+		if err != nil {
+			return err
+		}
+		if _, err := expectLease(ctx, s, owned); err != nil {
+			return fmt.Errorf("after releases by others %w", err)
+		}
+		for range 2 {
+			if err := s.ReleaseLease(ctx, "owner", epoch); err != nil {
+				return err
+			}
+		}
+		if _, err := expectLease(ctx, s, core.Lease{Epoch: epoch, Expired: true}); err != nil {
+			return err
+		}
+		next, err := own(ctx, s)
+		if err == nil && next != epoch+1 {
+			err = fmt.Errorf("after the epoch %d came %d", epoch, next)
+		}
+		return err
+	})
+}

@@ -1,0 +1,296 @@
+package conformance
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"time"
+
+	"github.com/lockstep-go/lockstep/core"
+)
+
+var settleChecks = []check[DialectFixture]{
+	{"acknowledge-both", "an acknowledgement removes the records that match both position and id, and leaves every other", checkAcknowledgeBoth},
+	{"acknowledge-again", "a record that is already gone is no error", checkAcknowledgeAgain},
+	{"acknowledge-many", "an acknowledgement removes the records that match, however many", checkAcknowledgeMany},
+	{"fail-noted", "a record that failed gets its attempts and its retry time, by the database's clock", checkFailNoted},
+	{"fail-once", "a failure is noted where the record has one attempt less, and so once when it is repeated", checkFailOnce},
+	{"fail-both", "a failure is noted where position and id match, and nowhere else", checkFailBoth},
+	{"bury-moves", "what is buried is removed from the outbox and inserted into the dead letters, complete", checkBuryMoves},
+	{"bury-blocks", "the key of what is buried is blocked unless Skip is set; an empty key is no key", checkBuryBlocks},
+	{"bury-again", "a burial is idempotent", checkBuryAgain},
+	{"bury-both", "what does not match position and id is passed over, and its key is not blocked", checkBuryBoth},
+}
+
+func checkAcknowledgeBoth(ctx context.Context, f DialectFixture) error {
+	records, err := f.stored(ctx, event("a"), event("b"), event("c"), event("it's"))
+	if err != nil {
+		return err
+	}
+	a, b, quoted := records[0].Ref(), records[1].Ref(), records[3].Ref()
+	err = f.session(ctx, func(s core.Session) error {
+		return s.Acknowledge(ctx, []core.Ref{
+			a,
+			{Position: b.Position, ID: "another"},
+			{Position: b.Position + 1_000_000, ID: "b"},
+			{Position: b.Position, ID: "B"},
+			{Position: b.Position, ID: "b "},
+			quoted,
+		})
+	})
+	if err != nil {
+		return err
+	}
+	return f.expect(ctx, "b", "c")
+}
+
+func checkAcknowledgeAgain(ctx context.Context, f DialectFixture) error {
+	records, err := f.stored(ctx, event("a"), event("b"))
+	if err != nil {
+		return err
+	}
+	for range 2 {
+		err := f.session(ctx, func(s core.Session) error {
+			return s.Acknowledge(ctx, []core.Ref{records[0].Ref(), records[0].Ref()})
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return f.expect(ctx, "b")
+}
+
+func checkAcknowledgeMany(ctx context.Context, f DialectFixture) error {
+	const n = 5000
+	msgs := make([]core.Message, n)
+	for i := range msgs {
+		msgs[i] = event(fmt.Sprint(i))
+	}
+	records, err := f.stored(ctx, msgs...)
+	if err != nil {
+		return err
+	}
+	var refs []core.Ref
+	for _, r := range records[:n-1] {
+		refs = append(refs, r.Ref())
+	}
+	if err := f.session(ctx, func(s core.Session) error { return s.Acknowledge(ctx, refs) }); err != nil {
+		return err
+	}
+	return f.expect(ctx, fmt.Sprint(n-1))
+}
+
+// failed notes failures and returns what the outbox holds then.
+func (f DialectFixture) failed(ctx context.Context, failures ...core.Failure) (records []core.Record, err error) {
+	err = f.session(ctx, func(s core.Session) error { return s.Fail(ctx, failures) })
+	if err != nil {
+		return nil, err
+	}
+	return f.all(ctx)
+}
+
+func checkFailNoted(ctx context.Context, f DialectFixture) error {
+	records, err := f.stored(ctx, letters(3)...)
+	if err != nil {
+		return err
+	}
+	failed, err := f.failed(ctx,
+		core.Failure{Ref: records[0].Ref(), Attempts: 1, RetryIn: time.Hour, Cause: "it's é漢😀"},
+		core.Failure{Ref: records[1].Ref(), Attempts: 1, RetryIn: 150 * time.Millisecond, Cause: "x"})
+	if err != nil {
+		return err
+	}
+	if a := failed[0]; a.Attempts != 1 || a.RetryIn > time.Hour || a.RetryIn < 50*time.Minute {
+		return fmt.Errorf("after its first failure, to be retried in an hour, it has %d attempts and is due in %v", a.Attempts, a.RetryIn)
+	}
+	if c := failed[2]; c.Attempts != 0 || c.RetryIn > 0 {
+		return fmt.Errorf("a record that did not fail has %d attempts and is due in %v", c.Attempts, c.RetryIn)
+	}
+	return eventually(ctx, "a record whose retry time is over is not due", func() (bool, error) {
+		all, err := f.all(ctx)
+		return err == nil && all[1].RetryIn <= 0, err
+	})
+}
+
+func checkFailOnce(ctx context.Context, f DialectFixture) error {
+	records, err := f.stored(ctx, event("a"))
+	if err != nil {
+		return err
+	}
+	ref := records[0].Ref()
+	for _, tt := range []struct {
+		attempts int // that Fail is called with
+		retryIn  time.Duration
+		want     int
+	}{
+		{2, time.Minute, 0}, // two attempts do not follow none
+		{1, time.Hour, 1},
+		{1, time.Minute, 1},
+		{2, 2 * time.Hour, 2},
+		{1, time.Minute, 2},
+	} {
+		failed, err := f.failed(ctx, core.Failure{Ref: ref, Attempts: tt.attempts, RetryIn: tt.retryIn, Cause: "x"})
+		if err != nil {
+			return err
+		}
+		got := failed[0]
+		if got.Attempts != tt.want || got.RetryIn > time.Duration(tt.want)*time.Hour || got.RetryIn < time.Duration(tt.want)*time.Hour-10*time.Minute {
+			return fmt.Errorf("after Fail with %d attempts it has %d and is due in %v, want %d and about %d h", tt.attempts, got.Attempts, got.RetryIn, tt.want, tt.want)
+		}
+	}
+	return nil
+}
+
+func checkFailBoth(ctx context.Context, f DialectFixture) error {
+	records, err := f.stored(ctx, letters(2)...)
+	if err != nil {
+		return err
+	}
+	a, b := records[0].Position, records[1].Position
+	failed, err := f.failed(ctx,
+		core.Failure{Ref: core.Ref{Position: a, ID: "another"}, Attempts: 1, RetryIn: time.Hour, Cause: "x"},
+		core.Failure{Ref: core.Ref{Position: b, ID: "a"}, Attempts: 1, RetryIn: time.Hour, Cause: "x"},
+		core.Failure{Ref: core.Ref{Position: b + 1000, ID: "b"}, Attempts: 1, RetryIn: time.Hour, Cause: "x"})
+	if err != nil {
+		return err
+	}
+	for _, r := range failed {
+		if r.Attempts != 0 || r.RetryIn > 0 {
+			return fmt.Errorf("%q has %d attempts after a failure of another record", r.Message.ID, r.Attempts)
+		}
+	}
+	return nil
+}
+
+// dead returns the dead letters that match filter.
+func (f DialectFixture) dead(ctx context.Context, filter core.DeadFilter) (letters []core.DeadLetter, err error) {
+	err = f.session(ctx, func(s core.Session) error {
+		letters, err = s.ListDead(ctx, filter, 0, 1000)
+		return err
+	})
+	return letters, err
+}
+
+// expectDead compares the ids of the dead letters that match filter with want.
+func (f DialectFixture) expectDead(ctx context.Context, filter core.DeadFilter, want ...string) error {
+	letters, err := f.dead(ctx, filter)
+	if err != nil {
+		return err
+	}
+	return same(fmt.Sprintf("the dead letters that match %+v are", filter), deadIDs(letters), want)
+}
+
+func deadIDs(letters []core.DeadLetter) []string {
+	list := make([]string, len(letters))
+	for i, l := range letters {
+		list[i] = l.Message.ID
+	}
+	return list
+}
+
+// expectBlocked compares the blocked keys with want.
+func (f DialectFixture) expectBlocked(ctx context.Context, want ...string) error {
+	var got []string
+	err := f.session(ctx, func(s core.Session) error {
+		keys, err := s.ListBlocked(ctx, "", "", 1000)
+		for _, k := range keys {
+			got = append(got, k.Key)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return same("the blocked keys are", got, want)
+}
+
+func checkBuryMoves(ctx context.Context, f DialectFixture) error {
+	const awkward = `é漢😀 'single' "double" \back\ {a,b} NULL $1 ? :n %s`
+	msg := core.Message{ID: awkward, Topic: awkward, Key: awkward, Headers: map[string]string{awkward: awkward}, Payload: []byte{0, 255, '\''}}
+	records, err := f.stored(ctx, msg, event("b"))
+	if err != nil {
+		return err
+	}
+	want := records[0]
+	err = f.session(ctx, func(s core.Session) error {
+		// Skip, because a record that was left behind would not be fetched while its key is blocked.
+		return s.Bury(ctx, []core.Burial{{Ref: want.Ref(), Attempts: 7, Cause: awkward, Skip: true}})
+	})
+	if err != nil {
+		return err
+	}
+	if err := f.expect(ctx, "b"); err != nil {
+		return err
+	}
+	dead, err := f.dead(ctx, core.DeadFilter{})
+	if err != nil || len(dead) != 1 {
+		return fmt.Errorf("the dead letters are %v, want one (%v)", dead, err)
+	}
+	got := dead[0]
+	m := got.Message
+	if m.ID != msg.ID || m.Topic != msg.Topic || m.Key != msg.Key || !maps.Equal(m.Headers, msg.Headers) || !bytes.Equal(m.Payload, msg.Payload) {
+		return fmt.Errorf("the dead letter's message is %.400v, want %.400v", m, msg)
+	}
+	if got.Position != want.Position || !got.CreatedAt.Equal(want.CreatedAt) || got.Attempts != 7 || got.Cause != awkward {
+		return fmt.Errorf("the dead letter is %+v, want position and time of %+v, 7 attempts and the cause", got, want)
+	}
+	if age := time.Since(got.BuriedAt); age < -10*time.Minute || age > 10*time.Minute {
+		return fmt.Errorf("the dead letter was buried now, and its BuriedAt is %v", got.BuriedAt)
+	}
+	return nil
+}
+
+func checkBuryBlocks(ctx context.Context, f DialectFixture) error {
+	records, err := f.stored(ctx, keyed("a", "blocked"), keyed("b", "skipped"), keyed("c", ""), keyed("d", "skipped"), keyed("e", ""), keyed("f", "blocked"))
+	if err != nil {
+		return err
+	}
+	err = f.session(ctx, func(s core.Session) error {
+		return s.Bury(ctx, []core.Burial{
+			{Ref: records[0].Ref(), Attempts: 1, Cause: "x"},
+			{Ref: records[1].Ref(), Attempts: 1, Cause: "x", Skip: true},
+			{Ref: records[2].Ref(), Attempts: 1, Cause: "x"},
+		})
+	})
+	if err != nil {
+		return err
+	}
+	return firstError(f.expect(ctx, "d", "e"), f.expectBlocked(ctx, "blocked"), f.expectDead(ctx, core.DeadFilter{}, "a", "b", "c"))
+}
+
+func checkBuryAgain(ctx context.Context, f DialectFixture) error {
+	records, err := f.stored(ctx, event("a"), event("b"))
+	if err != nil {
+		return err
+	}
+	for range 2 {
+		err := f.session(ctx, func(s core.Session) error { return bury(ctx, s, records[0], records[0]) })
+		if err != nil {
+			return err
+		}
+	}
+	return firstError(f.expect(ctx), f.expectBlocked(ctx, "42"), f.expectDead(ctx, core.DeadFilter{}, "a"))
+}
+
+func checkBuryBoth(ctx context.Context, f DialectFixture) error {
+	records, err := f.stored(ctx, letters(2)...)
+	if err != nil {
+		return err
+	}
+	a, gone := records[0].Ref(), records[1].Ref()
+	err = f.session(ctx, func(s core.Session) error {
+		if err := s.Acknowledge(ctx, []core.Ref{gone}); err != nil {
+			return err
+		}
+		return s.Bury(ctx, []core.Burial{
+			{Ref: core.Ref{Position: a.Position, ID: "another"}, Attempts: 1, Cause: "x"},
+			{Ref: core.Ref{Position: a.Position + 1000, ID: "a"}, Attempts: 1, Cause: "x"},
+			{Ref: gone, Attempts: 1, Cause: "x"},
+		})
+	})
+	if err != nil {
+		return err
+	}
+	return firstError(f.expect(ctx, "a"), f.expectBlocked(ctx), f.expectDead(ctx, core.DeadFilter{}))
+}

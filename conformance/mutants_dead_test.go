@@ -1,0 +1,117 @@
+package conformance
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/lockstep-go/lockstep/core"
+)
+
+// listing alters the filter that dead letters are listed by.
+func listing(change func(f *core.DeadFilter, after *int64, limit *int)) alteredDialect {
+	return alteredDialect{session: altered{listDead: func(ctx context.Context, s *memorySession, f core.DeadFilter, after int64, limit int) ([]core.DeadLetter, error) {
+		change(&f, &after, &limit)
+		return s.ListDead(ctx, f, after, limit)
+	}}}
+}
+
+// retrying alters a retry: what it is called with, and what it leaves behind.
+func retrying(before func(m *Memory, f *core.DeadFilter, limit *int), after func(m, old *Memory)) alteredDialect {
+	return alteredDialect{session: altered{retry: func(ctx context.Context, s *memorySession, f core.DeadFilter, limit int) (int, error) {
+		m := s.memory
+		old := &Memory{generation: m.generation, blocked: map[topicKey][]core.BlockedKey{}}
+		for key, blockers := range m.blocked {
+			old.blocked[key] = blockers
+		}
+		if before != nil {
+			before(m, &f, &limit)
+		}
+		n, err := s.RetryDead(ctx, f, limit)
+		if after != nil {
+			m.locked(func() { after(m, old) })
+		}
+		return n, err
+	}}}
+}
+
+func dropping(drop func(ctx context.Context, s *memorySession, f core.DeadFilter, reason string, limit int) (int, error)) alteredDialect {
+	return alteredDialect{session: altered{drop: drop}}
+}
+
+var deadMutants = map[string]mutant{
+	"lists any id":      {listing(func(f *core.DeadFilter, _ *int64, _ *int) { f.ID = "" }), []string{"dead-filter"}},
+	"lists any topic":   {listing(func(f *core.DeadFilter, _ *int64, _ *int) { f.Topic = "" }), []string{"dead-filter"}},
+	"lists any key":     {listing(func(f *core.DeadFilter, _ *int64, _ *int) { f.Key = "" }), []string{"dead-filter"}},
+	"lists any cause":   {listing(func(f *core.DeadFilter, _ *int64, _ *int) { f.CauseContains = "" }), []string{"dead-filter"}},
+	"knows wildcards":   {listing(func(f *core.DeadFilter, _ *int64, _ *int) { f.CauseContains = strings.Trim(f.CauseContains, "%_") }), []string{"dead-filter"}},
+	"folds case":        {listing(func(f *core.DeadFilter, _ *int64, _ *int) { f.CauseContains = strings.ToLower(f.CauseContains) }), []string{"dead-filter"}},
+	"lists no dropped":  {listing(func(f *core.DeadFilter, _ *int64, _ *int) { f.Dropped = false }), []string{"dead-filter", "dead-drop"}},
+	"lists any age":     {listing(func(f *core.DeadFilter, _ *int64, _ *int) { f.OlderThan = 0 }), []string{"dead-older"}},
+	"lists no age":      {listing(func(f *core.DeadFilter, _ *int64, _ *int) { f.OlderThan *= 1000 }), []string{"dead-older"}},
+	"has one page":      {listing(func(_ *core.DeadFilter, after *int64, _ *int) { *after = 0 }), []string{"dead-pages"}},
+	"has no page end":   {listing(func(_ *core.DeadFilter, _ *int64, limit *int) { *limit = 1000 }), []string{"dead-pages"}},
+	"repeats page ends": {listing(func(_ *core.DeadFilter, after *int64, _ *int) { *after-- }), []string{"dead-pages"}},
+
+	"retries all":       {retrying(func(_ *Memory, _ *core.DeadFilter, limit *int) { *limit = 1000 }, nil), []string{"dead-limit"}},
+	"retries in secret": {retrying(nil, func(m, old *Memory) { m.generation = old.generation }), []string{"dead-retry", "fetch-generation"}},
+	"retries and stays blocked": {retrying(nil, func(m, old *Memory) { m.blocked = old.blocked }),
+		[]string{"dead-retry", "dead-retry-blocked", "dead-limit"}},
+	"retries and unblocks always": {retrying(nil, func(m, _ *Memory) { clear(m.blocked) }), []string{"dead-retry-blocked", "dead-limit"}},
+	"retries with old attempts": {retrying(nil, func(m, _ *Memory) {
+		if len(m.outbox.rows) > 0 {
+			m.outbox.rows[0].attempts = 1
+		}
+	}), []string{"dead-retry"}},
+	"retries at the end": {retrying(nil, func(m, _ *Memory) {
+		if len(m.outbox.rows) > 0 {
+			row := *m.outbox.rows[0]
+			row.position = m.next
+			m.next++
+			m.outbox.rows = append(slices.Clone(m.outbox.rows[1:]), &row)
+		}
+	}), []string{"dead-retry"}},
+	"retries the dropped": {retrying(func(m *Memory, f *core.DeadFilter, _ *int) {
+		f.Dropped = len(m.dead.rows) > 0 && m.dead.rows[0].dropped
+	}, nil), []string{"dead-drop"}},
+
+	"deletes what is dropped": {dropping(func(ctx context.Context, s *memorySession, f core.DeadFilter, reason string, limit int) (int, error) {
+		n, err := s.DropDead(ctx, f, reason, limit)
+		s.memory.dead.rows = slices.DeleteFunc(s.memory.dead.rows, func(r *memoryRow) bool { return r.dropped })
+		return n, err
+	}), []string{"dead-drop"}},
+	"forgets reasons": {dropping(func(ctx context.Context, s *memorySession, f core.DeadFilter, _ string, limit int) (int, error) {
+		return s.DropDead(ctx, f, "", limit)
+	}), []string{"dead-drop"}},
+	"drops all": {dropping(func(ctx context.Context, s *memorySession, f core.DeadFilter, reason string, _ int) (int, error) {
+		return s.DropDead(ctx, f, reason, 1000)
+	}), []string{"dead-limit"}},
+	"drops in secret": {dropping(func(ctx context.Context, s *memorySession, f core.DeadFilter, reason string, limit int) (int, error) {
+		generation := s.memory.generation
+		defer func() { s.memory.generation = generation }()
+		return s.DropDead(ctx, f, reason, limit)
+	}), []string{"dead-drop"}},
+
+	"unblocks in secret": {alteredDialect{session: altered{unblock: func(ctx context.Context, s *memorySession, topic, key string) (bool, error) {
+		generation := s.memory.generation
+		defer func() { s.memory.generation = generation }()
+		return s.Unblock(ctx, topic, key)
+	}}}, []string{"unblock"}},
+	"unblocks and forgets": {alteredDialect{session: altered{unblock: func(ctx context.Context, s *memorySession, topic, key string) (bool, error) {
+		s.memory.dead.rows = nil
+		return s.Unblock(ctx, topic, key)
+	}}}, []string{"unblock"}},
+	"always says unblocked": {alteredDialect{session: altered{unblock: func(ctx context.Context, s *memorySession, topic, key string) (bool, error) {
+		_, err := s.Unblock(ctx, topic, key)
+		return true, err
+	}}}, []string{"unblock"}},
+
+	"lists blocked keys by key": {alteredDialect{session: altered{listBlocked: func(ctx context.Context, s *memorySession, topic, key string, limit int) ([]core.BlockedKey, error) {
+		keys, err := s.ListBlocked(ctx, "", "", 1000)
+		keys = slices.DeleteFunc(keys, func(k core.BlockedKey) bool { return k.Key <= key })
+		return keys[:min(limit, len(keys))], err
+	}}}, []string{"blocked-pages"}},
+	"lists blocked keys without limit": {alteredDialect{session: altered{listBlocked: func(ctx context.Context, s *memorySession, topic, key string, _ int) ([]core.BlockedKey, error) {
+		return s.ListBlocked(ctx, topic, key, 1000)
+	}}}, []string{"blocked-pages"}},
+}

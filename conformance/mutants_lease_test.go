@@ -1,0 +1,119 @@
+package conformance
+
+import (
+	"context"
+	"time"
+
+	"github.com/lockstep-go/lockstep/core"
+)
+
+// promoting alters a promotion: what it is called with, and what it leaves behind.
+func promoting(before func(m *Memory, epoch *int64, limit *int), after func(m *Memory, generation int64, p *core.Promotion)) alteredDialect {
+	return alteredDialect{session: altered{promote: func(ctx context.Context, s *memorySession, epoch int64, limit int) (core.Promotion, error) {
+		m := s.memory
+		generation := m.generation
+		if before != nil {
+			before(m, &epoch, &limit)
+		}
+		p, err := s.Promote(ctx, epoch, limit)
+		if after != nil {
+			after(m, generation, &p)
+		}
+		return p, err
+	}}}
+}
+
+var promoteMutants = map[string]mutant{
+	"promotes early": {promoting(
+		func(m *Memory, _ *int64, _ *int) { m.SetClock(2 * time.Hour) },
+		func(m *Memory, _ int64, _ *core.Promotion) { m.SetClock(0) }), []string{"promote-due"}},
+	"promotes a little early": {promoting(
+		func(m *Memory, _ *int64, _ *int) { m.SetClock(100 * time.Millisecond) },
+		func(m *Memory, _ int64, _ *core.Promotion) { m.SetClock(0) }), []string{"promote-due"}},
+	"promotes without limit": {promoting(func(_ *Memory, _ *int64, limit *int) { *limit = 1000 }, nil), []string{"promote-order"}},
+	"promotes in enqueue order": {alteredDialect{enqueue: func(ctx context.Context, m *Memory, tx core.Execer, msgs []core.Message) error {
+		for i := range msgs {
+			if !msgs[i].NotBefore.IsZero() {
+				msgs[i].NotBefore = time.Unix(0, 0)
+			}
+		}
+		return m.Enqueue(ctx, tx, msgs)
+	}}, []string{"promote-order"}},
+	"promotes for anybody":         {promoting(func(m *Memory, epoch *int64, _ *int) { *epoch = m.lease.epoch }, nil), []string{"promote-fenced"}},
+	"promotes for a newer one":     {promoting(func(m *Memory, epoch *int64, _ *int) { *epoch = min(*epoch, m.lease.epoch) }, nil), []string{"promote-fenced"}},
+	"does not say Fenced":          {promoting(nil, func(_ *Memory, _ int64, p *core.Promotion) { p.Fenced = false }), []string{"promote-fenced"}},
+	"promotes in secret":           {promoting(nil, func(m *Memory, generation int64, _ *core.Promotion) { m.generation = generation }), []string{"promote-generation"}},
+	"promotes without the payload": {promoting(nil, func(m *Memory, _ int64, _ *core.Promotion) { m.outbox.rows[0].message.Payload = nil }), []string{"promote-complete"}},
+}
+
+// leasing alters the lease row after each change by a session.
+func leasing(after func(before memoryLease, l *memoryLease)) alteredDialect {
+	return alteredDialect{session: altered{
+		take: func(ctx context.Context, s *memorySession, seen core.Lease, holder string, ttl time.Duration) (bool, error) {
+			before := s.memory.lease
+			taken, err := s.TakeLease(ctx, seen, holder, ttl)
+			after(before, &s.memory.lease)
+			return taken, err
+		},
+		renew: func(ctx context.Context, s *memorySession, holder string, epoch int64, ttl time.Duration) (bool, error) {
+			before := s.memory.lease
+			renewed, err := s.RenewLease(ctx, holder, epoch, ttl)
+			after(before, &s.memory.lease)
+			return renewed, err
+		},
+	}}
+}
+
+// stealing alters what a taker has seen.
+func stealing(change func(seen *core.Lease, now core.Lease)) alteredDialect {
+	return alteredDialect{session: altered{take: func(ctx context.Context, s *memorySession, seen core.Lease, holder string, ttl time.Duration) (bool, error) {
+		change(&seen, s.memory.Contents().Lease)
+		return s.TakeLease(ctx, seen, holder, ttl)
+	}}}
+}
+
+var leaseMutants = map[string]mutant{
+	"names each outbox anew": {alteredDialect{session: altered{read: func(ctx context.Context, s *memorySession) (core.Lease, error) {
+		lease, err := s.ReadLease(ctx)
+		lease.Outbox = core.NewID()
+		return lease, err
+	}}}, []string{"lease-new", "lease-take"}},
+	"is not expired at first": {alteredDialect{session: altered{read: func(ctx context.Context, s *memorySession) (core.Lease, error) {
+		lease, err := s.ReadLease(ctx)
+		lease.Expired = false
+		return lease, err
+	}}}, []string{"lease-new", "lease-release", "lease-expires"}},
+	"keeps the epoch":        {leasing(func(before memoryLease, l *memoryLease) { l.epoch = before.epoch }), []string{"lease-take"}},
+	"has no renewals":        {leasing(func(_ memoryLease, l *memoryLease) { l.renewals = 0 }), []string{"lease-renew", "lease-take-seen"}},
+	"never expires":          {leasing(func(_ memoryLease, l *memoryLease) { l.expires = l.expires.Add(time.Hour) }), []string{"lease-expires"}},
+	"leases for no time":     {leasing(func(_ memoryLease, l *memoryLease) { l.expires = time.Time{} }), []string{"lease-take", "lease-renew"}},
+	"lets anybody take":      {stealing(func(seen *core.Lease, now core.Lease) { *seen = now }), []string{"lease-take-seen", "lease-take-once"}},
+	"takes by holder":        {stealing(func(seen *core.Lease, now core.Lease) { seen.Epoch, seen.Renewals = now.Epoch, now.Renewals }), []string{"lease-take-seen"}},
+	"takes by epoch":         {stealing(func(seen *core.Lease, now core.Lease) { seen.Holder, seen.Renewals = now.Holder, now.Renewals }), []string{"lease-take-seen"}},
+	"takes without renewals": {stealing(func(seen *core.Lease, now core.Lease) { seen.Renewals = now.Renewals }), []string{"lease-take-seen"}},
+	"takes expired ones only": {alteredDialect{session: altered{take: func(ctx context.Context, s *memorySession, seen core.Lease, holder string, ttl time.Duration) (bool, error) {
+		if !s.memory.Contents().Lease.Expired {
+			return false, nil
+		}
+		return s.TakeLease(ctx, seen, holder, ttl)
+	}}}, []string{"lease-take"}},
+	"compares and takes apart": {alteredDialect{session: altered{take: func(ctx context.Context, s *memorySession, seen core.Lease, holder string, ttl time.Duration) (bool, error) {
+		now := s.memory.Contents().Lease
+		if now.Epoch != seen.Epoch || now.Holder != seen.Holder || now.Renewals != seen.Renewals {
+			return false, nil
+		}
+		time.Sleep(time.Millisecond)
+		return s.TakeLease(ctx, s.memory.Contents().Lease, holder, ttl)
+	}}}, []string{"lease-take-once"}},
+	"renews for anybody": {alteredDialect{session: altered{renew: func(ctx context.Context, s *memorySession, _ string, epoch int64, ttl time.Duration) (bool, error) {
+		return s.RenewLease(ctx, s.memory.Contents().Lease.Holder, epoch, ttl)
+	}}}, []string{"lease-renew"}},
+	"renews in any epoch": {alteredDialect{session: altered{renew: func(ctx context.Context, s *memorySession, holder string, _ int64, ttl time.Duration) (bool, error) {
+		return s.RenewLease(ctx, holder, s.memory.Contents().Lease.Epoch, ttl)
+	}}}, []string{"lease-renew"}},
+	"releases nothing": {alteredDialect{session: altered{release: func(context.Context, *memorySession, string, int64) error { return nil }}}, []string{"lease-release"}},
+	"releases for anybody": {alteredDialect{session: altered{release: func(ctx context.Context, s *memorySession, _ string, _ int64) error {
+		lease := s.memory.Contents().Lease
+		return s.ReleaseLease(ctx, lease.Holder, lease.Epoch)
+	}}}, []string{"lease-release"}},
+}

@@ -1,0 +1,67 @@
+package conformance
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+)
+
+// mutant is a dialect with a fault, and the checks that must find it.
+type mutant struct {
+	alter  alteredDialect
+	caught []string // ids of checks
+}
+
+// The suite is tested itself: each check finds a fault, and each of these faults is found by the check that is there
+// for it. They run in bubbles, where a check that waits in vain for its time-out costs nothing.
+func TestMutantsAreCaught(t *testing.T) {
+	byID := map[string]check[DialectFixture]{}
+	for _, g := range dialectGroups {
+		for _, c := range g.checks {
+			if _, twice := byID[c.id]; twice {
+				t.Errorf("two checks have the id %s", c.id)
+			}
+			byID[c.id] = c
+		}
+	}
+	finds := map[string]bool{}
+	all := map[string]mutant{}
+	for _, mutants := range []map[string]mutant{enqueueMutants, fetchMutants, gapMutants, settleMutants, promoteMutants, leaseMutants, deadMutants, sessionMutants} {
+		maps.Copy(all, mutants)
+	}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		mutant := all[name]
+		for _, id := range mutant.caught {
+			c, ok := byID[id]
+			if !ok {
+				t.Fatalf("there is no check %s", id)
+			}
+			finds[id] = true
+			t.Run(strings.ReplaceAll(name, " ", "-")+"/"+id, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					if err := runMutant(t, mutant.alter, c); err == nil {
+						t.Errorf("a dialect that %s passes the check %s", name, id)
+					}
+				})
+			})
+		}
+	}
+	for id := range byID {
+		if !finds[id] {
+			t.Errorf("no mutant shows that the check %s finds anything", id)
+		}
+	}
+}
+
+func runMutant(t *testing.T, alter alteredDialect, c check[DialectFixture]) error {
+	m := NewMemory(MemoryConfig{})
+	alter.Memory = m
+	fixture := MemoryFixture(m)
+	fixture.Dialect = alter
+	ctx, cancel := context.WithTimeout(t.Context(), checkTimeout)
+	defer cancel()
+	return c.run(ctx, fixture)
+}
