@@ -6,17 +6,20 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"os"
+	"path/filepath"
 
 	"github.com/lockstep-go/lockstep/core"
 	"github.com/lockstep-go/lockstep/core/outboxtest"
+	"github.com/lockstep-go/lockstep/dialect/sqlite"
 )
 
 // The events are what the function returns: they cannot be forgotten, and they are the last thing before COMMIT.
 func ExampleOutbox_InTx() {
-	ctx, db := context.Background(), exampleDB()
-	defer db.Close()
-	dialect := outboxtest.NewRecorder() // in an application, of its database: postgres.Open, mysql.Open, sqlite.Open
-	outbox := core.NewOutbox(dialect, core.OutboxConfig{})
+	ctx := context.Background()
+	dialect, remove := exampleShop() // a SQLite file with an order in it
+	defer remove()
+	db, outbox := dialect.DB(), core.NewOutbox(dialect, core.OutboxConfig{})
 
 	pay := func(id string) error {
 		// Should the database report a deadlock, the whole function is run again.
@@ -38,23 +41,26 @@ func ExampleOutbox_InTx() {
 		}
 		fmt.Println("pay:", err)
 	}
-	for _, m := range dialect.All() {
+	events, err := outboxtest.Committed(ctx, dialect)
+	for _, m := range events {
 		fmt.Println(m.Topic, m.Key, string(m.Payload))
 	}
+	fmt.Println(err)
 	// Output:
 	// pay: <nil>
 	// pay: <nil>
 	// order.paid 42 {"id":"42"}
+	// <nil>
 }
 
 // In a transaction that somebody else began and ends, such as an ORM's. See Execer for the line that each takes.
 func ExampleOutbox_Enqueue() {
-	ctx, db := context.Background(), exampleDB()
-	defer db.Close()
-	dialect := outboxtest.NewRecorder() // in an application, of its database: postgres.Open, mysql.Open, sqlite.Open
+	ctx := context.Background()
+	dialect, remove := exampleShop() // a SQLite file with an order in it
+	defer remove()
 	outbox := core.NewOutbox(dialect, core.OutboxConfig{Waker: core.NewWaker()})
 
-	tx, err := db.BeginTx(ctx, nil)
+	tx, err := dialect.DB().BeginTx(ctx, nil)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -76,23 +82,36 @@ func ExampleOutbox_Enqueue() {
 	}
 	outbox.Wake() // the relay with the same Waker looks now, instead of at its next poll
 
-	for _, m := range dialect.Enqueued(tx) {
+	events, err := outboxtest.Committed(ctx, dialect)
+	for _, m := range events {
 		fmt.Println(m.Topic, m.Key)
 	}
+	fmt.Println(err)
 	// Output:
 	// enqueue: message 0: Topic is empty: set it to the topic or exchange that the event goes to
 	// order.paid 42
 	// mail 42
+	// <nil>
 }
 
-func exampleDB() *sql.DB {
-	db, err := sql.Open("sqlite", ":memory:")
+// exampleShop returns a database with an outbox and an order in it, and what removes it.
+func exampleShop() (dialect *sqlite.Dialect, remove func()) {
+	dir, err := os.MkdirTemp("", "lockstep")
 	if err != nil {
 		log.Fatal(err)
 	}
-	db.SetMaxOpenConns(1) // each connection would have a database of its own
-	if _, err := db.Exec(`CREATE TABLE orders (id TEXT PRIMARY KEY, state TEXT); INSERT INTO orders VALUES ('42', 'new')`); err != nil {
+	dialect, err = sqlite.Open(filepath.Join(dir, "shop.db"), sqlite.Config{})
+	if err == nil {
+		err = dialect.Migrate(context.Background())
+	}
+	if err == nil {
+		_, err = dialect.DB().Exec(`CREATE TABLE orders (id TEXT PRIMARY KEY, state TEXT); INSERT INTO orders VALUES ('42', 'new')`)
+	}
+	if err != nil {
 		log.Fatal(err)
 	}
-	return db
+	return dialect, func() {
+		dialect.Close()
+		os.RemoveAll(dir)
+	}
 }

@@ -5,12 +5,14 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/lockstep-go/lockstep/core"
 	"github.com/lockstep-go/lockstep/core/outboxtest"
+	"github.com/lockstep-go/lockstep/dialect/sqlite"
 )
 
 // inner is the dialect behind a recorder: it fails when told to, and holds n events.
@@ -144,6 +146,38 @@ func TestRecorderHasTheKeyLocksOfTheDialectBehindIt(t *testing.T) {
 	if !errors.Is(err, core.ErrNoKeyLocks) {
 		t.Errorf("Wrap of a dialect without key locks: got %v, want ErrNoKeyLocks", err)
 	}
+}
+
+// The two halves on a real database: what was enqueued, and what became of it.
+func TestEnqueuedIsNotCommitted(t *testing.T) {
+	dialect, err := sqlite.Open(filepath.Join(t.TempDir(), "shop.db"), sqlite.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dialect.Close()
+	if err := dialect.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r := outboxtest.Wrap(dialect)
+	for id, end := range map[string]func(*sql.Tx) error{"kept": (*sql.Tx).Commit, "undone": (*sql.Tx).Rollback} {
+		tx, err := dialect.DB().BeginTx(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		enqueue(t, r, tx, id)
+		expect(t, "Enqueued", r.Enqueued(tx), id)
+		if err := end(tx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(r.All()); n != 2 {
+		t.Errorf("All: got %d messages, want both", n)
+	}
+	got, err := outboxtest.Committed(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect(t, "Committed", got, "kept")
 }
 
 func TestCompare(t *testing.T) {
