@@ -290,7 +290,7 @@ func (f DialectFixture) tornFetch(ctx context.Context, s core.Session, round int
 		return err
 	}
 	defer rollback()
-	outbox := core.NewOutbox(f.Dialect)
+	outbox := core.NewOutbox(f.Dialect, core.OutboxConfig{})
 	if err := outbox.Enqueue(ctx, tx, keyed(name("gap"), "1")); err != nil {
 		return err
 	}

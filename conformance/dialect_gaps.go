@@ -70,7 +70,7 @@ func (f DialectFixture) openGap(ctx context.Context, id string) (tx Tx, rollback
 	if err != nil {
 		return nil, nil, g, err
 	}
-	err = core.NewOutbox(f.Dialect).Enqueue(ctx, tx, keyed(id, id))
+	err = core.NewOutbox(f.Dialect, core.OutboxConfig{}).Enqueue(ctx, tx, keyed(id, id))
 	var after []core.Record
 	if err == nil {
 		after, err = f.stored(ctx, keyed("after "+id, "after "+id))

@@ -160,7 +160,7 @@ func checkSessionWaitsForNobody(ctx context.Context, f DialectFixture) error {
 	for i := range msgs {
 		msgs[i].ID = "open " + msgs[i].ID
 	}
-	if err := core.NewOutbox(f.Dialect).Enqueue(ctx, tx, msgs...); err != nil {
+	if err := core.NewOutbox(f.Dialect, core.OutboxConfig{}).Enqueue(ctx, tx, msgs...); err != nil {
 		return err
 	}
 	return f.session(ctx, func(s core.Session) error {

@@ -30,7 +30,13 @@ var (
 // not nil says the same.
 var NoEvents = []Message{}
 
-// Beginner begins the transaction of InTx. *sql.DB, *sql.Conn and *sqlx.DB are Beginners, and whatever embeds them.
+// Beginner begins the transaction of InTx. *sql.DB, *sql.Conn and *sqlx.DB are Beginners, and whatever embeds them. The
+// libraries on top of database/sql work on the *sql.Tx that the function is given:
+//
+//	sqlx   x := &sqlx.Tx{Tx: tx, Mapper: db.Mapper}
+//	GORM   session := db.Session(&gorm.Session{NewDB: true, Context: ctx}); session.Statement.ConnPool = tx
+//	bun    db.NewInsert().Conn(tx)
+//	ent    ent.NewClient(ent.Driver(entsql.NewDriver(dialect.Postgres, entsql.Conn{ExecQuerier: tx})))
 type Beginner interface {
 	BeginTx(ctx context.Context, opts *sql.TxOptions) (*sql.Tx, error)
 }
@@ -163,8 +169,8 @@ func rolledBack(err error) bool {
 // rerunPause waits before run number run is followed by another. It reports false when ctx is done first.
 func rerunPause(ctx context.Context, run int) bool {
 	bound := lastRerunPause
-	if run < 7 { // 10 ms << 7 is past the bound, and no shift can overflow
-		bound = min(bound, firstRerunPause<<run)
+	if run < 7 { // 10 ms << 7 is past 1 s, and no shift overflows
+		bound = firstRerunPause << run
 	}
 	timer := time.NewTimer(rand.N(bound))
 	defer timer.Stop()

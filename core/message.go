@@ -75,14 +75,17 @@ func (m Message) validate(index int) error {
 	if len(m.Payload) > MaxPayloadBytes {
 		return fault("Payload", fmt.Sprintf("is %d bytes long: at most %d are allowed; store it elsewhere and send a reference", len(m.Payload), MaxPayloadBytes))
 	}
-	if t := m.NotBefore; !t.IsZero() && (t.Before(time.Unix(0, 0)) || t.UTC().Year() > 9999) {
-		return fault("NotBefore", fmt.Sprintf("is %v: it must be in the years 1970 to 9999, or the zero time for now", t.UTC()))
+	if t := databaseTime(m.NotBefore); !t.IsZero() && (t.Before(time.Unix(0, 0)) || t.Year() > 9999) {
+		return fault("NotBefore", fmt.Sprintf("is %v: it must be in the years 1970 to 9999, or the zero time for now", t))
 	}
 	return nil
 }
 
-// databaseTime returns t as every database stores it: in UTC and in whole microseconds, rounded down.
-func databaseTime(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
+// databaseTime returns t as every database keeps it: in UTC and in whole microseconds, rounded up, so that nothing is
+// early. The zero time stays zero.
+func databaseTime(t time.Time) time.Time {
+	return t.UTC().Add(time.Microsecond - time.Nanosecond).Truncate(time.Microsecond)
+}
 
 // headersFault says what keeps headers from being stored and sent everywhere, or returns "".
 func headersFault(headers map[string]string) string {

@@ -114,9 +114,7 @@ func (o *Outbox) prepare(ctx context.Context, msgs []Message) ([]Message, error)
 				"is that of message %d too: consumers would take it for a re-delivery; give each event an ID of its own", first)}
 		}
 		byID[m.ID] = i
-		if !m.NotBefore.IsZero() {
-			m.NotBefore = databaseTime(m.NotBefore)
-		}
+		m.NotBefore = databaseTime(m.NotBefore)
 		ready[i] = m.traced(trace)
 	}
 	return ready, nil

@@ -87,7 +87,7 @@ func TestEnqueueGivesTheDialectTimesThatEveryDatabaseKeeps(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := dialect.got[0].NotBefore, time.Date(2030, 1, 2, 2, 4, 5, 678_901_000, time.UTC); got != want {
+	if got, want := dialect.got[0].NotBefore, time.Date(2030, 1, 2, 2, 4, 5, 678_902_000, time.UTC); got != want {
 		t.Errorf("NotBefore: got %v, want %v", got, want)
 	}
 	if got := dialect.got[1].NotBefore; !got.IsZero() {
@@ -190,6 +190,8 @@ func TestTraceContextIsAddedWhereThereIsNone(t *testing.T) {
 		{"other headers", trace, map[string]string{"h": "v"}, map[string]string{"h": "v", "traceparent": traceparent, "tracestate": "a=1"}},
 		{"a traceparent of its own", trace, map[string]string{"traceparent": "own"}, map[string]string{"traceparent": "own"}},
 		{"spelled otherwise", trace, map[string]string{"Traceparent": "own"}, map[string]string{"Traceparent": "own"}},
+		{"the same header", map[string]string{"traceparent": traceparent, "baggage": "a=1"}, map[string]string{"baggage": "own"},
+			map[string]string{"traceparent": traceparent, "baggage": "own"}},
 		{"no trace", nil, map[string]string{"h": "v"}, map[string]string{"h": "v"}},
 		{"no room", trace, full, full},
 		{"not a header", map[string]string{"traceparent": "\x00"}, map[string]string{"h": "v"}, map[string]string{"h": "v"}},

@@ -62,8 +62,8 @@ func differ(got, want core.Message) (differences []string) {
 		}
 		add(field, quote(string(got.Payload[from:])), quote(string(want.Payload[from:])))
 	}
-	// Enqueue keeps whole microseconds.
-	if !got.NotBefore.Truncate(time.Microsecond).Equal(want.NotBefore.Truncate(time.Microsecond)) {
+	// Enqueue rounds up to whole microseconds.
+	if late := got.NotBefore.Sub(want.NotBefore); late < 0 || late >= time.Microsecond {
 		add("NotBefore", got.NotBefore, want.NotBefore)
 	}
 	return differences

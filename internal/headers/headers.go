@@ -25,6 +25,9 @@ func Encode(h map[string]string) (string, error) {
 // Decode returns what a JSON object holds; nil where it is empty. The table is open to programs in any language, so a
 // value that is not a string is no error: it is passed on as the JSON text that it is.
 func Decode(object []byte) (map[string]string, error) {
+	if string(object) == "{}" {
+		return nil, nil
+	}
 	var raw map[string]json.RawMessage
 	if err := json.Unmarshal(object, &raw); err != nil {
 		return nil, fmt.Errorf("decode headers: %w", err)
@@ -41,4 +44,13 @@ func Decode(object []byte) (map[string]string, error) {
 		h[name] = s
 	}
 	return h, nil
+}
+
+// Size is the bytes of all names and values.
+func Size(h map[string]string) int {
+	n := 0
+	for name, value := range h {
+		n += len(name) + len(value)
+	}
+	return n
 }

@@ -4,6 +4,9 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	_ "github.com/jackc/pgx/v5/stdlib"
@@ -117,6 +120,57 @@ func TestASerialisationFailureAtCommitIsAnOrdinaryError(t *testing.T) {
 				})
 			s.expectRolledBack(t, err, "40001")
 		})
+	}
+}
+
+// Transactions that each count the orders and add one: only run again can all of them commit, and what a run that was
+// rolled back enqueued is not there.
+func TestInTxRunsAgainUntilItIsSerialised(t *testing.T) {
+	const writers, each = 4, 10
+	for _, driver := range drivers {
+		t.Run(driver, func(t *testing.T) {
+			direct := newPostgres(t)
+			s := direct.through(t, driver, direct.dsn)
+			opts := core.InTxOptions{Tx: sql.TxOptions{Isolation: sql.LevelSerializable}, Retries: 100}
+			var runs atomic.Int64
+			var group sync.WaitGroup
+			for range writers {
+				group.Go(func() {
+					for range each {
+						if err := s.outbox.InTx(t.Context(), s.db, opts, s.addOne(&runs)); err != nil {
+							t.Errorf("InTx: %v", err)
+							return
+						}
+					}
+				})
+			}
+			group.Wait()
+			var last, events string
+			err := s.db.QueryRowContext(t.Context(), `SELECT (SELECT max(id::int) FROM orders),
+				(SELECT count(*) || ' from ' || min(id::int) || ' to ' || max(id::int) FROM outbox)`).Scan(&last, &events)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if last != "40" || events != "40 from 1 to 40" {
+				t.Errorf("the last order is %s and the events are %s, want 40, and 40 from 1 to 40", last, events)
+			}
+			if runs.Load() <= writers*each {
+				t.Errorf("%d runs for %d transactions: nothing was run again, and the test shows nothing", runs.Load(), writers*each)
+			}
+		})
+	}
+}
+
+// addOne is a function for InTx that takes the next number for its order.
+func (s shop) addOne(runs *atomic.Int64) func(context.Context, *sql.Tx) ([]core.Message, error) {
+	return func(ctx context.Context, tx *sql.Tx) ([]core.Message, error) {
+		runs.Add(1)
+		var id string
+		err := tx.QueryRowContext(ctx, `INSERT INTO orders (id) SELECT count(*) + 1 FROM orders RETURNING id`).Scan(&id)
+		if err != nil {
+			return nil, fmt.Errorf("insert order: %w", err)
+		}
+		return []core.Message{event(id)}, nil
 	}
 }
 

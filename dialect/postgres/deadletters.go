@@ -1,0 +1,174 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/lockstep-go/lockstep/core"
+	"github.com/lockstep-go/lockstep/internal/errtext"
+	"github.com/lockstep-go/lockstep/internal/headers"
+)
+
+// where is the condition for the dead letters that match filter.
+func where(filter core.DeadFilter) string {
+	condition := ` WHERE dropped_at IS NULL`
+	if filter.Dropped {
+		condition = ` WHERE dropped_at IS NOT NULL`
+	}
+	for _, field := range []struct{ column, value string }{{"id", filter.ID}, {"topic", filter.Topic}, {"key", filter.Key}} {
+		if field.value != "" {
+			condition += ` AND ` + field.column + ` = ` + text(field.value)
+		}
+	}
+	if filter.CauseContains != "" {
+		condition += ` AND strpos(cause, ` + text(filter.CauseContains) + `) > 0`
+	}
+	if filter.OlderThan > 0 {
+		condition += ` AND buried_at <= clock_timestamp() - ` + interval(filter.OlderThan)
+	}
+	return condition
+}
+
+// action is a statement that does then with the dead letters which match filter, and goes on to unblock the ones that
+// the list named done holds. It locks them: another action on the same ones waits, and passes them over. Values come in
+// last, so that nothing of them is taken for a placeholder.
+func (s *session) action(filter core.DeadFilter, limit int, then, done string, values ...string) string {
+	statement := s.sql(`WITH picked AS MATERIALIZED (
+  SELECT * FROM {dead}{where} ORDER BY position, id LIMIT {limit} FOR UPDATE
+)` + then + strings.ReplaceAll(unblockTheirs, "{of}", done))
+	values = append(values, "{where}", where(filter), "{limit}", integer(limit))
+	return strings.NewReplacer(values...).Replace(statement)
+}
+
+type deadRow struct {
+	Position   int64     `db:"position"`
+	ID         string    `db:"id"`
+	Topic      string    `db:"topic"`
+	Key        string    `db:"key"`
+	Headers    []byte    `db:"headers"`
+	Payload    []byte    `db:"payload"`
+	CreatedAt  time.Time `db:"created_at"`
+	Attempts   int       `db:"attempts"`
+	Cause      string    `db:"cause"`
+	BuriedAt   time.Time `db:"buried_at"`
+	DropReason string    `db:"drop_reason"`
+}
+
+func (r deadRow) deadLetter() (core.DeadLetter, error) {
+	h, err := headers.Decode(r.Headers)
+	if err != nil {
+		return core.DeadLetter{}, fmt.Errorf("dead letter at position %d: %w", r.Position, err)
+	}
+	return core.DeadLetter{
+		Record: core.Record{
+			Position:  r.Position,
+			Message:   core.Message{ID: r.ID, Topic: r.Topic, Key: r.Key, Headers: h, Payload: r.Payload},
+			CreatedAt: r.CreatedAt,
+			Attempts:  r.Attempts,
+		},
+		Cause: r.Cause, BuriedAt: r.BuriedAt, DropReason: r.DropReason,
+	}, nil
+}
+
+// ListDead implements [core.DeadLetterStore].
+func (s *session) ListDead(ctx context.Context, filter core.DeadFilter, after int64, limit int) ([]core.DeadLetter, error) {
+	var letters []core.DeadLetter
+	err := s.query(ctx, s.sql(`SELECT position, id, topic, key, headers::text AS headers, payload, created_at, attempts, cause, buried_at,
+  drop_reason FROM {dead}`)+where(filter)+` AND position > `+integer(after)+` ORDER BY position, id LIMIT `+integer(limit),
+		func(rows *sqlx.Rows) error {
+			var row deadRow
+			if err := rows.StructScan(&row); err != nil {
+				return err
+			}
+			letter, err := row.deadLetter()
+			letters = append(letters, letter)
+			return err
+		})
+	if err != nil {
+		return nil, fmt.Errorf("list dead letters: %w", err)
+	}
+	return letters, nil
+}
+
+// CountDead implements [core.DeadLetterStore].
+func (s *session) CountDead(ctx context.Context, filter core.DeadFilter) (n int64, err error) {
+	if err := s.queryRow(ctx, s.sql(`SELECT count(*) FROM {dead}`)+where(filter), &n); err != nil {
+		return 0, fmt.Errorf("count dead letters: %w", err)
+	}
+	return n, nil
+}
+
+// unblockTheirs goes on from a list {of} dead letters: it removes their blocks, and tells the readers.
+const unblockTheirs = `, unblocked AS (
+  DELETE FROM {blocked} AS b USING {of} AS d WHERE b.topic = d.topic AND b.key = d.key AND b.position = d.position
+), bumped AS (
+  UPDATE {control} SET generation = generation + 1 WHERE EXISTS (SELECT FROM {of})
+)
+SELECT count(*) FROM {of}`
+
+// A dead letter whose position is taken stays: that is another event, of a time before a restore.
+const retryDead = `, back AS (
+  INSERT INTO {outbox} (position, id, topic, key, headers, payload, created_at) OVERRIDING SYSTEM VALUE
+  SELECT position, id, topic, key, headers, payload, created_at FROM picked
+  ON CONFLICT (position) DO NOTHING
+  RETURNING position, id, topic, key
+), gone AS (
+  DELETE FROM {dead} AS d USING back WHERE d.position = back.position AND d.id = back.id
+)`
+
+// RetryDead implements [core.DeadLetterStore].
+func (s *session) RetryDead(ctx context.Context, filter core.DeadFilter, limit int) (n int, err error) {
+	statement := s.action(filter, limit, retryDead, "back")
+	if err := s.queryRow(ctx, statement, &n); err != nil {
+		return 0, fmt.Errorf("retry dead letters: %w", err)
+	}
+	return n, nil
+}
+
+// DropDead implements [core.DeadLetterStore].
+func (s *session) DropDead(ctx context.Context, filter core.DeadFilter, reason string, limit int) (n int, err error) {
+	statement := s.action(filter, limit, `, dropped AS (
+  UPDATE {dead} AS d SET dropped_at = clock_timestamp(), drop_reason = {reason}
+  FROM picked AS p WHERE d.position = p.position AND d.id = p.id
+  RETURNING d.position, d.topic, d.key
+)`, "dropped", "{reason}", text(errtext.Clean(reason)))
+	if err := s.queryRow(ctx, statement, &n); err != nil {
+		return 0, fmt.Errorf("drop dead letters: %w", err)
+	}
+	return n, nil
+}
+
+// Unblock implements [core.DeadLetterStore].
+func (s *session) Unblock(ctx context.Context, topic, key string) (bool, error) {
+	n := 0
+	err := s.queryRow(ctx, s.sql(`WITH unblocked AS (DELETE FROM {blocked} WHERE topic = `)+text(topic)+` AND key = `+text(key)+
+		s.sql(` RETURNING position), bumped AS (
+  UPDATE {control} SET generation = generation + 1 WHERE EXISTS (SELECT FROM unblocked)
+)
+SELECT count(*) FROM unblocked`), &n)
+	if err != nil {
+		return false, fmt.Errorf("unblock a key: %w", err)
+	}
+	return n > 0, nil
+}
+
+// ListBlocked implements [core.DeadLetterStore].
+func (s *session) ListBlocked(ctx context.Context, afterTopic, afterKey string, limit int) ([]core.BlockedKey, error) {
+	var keys []core.BlockedKey
+	err := s.query(ctx, s.sql(`SELECT DISTINCT ON (topic, key) topic, key, position, since FROM {blocked} WHERE (topic, key) > (`)+
+		text(afterTopic)+`, `+text(afterKey)+`) ORDER BY topic, key, position LIMIT `+integer(limit),
+		func(rows *sqlx.Rows) error {
+			var k core.BlockedKey
+			err := rows.Scan(&k.Topic, &k.Key, &k.Position, &k.Since)
+			keys = append(keys, k)
+			return err
+		})
+	if err != nil {
+		return nil, fmt.Errorf("list blocked keys: %w", err)
+	}
+	return keys, nil
+}

@@ -1,0 +1,110 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/lockstep-go/lockstep/core"
+	"github.com/lockstep-go/lockstep/internal/headers"
+)
+
+// planOnlyByIndex keeps a fetch from ever reading the whole table, whatever the statistics say of it: they are of
+// another time for a table that fills and empties. And from being compiled or run by parallel workers, which costs
+// more than it saves.
+const planOnlyByIndex = `SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL jit = off; ` +
+	`SET LOCAL max_parallel_workers_per_gather = 0; `
+
+// fetchHeader is the row that is always there: the control row's, known by its empty topic, which no event has.
+//
+// The server is named by its address and the microsecond of its start, which any role may ask for, and by whether it is
+// a standby. The file node is the table's own incarnation: TRUNCATE changes it, after which positions may be used again.
+const fetchHeader = `SELECT generation AS position, concat_ws(' ', outbox, extract(epoch FROM pg_postmaster_start_time()),
+  inet_server_addr(), inet_server_port(), pg_is_in_recovery(), pg_relation_filenode({outbox_literal}::regclass)) AS id,
+  '' AS topic, '' AS key, '' AS headers, ''::bytea AS payload, 0::bigint AS created_at, 0 AS attempts, 0::bigint AS retry_in
+FROM {control}`
+
+const notBlocked = `NOT EXISTS (SELECT FROM {blocked} AS b WHERE b.topic = o.topic AND b.key = o.key)`
+
+// fetch makes the statement. Its parts are read by the primary key, at most limit rows of each, and merged: a tail poll
+// costs the same however many dead rows lie before the tail. Payloads are counted on the server as well, because all of
+// the result is sent, whether the client wants to stop or not.
+func (s *session) fetch(request core.FetchRequest) string {
+	limit := integer(request.Limit)
+	tail := `(SELECT * FROM {outbox} AS o WHERE position > ` + integer(request.After) + ` AND ` + notBlocked +
+		` ORDER BY position LIMIT ` + limit + `)`
+	parts := tail
+	if len(request.Gaps) > 0 {
+		ranges := list(request.Gaps, func(r core.Range) string {
+			return "(" + integer(r.First) + "::bigint, " + integer(r.Last) + "::bigint)"
+		})
+		parts = `(SELECT g.* FROM (VALUES ` + ranges + `) AS r (first, last), LATERAL (
+    SELECT * FROM {outbox} AS o WHERE position BETWEEN r.first AND r.last AND ` + notBlocked + `
+    ORDER BY position LIMIT ` + limit + `) AS g)
+  UNION ALL ` + tail
+	}
+	query := fetchHeader + ` UNION ALL
+SELECT position, id, topic, key, headers::text, payload, (date_part('epoch', created_at) * 1e6)::bigint, attempts,
+  coalesce((date_part('epoch', retry_at - now()) * 1e6)::bigint, 0)
+FROM (
+  SELECT *, sum(octet_length(payload)) OVER (ORDER BY position ROWS UNBOUNDED PRECEDING) - octet_length(payload) AS before
+  FROM (SELECT * FROM (` + parts + `) AS parts ORDER BY position LIMIT ` + limit + `) AS counted
+) AS bounded
+WHERE before < ` + integer(max(1, request.MaxBytes))
+	return s.sql(strings.Replace(query, "{outbox_literal}", text(s.sql("{outbox}")), 1))
+}
+
+// Fetch implements [core.Reader].
+func (s *session) Fetch(ctx context.Context, request core.FetchRequest) (core.FetchResult, error) {
+	f := fetched{request: request}
+	if err := s.query(ctx, planOnlyByIndex+s.fetch(request), f.add); err != nil {
+		return core.FetchResult{}, fmt.Errorf("fetch events: %w", err)
+	}
+	if f.result.Incarnation == "" {
+		return core.FetchResult{}, fmt.Errorf("fetch events: %w", errNotMigrated)
+	}
+	return f.result, nil
+}
+
+// fetched collects a result row by row.
+type fetched struct {
+	request core.FetchRequest
+	result  core.FetchResult
+	bytes   int
+	full    bool // by MaxBytes: what still comes is left for the next fetch
+}
+
+func (f *fetched) add(rows *sqlx.Rows) error {
+	var r core.Record
+	var object []byte
+	var createdAt, retryIn int64
+	m := &r.Message
+	err := rows.Scan(&r.Position, &m.ID, &m.Topic, &m.Key, &object, &m.Payload, &createdAt, &r.Attempts, &retryIn)
+	if err != nil {
+		return err
+	}
+	if m.Topic == "" {
+		f.result.Generation, f.result.Incarnation = r.Position, m.ID
+		return nil
+	}
+	if f.full {
+		return nil
+	}
+	if m.Headers, err = headers.Decode(object); err != nil {
+		return fmt.Errorf("event at position %d: %w", r.Position, err)
+	}
+	r.CreatedAt, r.RetryIn = time.UnixMicro(createdAt), time.Duration(retryIn)*time.Microsecond
+	if n := len(f.result.Records); n > 0 && f.result.Records[n-1].Position >= r.Position {
+		// SQL promises no order without an ORDER BY around the whole, which would sort every payload a second time.
+		return errors.New("the server returned the events out of order")
+	}
+	f.result.Records = append(f.result.Records, r)
+	f.bytes += len(m.Payload) + len(m.Key) + headers.Size(m.Headers)
+	f.full = f.bytes >= f.request.MaxBytes
+	f.result.More = f.full || len(f.result.Records) == f.request.Limit
+	return nil
+}

@@ -1,0 +1,64 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/lockstep-go/lockstep/core"
+)
+
+// ReadLease implements [core.LeaseStore].
+func (s *session) ReadLease(ctx context.Context) (core.Lease, error) {
+	var l core.Lease
+	err := s.queryRow(ctx, s.sql(`SELECT c.outbox, l.holder, l.epoch, l.renewals, l.holder = '' OR l.expires_at <= clock_timestamp()
+FROM {lease} AS l, {control} AS c`), &l.Outbox, &l.Holder, &l.Epoch, &l.Renewals, &l.Expired)
+	if err != nil {
+		return core.Lease{}, fmt.Errorf("read the lease: %w", err)
+	}
+	return l, nil
+}
+
+// TakeLease implements [core.LeaseStore].
+func (s *session) TakeLease(ctx context.Context, seen core.Lease, holder string, ttl time.Duration) (bool, error) {
+	took, err := s.updateLease(ctx, `holder = `+text(holder)+`, epoch = epoch + 1, renewals = renewals + 1, expires_at = clock_timestamp() + `+
+		interval(ttl)+` WHERE epoch = `+integer(seen.Epoch)+` AND holder = `+text(seen.Holder)+` AND renewals = `+integer(seen.Renewals))
+	if err != nil {
+		return false, fmt.Errorf("take the lease: %w", err)
+	}
+	return took, nil
+}
+
+// RenewLease implements [core.LeaseStore].
+func (s *session) RenewLease(ctx context.Context, holder string, epoch int64, ttl time.Duration) (bool, error) {
+	renewed, err := s.updateLease(ctx, `renewals = renewals + 1, expires_at = clock_timestamp() + `+interval(ttl)+ownedBy(holder, epoch))
+	if err != nil {
+		return false, fmt.Errorf("renew the lease: %w", err)
+	}
+	return renewed, nil
+}
+
+// ReleaseLease implements [core.LeaseStore].
+func (s *session) ReleaseLease(ctx context.Context, holder string, epoch int64) error {
+	if _, err := s.updateLease(ctx, `holder = '', expires_at = clock_timestamp()`+ownedBy(holder, epoch)); err != nil {
+		return fmt.Errorf("release the lease: %w", err)
+	}
+	return nil
+}
+
+func ownedBy(holder string, epoch int64) string {
+	return ` WHERE holder = ` + text(holder) + ` AND epoch = ` + integer(epoch)
+}
+
+// updateLease reports whether there was a row to update. RETURNING says it, not the count of rows: poolers and drivers
+// agree on rows.
+func (s *session) updateLease(ctx context.Context, change string) (bool, error) {
+	updated := false
+	err := s.query(ctx, s.sql(`UPDATE {lease} SET `)+change+` RETURNING true`, func(rows *sqlx.Rows) error {
+		updated = true
+		return nil
+	})
+	return updated, err
+}

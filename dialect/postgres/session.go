@@ -1,0 +1,171 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/lib/pq"
+
+	"github.com/lockstep-go/lockstep/core"
+)
+
+// closeTimeout bounds the farewell to the server, which may not be there any more.
+const closeTimeout = time.Second
+
+// session is one connection. Each method sends one message of the simple protocol, which is one transaction: that what
+// changes something is done wholly or not at all, and never done twice by database/sql, which repeats statements on a
+// pool but not on a *sql.Conn.
+type session struct {
+	dialect *Dialect
+	wire    *wire
+	db      *sqlx.DB // holds conn and no other
+	conn    *sqlx.Conn
+}
+
+// Open implements [core.Dialect].
+func (d *Dialect) Open(ctx context.Context) (core.Session, error) {
+	s, err := d.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.check(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+func (d *Dialect) connect(ctx context.Context) (*session, error) {
+	connector, err := pq.NewConnector(d.dsn)
+	if err != nil {
+		return nil, errors.New("the DSN is not accepted by lib/pq") // whose words may hold the password
+	}
+	w := &wire{}
+	connector.Dialer(w)
+	if err := d.register(w); err != nil {
+		return nil, err
+	}
+	s := &session{dialect: d, wire: w, db: sqlx.NewDb(sql.OpenDB(connector), "postgres")}
+	stop := context.AfterFunc(ctx, w.cut)
+	defer stop()
+	if s.conn, err = s.db.Connx(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("connect: %w", because(ctx, err)), s.Close())
+	}
+	return s, nil
+}
+
+func (d *Dialect) register(w *wire) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.open == nil {
+		return errors.New("the dialect is closed")
+	}
+	d.open[w] = true
+	return nil
+}
+
+// Close implements [core.Session].
+func (s *session) Close() error {
+	s.dialect.mu.Lock()
+	delete(s.dialect.open, s.wire)
+	s.dialect.mu.Unlock()
+	s.wire.deadline(closeTimeout)
+	var errs []error
+	if s.conn != nil {
+		errs = append(errs, s.conn.Close())
+	}
+	errs = append(errs, s.db.Close())
+	s.wire.cut()
+	if err := errors.Join(errs...); err != nil && !errors.Is(err, driver.ErrBadConn) && !errors.Is(err, sql.ErrConnDone) {
+		return fmt.Errorf("close: %w", err)
+	}
+	return nil
+}
+
+// guard runs call so that it returns soon after ctx ends, by cutting the connection. lib/pq is given a context that
+// never ends: its own way to cancel dials a second connection, and waits for it without limit. An error ends the
+// session.
+func (s *session) guard(ctx context.Context, call func(ctx context.Context) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, s.wire.cut)
+	defer stop()
+	err := call(context.WithoutCancel(ctx))
+	if err != nil {
+		s.wire.cut()
+		return because(ctx, err)
+	}
+	return nil
+}
+
+// because adds to err that ctx has ended, which is then the reason for it.
+func because(ctx context.Context, err error) error {
+	if ended := context.Cause(ctx); ended != nil {
+		return fmt.Errorf("%w (%w)", ended, err)
+	}
+	return err
+}
+
+// prologue begins every message. The isolation level is fixed, because what is written here holds for READ COMMITTED
+// and a database can be set to another. The time-out makes the server give up when the session does: without it a
+// statement that waits for a lock is executed after its relay is gone.
+func prologue(ctx context.Context) string {
+	const isolation = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; "
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return isolation
+	}
+	return isolation + timeouts(time.Until(deadline))
+}
+
+func timeouts(d time.Duration) string {
+	return "SET LOCAL statement_timeout = " + strconv.FormatInt(max(1, d.Milliseconds()), 10) + "; "
+}
+
+// sql puts the tables' names into a statement. It must not see values.
+func (s *session) sql(statement string) string { return s.dialect.names.Replace(statement) }
+
+// exec runs statements as one transaction.
+func (s *session) exec(ctx context.Context, statements string) error {
+	return s.guard(ctx, func(call context.Context) error {
+		_, err := s.conn.ExecContext(call, prologue(ctx)+statements)
+		return err
+	})
+}
+
+// query hands each row of the last statement to scan. The ones before it must return nothing.
+func (s *session) query(ctx context.Context, statements string, scan func(*sqlx.Rows) error) error {
+	return s.guard(ctx, func(call context.Context) error {
+		rows, err := s.conn.QueryxContext(call, prologue(ctx)+statements)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			if err := scan(rows); err != nil {
+				return err
+			}
+		}
+		// What fails after the last row, COMMIT included, is known once the rows are closed.
+		return errors.Join(rows.Err(), rows.Close())
+	})
+}
+
+// queryRow reads the one row of the last statement.
+func (s *session) queryRow(ctx context.Context, statements string, into ...any) error {
+	found := false
+	err := s.query(ctx, statements, func(rows *sqlx.Rows) error {
+		found = true
+		return rows.Scan(into...)
+	})
+	if err == nil && !found {
+		return errNotMigrated // each such statement reads the control or the lease row
+	}
+	return err
+}

@@ -1,0 +1,106 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/lockstep-go/lockstep/core"
+	"github.com/lockstep-go/lockstep/internal/errtext"
+)
+
+// planByPosition makes each reference a look-up by the primary key, in the order given: ascending, so that two relays
+// which overlap wait for each other instead of deadlocking.
+const planByPosition = `SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; ` +
+	`SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL jit = off; `
+
+// ascending returns values in the order of their positions, without changing the argument.
+func ascending[T any](values []T, position func(T) int64) []T {
+	byPosition := func(a, b T) int { return int(min(1, max(-1, position(a)-position(b)))) }
+	if slices.IsSortedFunc(values, byPosition) {
+		return values
+	}
+	sorted := slices.Clone(values)
+	slices.SortFunc(sorted, byPosition)
+	return sorted
+}
+
+// Acknowledge implements [core.Writer].
+func (s *session) Acknowledge(ctx context.Context, refs []core.Ref) error {
+	if len(refs) == 0 {
+		return nil
+	}
+	refs = ascending(refs, func(r core.Ref) int64 { return r.Position })
+	err := s.exec(ctx, planByPosition+s.sql(`DELETE FROM {outbox} AS o USING unnest(`)+
+		integers(refs, func(r core.Ref) int64 { return r.Position })+`, `+
+		texts(refs, func(r core.Ref) string { return r.ID })+
+		`) AS done (position, id) WHERE o.position = done.position AND o.id = done.id`)
+	if err != nil {
+		return fmt.Errorf("delete events: %w", err)
+	}
+	return nil
+}
+
+// Fail implements [core.Writer].
+func (s *session) Fail(ctx context.Context, failures []core.Failure) error {
+	if len(failures) == 0 {
+		return nil
+	}
+	failures = ascending(failures, func(f core.Failure) int64 { return f.Position })
+	err := s.exec(ctx, planByPosition+s.sql(`UPDATE {outbox} AS o SET attempts = f.attempts, last_error = f.cause,
+  retry_at = clock_timestamp() + f.retry_in * interval '1 microsecond'
+FROM unnest(`)+
+		integers(failures, func(f core.Failure) int64 { return f.Position })+`, `+
+		texts(failures, func(f core.Failure) string { return f.ID })+`, `+
+		integers(failures, func(f core.Failure) int64 { return int64(f.Attempts) })+`, `+
+		integers(failures, func(f core.Failure) int64 { return f.RetryIn.Microseconds() })+`, `+
+		texts(failures, func(f core.Failure) string { return errtext.Clean(f.Cause) })+
+		`) AS f (position, id, attempts, retry_in, cause)
+WHERE o.position = f.position AND o.id = f.id AND o.attempts = f.attempts - 1`)
+	if err != nil {
+		return fmt.Errorf("note failures: %w", err)
+	}
+	return nil
+}
+
+// bury inserts what its delete removed, so that a second call finds nothing to do. A dead letter of the same name can
+// only come from a restore: the newer one takes its place.
+const bury = `), gone AS (
+  DELETE FROM {outbox} AS o USING b WHERE o.position = b.position AND o.id = b.id
+  RETURNING o.position, o.id, o.topic, o.key, o.headers, o.payload, o.created_at, b.attempts, b.cause, b.skip
+), buried AS (
+  INSERT INTO {dead} (position, id, topic, key, headers, payload, created_at, attempts, cause)
+  SELECT position, id, topic, key, headers, payload, created_at, attempts, cause FROM gone
+  ON CONFLICT (position, id) DO UPDATE SET topic = excluded.topic, key = excluded.key, headers = excluded.headers,
+    payload = excluded.payload, created_at = excluded.created_at, attempts = excluded.attempts, cause = excluded.cause,
+    buried_at = excluded.buried_at, dropped_at = NULL, drop_reason = ''
+)
+INSERT INTO {blocked} (topic, key, position)
+SELECT topic, key, position FROM gone WHERE key <> '' AND NOT skip
+ON CONFLICT DO NOTHING`
+
+// Bury implements [core.Writer].
+func (s *session) Bury(ctx context.Context, burials []core.Burial) error {
+	if len(burials) == 0 {
+		return nil
+	}
+	burials = ascending(burials, func(b core.Burial) int64 { return b.Position })
+	err := s.exec(ctx, planByPosition+`WITH b (position, id, attempts, cause, skip) AS MATERIALIZED (SELECT position, id, attempts, cause, skip <> 0 FROM unnest(`+
+		integers(burials, func(b core.Burial) int64 { return b.Position })+`, `+
+		texts(burials, func(b core.Burial) string { return b.ID })+`, `+
+		integers(burials, func(b core.Burial) int64 { return int64(b.Attempts) })+`, `+
+		texts(burials, func(b core.Burial) string { return errtext.Clean(b.Cause) })+`, `+
+		integers(burials, func(b core.Burial) int64 { return flag(b.Skip) })+
+		`) AS b (position, id, attempts, cause, skip)`+s.sql(bury))
+	if err != nil {
+		return fmt.Errorf("bury events: %w", err)
+	}
+	return nil
+}
+
+func flag(b bool) int64 {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,77 @@
+package postgres
+
+import (
+	"context"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/lib/pq"
+)
+
+// dialTimeout bounds a dial whose caller set no limit.
+const dialTimeout = 10 * time.Second
+
+// wire is a session's network connection, and can be cut. lib/pq ignores the context while its peer is silent (a host
+// that lost its power, a firewall that dropped the connection): nothing but the end of the connection ends its reads.
+type wire struct {
+	mu    sync.Mutex
+	conn  net.Conn // the last that was dialled: with several hosts in the DSN lib/pq tries one after the other
+	ended bool
+}
+
+var _ pq.DialerContext = (*wire)(nil)
+
+// cut ends the connection and every later one.
+func (w *wire) cut() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ended = true
+	if w.conn != nil {
+		w.conn.Close()
+	}
+}
+
+func (w *wire) isCut() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.ended
+}
+
+// deadline bounds what is still read and written.
+func (w *wire) deadline(d time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.conn != nil {
+		w.conn.SetDeadline(time.Now().Add(d))
+	}
+}
+
+// DialContext implements pq.DialerContext.
+func (w *wire) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	dialer := net.Dialer{Timeout: dialTimeout}
+	conn, err := dialer.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ended {
+		conn.Close()
+		return nil, net.ErrClosed
+	}
+	w.conn = conn
+	return conn, nil
+}
+
+// Dial implements pq.Dialer. lib/pq calls DialContext instead.
+func (w *wire) Dial(network, address string) (net.Conn, error) {
+	return w.DialContext(context.Background(), network, address)
+}
+
+// DialTimeout implements pq.Dialer. lib/pq calls DialContext instead.
+func (w *wire) DialTimeout(network, address string, timeout time.Duration) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	return w.DialContext(ctx, network, address)
+}

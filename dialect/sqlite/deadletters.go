@@ -1,0 +1,192 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/lockstep-go/lockstep/core"
+	"github.com/lockstep-go/lockstep/internal/errtext"
+	"github.com/lockstep-go/lockstep/internal/headers"
+)
+
+// where is the condition for the dead letters that match filter, and its arguments.
+func where(filter core.DeadFilter) (condition string, args []any) {
+	condition = ` WHERE dropped_at IS NULL`
+	if filter.Dropped {
+		condition = ` WHERE dropped_at IS NOT NULL`
+	}
+	for _, field := range []struct{ test, value string }{
+		{"id = ?", filter.ID}, {"topic = ?", filter.Topic}, {"key = ?", filter.Key}, {"instr(cause, ?) > 0", filter.CauseContains},
+	} {
+		if field.value != "" {
+			condition, args = condition+` AND `+field.test, append(args, field.value)
+		}
+	}
+	if filter.OlderThan > 0 {
+		condition, args = condition+` AND buried_at <= {now} - ?`, append(args, ceilMilliseconds(filter.OlderThan))
+	}
+	return condition, args
+}
+
+type deadRow struct {
+	Position   int64  `db:"position"`
+	ID         string `db:"id"`
+	Topic      string `db:"topic"`
+	Key        string `db:"key"`
+	Headers    []byte `db:"headers"`
+	Payload    []byte `db:"payload"`
+	CreatedAt  int64  `db:"created_at"`
+	Attempts   int    `db:"attempts"`
+	Cause      string `db:"cause"`
+	BuriedAt   int64  `db:"buried_at"`
+	DropReason string `db:"drop_reason"`
+}
+
+func (r deadRow) deadLetter() (core.DeadLetter, error) {
+	h, err := headers.Decode(r.Headers)
+	if err != nil {
+		return core.DeadLetter{}, fmt.Errorf("dead letter at position %d: %w", r.Position, err)
+	}
+	return core.DeadLetter{
+		Record: core.Record{
+			Position:  r.Position,
+			Message:   core.Message{ID: r.ID, Topic: r.Topic, Key: r.Key, Headers: h, Payload: r.Payload},
+			CreatedAt: time.UnixMilli(r.CreatedAt),
+			Attempts:  r.Attempts,
+		},
+		Cause: r.Cause, BuriedAt: time.UnixMilli(r.BuriedAt), DropReason: r.DropReason,
+	}, nil
+}
+
+// ListDead implements [core.DeadLetterStore].
+func (s *session) ListDead(ctx context.Context, filter core.DeadFilter, after int64, limit int) ([]core.DeadLetter, error) {
+	condition, args := where(filter)
+	var letters []core.DeadLetter
+	err := s.query(ctx, `SELECT position, id, topic, key, headers, payload, created_at, attempts, cause, buried_at, drop_reason
+FROM {dead}`+condition+` AND position > ? ORDER BY position, id LIMIT ?`, append(args, after, limit),
+		func(rows *sqlx.Rows) (bool, error) {
+			var row deadRow
+			if err := rows.StructScan(&row); err != nil {
+				return false, err
+			}
+			letter, err := row.deadLetter()
+			letters = append(letters, letter)
+			return true, err
+		})
+	if err != nil {
+		return nil, fmt.Errorf("list dead letters: %w", err)
+	}
+	return letters, nil
+}
+
+// CountDead implements [core.DeadLetterStore].
+func (s *session) CountDead(ctx context.Context, filter core.DeadFilter) (n int64, err error) {
+	condition, args := where(filter)
+	if err := s.get(ctx, &n, `SELECT count(*) FROM {dead}`+condition, args...); err != nil {
+		return 0, fmt.Errorf("count dead letters: %w", err)
+	}
+	return n, nil
+}
+
+// deadRef is a dead letter that an action is for.
+type deadRef struct {
+	Position int64
+	ID       string
+	Topic    string
+	Key      string
+}
+
+// act picks the dead letters that match filter, does then with each, unblocks those it did something with, and tells the
+// readers.
+func (s *session) act(ctx context.Context, what string, filter core.DeadFilter, limit int, then func(w writing, r deadRef) (bool, error)) (n int, err error) {
+	err = s.write(ctx, what, func(w writing) error {
+		n = 0
+		condition, args := where(filter)
+		var picked []deadRef
+		err := w.tx.SelectContext(ctx, &picked, s.sql(`SELECT position, id, topic, key FROM {dead}`+condition+` ORDER BY position, id LIMIT ?`),
+			append(args, limit)...)
+		if err != nil {
+			return err
+		}
+		for _, r := range picked {
+			done, err := then(w, r)
+			if err != nil {
+				return err
+			}
+			if !done {
+				continue
+			}
+			n++
+			if _, err := w.exec(`DELETE FROM {blocked} WHERE topic = ? AND key = ? AND position = ?`, r.Topic, r.Key, r.Position); err != nil {
+				return err
+			}
+		}
+		if n == 0 {
+			return nil
+		}
+		return w.bump()
+	})
+	if err != nil {
+		return 0, err
+	}
+	return n, nil
+}
+
+// RetryDead implements [core.DeadLetterStore]. A dead letter whose position is taken stays: that is another event, of a
+// time before a restore.
+func (s *session) RetryDead(ctx context.Context, filter core.DeadFilter, limit int) (int, error) {
+	return s.act(ctx, "retry dead letters", filter, limit, func(w writing, r deadRef) (bool, error) {
+		back, err := w.exec(`INSERT INTO {outbox} (position, id, topic, key, headers, payload, created_at)
+SELECT position, id, topic, key, headers, payload, created_at FROM {dead} WHERE position = ? AND id = ? ON CONFLICT (position) DO NOTHING`,
+			r.Position, r.ID)
+		if err != nil || back == 0 {
+			return false, err
+		}
+		_, err = w.exec(`DELETE FROM {dead} WHERE position = ? AND id = ?`, r.Position, r.ID)
+		return true, err
+	})
+}
+
+// DropDead implements [core.DeadLetterStore].
+func (s *session) DropDead(ctx context.Context, filter core.DeadFilter, reason string, limit int) (int, error) {
+	return s.act(ctx, "drop dead letters", filter, limit, func(w writing, r deadRef) (bool, error) {
+		_, err := w.exec(`UPDATE {dead} SET dropped_at = {now}, drop_reason = ? WHERE position = ? AND id = ?`,
+			errtext.Clean(reason), r.Position, r.ID)
+		return true, err
+	})
+}
+
+// Unblock implements [core.DeadLetterStore].
+func (s *session) Unblock(ctx context.Context, topic, key string) (unblocked bool, err error) {
+	err = s.write(ctx, "unblock a key", func(w writing) error {
+		n, err := w.exec(`DELETE FROM {blocked} WHERE topic = ? AND key = ?`, topic, key)
+		unblocked = n > 0
+		if err != nil || !unblocked {
+			return err
+		}
+		return w.bump()
+	})
+	return unblocked && err == nil, err
+}
+
+// ListBlocked implements [core.DeadLetterStore].
+func (s *session) ListBlocked(ctx context.Context, afterTopic, afterKey string, limit int) ([]core.BlockedKey, error) {
+	var keys []core.BlockedKey
+	// With one min(), SQLite takes the other columns from the row that holds it.
+	err := s.query(ctx, `SELECT topic, key, min(position), since FROM {blocked} WHERE (topic, key) > (?, ?)
+GROUP BY topic, key ORDER BY topic, key LIMIT ?`, []any{afterTopic, afterKey, limit}, func(rows *sqlx.Rows) (bool, error) {
+		var k core.BlockedKey
+		var since int64
+		err := rows.Scan(&k.Topic, &k.Key, &k.Position, &since)
+		k.Since = time.UnixMilli(since)
+		keys = append(keys, k)
+		return true, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list blocked keys: %w", err)
+	}
+	return keys, nil
+}

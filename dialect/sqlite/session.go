@@ -1,0 +1,136 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/lockstep-go/lockstep/core"
+)
+
+// session reads over a connection of its own and writes over the process's one writer: a second writing connection
+// would make the application wait for the file's lock instead of its turn.
+type session struct {
+	dialect *Dialect
+	conn    *sqlx.Conn
+}
+
+// Open implements [core.Dialect].
+func (d *Dialect) Open(ctx context.Context) (core.Session, error) {
+	conn, err := d.reader.Connx(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("connect: %w", err)
+	}
+	if err := d.check(ctx, conn); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return &session{dialect: d, conn: conn}, nil
+}
+
+// Close implements [core.Session].
+func (s *session) Close() error { return s.conn.Close() }
+
+func (s *session) sql(statement string) string { return s.dialect.names.Replace(statement) }
+
+// get reads one row's one or more columns into a struct or a value.
+func (s *session) get(ctx context.Context, into any, statement string, args ...any) error {
+	return s.conn.GetContext(ctx, into, s.sql(statement), args...)
+}
+
+// query hands each row to scan, which returns false when it has enough.
+func (s *session) query(ctx context.Context, statement string, args []any, scan func(*sqlx.Rows) (bool, error)) error {
+	rows, err := s.conn.QueryxContext(ctx, s.sql(statement), args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if more, err := scan(rows); err != nil || !more {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// write runs do in a transaction on the process's one writer.
+func (d *Dialect) write(ctx context.Context, what string, do func(tx *sqlx.Tx) error) (err error) {
+	conn, err := d.writer.Connx(ctx)
+	if err != nil {
+		return fmt.Errorf("%s: wait for the writer: %w", what, err)
+	}
+	defer conn.Close()
+	tx, err := d.begin(ctx, conn)
+	if err != nil {
+		return fmt.Errorf("%s: begin: %w", what, err)
+	}
+	if err := do(tx); err != nil {
+		return errors.Join(fmt.Errorf("%s: %w", what, err), tx.Rollback())
+	}
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("%s: commit: %w", what, err)
+	}
+	return nil
+}
+
+// begin waits for another process's transaction until ctx ends. SQLite's own way of waiting does not end with it, so it
+// is given short turns; once the transaction is open nothing in it waits.
+func (d *Dialect) begin(ctx context.Context, conn *sqlx.Conn) (tx *sqlx.Tx, err error) {
+	const turn = "PRAGMA busy_timeout = 50"
+	if _, err := conn.ExecContext(ctx, turn); err != nil {
+		return nil, err
+	}
+	defer func() {
+		_, restored := conn.ExecContext(context.WithoutCancel(ctx), "PRAGMA busy_timeout = "+busyTimeout)
+		err = errors.Join(err, restored)
+	}()
+	for {
+		tx, err := conn.BeginTxx(ctx, nil)
+		if err == nil || !d.Retryable(err) || ctx.Err() != nil {
+			return tx, err
+		}
+	}
+}
+
+// write is the dialect's, for a session.
+func (s *session) write(ctx context.Context, what string, do func(w writing) error) error {
+	return s.dialect.write(ctx, what, func(tx *sqlx.Tx) error { return do(writing{ctx: ctx, tx: tx, session: s}) })
+}
+
+// writing is a session's open transaction.
+type writing struct {
+	ctx     context.Context
+	tx      *sqlx.Tx
+	session *session
+}
+
+// exec returns how many rows the statement changed.
+func (w writing) exec(statement string, args ...any) (int64, error) {
+	result, err := w.tx.ExecContext(w.ctx, w.session.sql(statement), args...)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+// each prepares a statement and executes it once for each of n argument lists.
+func (w writing) each(n int, statement string, args func(i int) []any) error {
+	stmt, err := w.tx.PreparexContext(w.ctx, w.session.sql(statement))
+	if err != nil {
+		return err
+	}
+	defer stmt.Close()
+	for i := range n {
+		if _, err := stmt.ExecContext(w.ctx, args(i)...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bump tells the readers that the outbox changed under them.
+func (w writing) bump() error {
+	_, err := w.exec(`UPDATE {control} SET generation = generation + 1`)
+	return err
+}
