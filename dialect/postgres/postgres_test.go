@@ -125,10 +125,11 @@ func TestALateCommitIsFetched(t *testing.T) {
 
 func fetchOne(t *testing.T, session core.Session, id string) core.Record {
 	t.Helper()
-	records, err := session.Fetch(t.Context(), 10)
+	fetched, err := session.Fetch(t.Context(), core.FetchRequest{Limit: 10, MaxBytes: 1 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
+	records := fetched.Records
 	if len(records) != 1 || records[0].Message.ID != id {
 		t.Fatalf("Fetch: got %v, want %s alone", records, id)
 	}
