@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"github.com/lockstep-go/lockstep/conformance"
 	"github.com/lockstep-go/lockstep/core"
 	"github.com/lockstep-go/lockstep/dialect/postgres"
@@ -37,12 +39,22 @@ func open(t *testing.T, dsn string, config postgres.Config) conformance.DialectF
 	return f
 }
 
-// Both of lib/pq's ways to send arguments: as text, and as bytes in one round trip.
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// Both of lib/pq's ways to send arguments, as text and as bytes in one round trip; and a database with settings that
+// change what statements and values mean.
 func TestConformance(t *testing.T) {
-	for _, mode := range []string{"no", "yes"} {
-		t.Run("binary_parameters="+mode, func(t *testing.T) {
+	const unusual = `-c standard_conforming_strings=off -c default_transaction_isolation=repeatable\ read ` +
+		`-c TimeZone=Asia/Kathmandu -c IntervalStyle=iso_8601 -c bytea_output=escape`
+	for name, parameter := range map[string][2]string{
+		"defaults":          {"binary_parameters", "no"},
+		"binary parameters": {"binary_parameters", "yes"},
+		"unusual settings":  {"options", unusual},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			conformance.TestDialect(t, func(t *testing.T) conformance.DialectFixture {
-				return open(t, with(t, servers.PostgresSchema(t), "binary_parameters", mode), postgres.Config{Prefix: "shop_"})
+				return open(t, with(t, servers.PostgresSchema(t), parameter[0], parameter[1]), postgres.Config{Prefix: "shop_"})
 			})
 		})
 	}
@@ -125,10 +137,11 @@ func TestALateCommitIsFetched(t *testing.T) {
 
 func fetchOne(t *testing.T, session core.Session, id string) core.Record {
 	t.Helper()
-	records, err := session.Fetch(t.Context(), 10)
+	fetched, err := session.Fetch(t.Context(), core.FetchRequest{Limit: 10, MaxBytes: 1 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
+	records := fetched.Records
 	if len(records) != 1 || records[0].Message.ID != id {
 		t.Fatalf("Fetch: got %v, want %s alone", records, id)
 	}

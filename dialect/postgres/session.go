@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"strconv"
@@ -75,16 +74,17 @@ func (s *session) Close() error {
 	delete(s.dialect.open, s.wire)
 	s.dialect.mu.Unlock()
 	s.wire.deadline(closeTimeout)
+	severed := s.wire.isCut()
 	var errs []error
 	if s.conn != nil {
 		errs = append(errs, s.conn.Close())
 	}
 	errs = append(errs, s.db.Close())
 	s.wire.cut()
-	if err := errors.Join(errs...); err != nil && !errors.Is(err, driver.ErrBadConn) && !errors.Is(err, sql.ErrConnDone) {
+	if err := errors.Join(errs...); err != nil && !severed {
 		return fmt.Errorf("close: %w", err)
 	}
-	return nil
+	return nil // nobody is left to say farewell to
 }
 
 // guard runs call so that it returns soon after ctx ends, by cutting the connection. lib/pq is given a context that

@@ -15,7 +15,7 @@ const countExactly = 10_000
 // the rows per page at the last vacuum and the pages that there are now.
 func (s *session) count(table, condition string) string {
 	limit := integer(countExactly + 1)
-	return s.sql(`(SELECT count(*) FROM (SELECT FROM `+table+condition+` LIMIT `+limit+`) AS some),
+	return s.sql(`(SELECT count(*) FROM (SELECT FROM `+table+condition+` LIMIT `+limit+`) AS counted),
   (SELECT CASE WHEN relpages > 0 AND reltuples > 0 THEN reltuples / relpages * pg_relation_size(oid) / current_setting('block_size')::integer
     ELSE 0 END::bigint FROM pg_class WHERE oid = `) + text(s.sql(table)) + `::regclass)`
 }

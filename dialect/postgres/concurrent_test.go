@@ -1,0 +1,187 @@
+package postgres_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/lockstep-go/lockstep/conformance"
+	"github.com/lockstep-go/lockstep/core"
+	"github.com/lockstep-go/lockstep/dialect/postgres"
+	"github.com/lockstep-go/lockstep/internal/servers"
+)
+
+// Operators and a promotion change the outbox at once. Each change is counted in the generation: one that waited for
+// another must not lose its own.
+func TestGenerationCountsEveryChange(t *testing.T) {
+	const keys = 40
+	f := open(t, servers.PostgresSchema(t), postgres.Config{})
+	for i := range keys {
+		enqueued(t, f, core.Message{ID: fmt.Sprint("dead", i), Topic: "t", Key: fmt.Sprint(i)})
+		enqueued(t, f, core.Message{ID: fmt.Sprint("later", i), Topic: "later", NotBefore: time.Now().Add(-time.Hour)})
+	}
+	first := openSession(t, f)
+	before := fetchAll(t, first)
+	var burials []core.Burial
+	for _, r := range before.Records {
+		burials = append(burials, core.Burial{Ref: r.Ref(), Attempts: 1, Cause: "c"})
+	}
+	if err := first.Bury(t.Context(), burials); err != nil {
+		t.Fatal(err)
+	}
+	var group sync.WaitGroup
+	concurrently := func(call func(s core.Session, i int) (int, error)) {
+		s := openSession(t, f)
+		group.Go(func() {
+			for i := range keys {
+				if n, err := call(s, i); err != nil || n != 1 {
+					t.Errorf("change %d: got %d, %v, want 1", i, n, err)
+					return
+				}
+			}
+		})
+	}
+	concurrently(func(s core.Session, i int) (int, error) {
+		return s.RetryDead(t.Context(), core.DeadFilter{ID: fmt.Sprint("dead", i)}, 10)
+	})
+	concurrently(func(s core.Session, i int) (int, error) {
+		p, err := s.Promote(t.Context(), 0, 1)
+		return p.Moved, err
+	})
+	concurrently(func(s core.Session, i int) (int, error) {
+		if p, err := s.Promote(t.Context(), 7, 1); err != nil || !p.Fenced || p.Moved != 0 {
+			return 0, fmt.Errorf("with another epoch: got %+v, %w", p, err)
+		}
+		return 1, nil
+	})
+	group.Wait()
+	after := fetchAll(t, first)
+	if got, want := after.Generation-before.Generation, int64(2*keys); got != want {
+		t.Errorf("the generation grew by %d, want %d", got, want)
+	}
+	if got, want := len(after.Records), 2*keys; got != want {
+		t.Errorf("the outbox holds %d events, want %d", got, want)
+	}
+}
+
+func fetchAll(t *testing.T, s core.Session) core.FetchResult {
+	t.Helper()
+	result, err := s.Fetch(t.Context(), core.FetchRequest{Limit: 100_000, MaxBytes: 1 << 30})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return result
+}
+
+// Callers that name the same keys in opposite orders wait for each other instead of deadlocking.
+func TestLockKeysHasOneOrder(t *testing.T) {
+	f := open(t, servers.PostgresSchema(t), postgres.Config{})
+	msgs := make([]core.Message, 20)
+	for i := range msgs {
+		msgs[i] = core.Message{Topic: "t", Key: fmt.Sprint(i)}
+	}
+	locker := f.Dialect.(core.KeyLocker)
+	var group sync.WaitGroup
+	for n := range 4 {
+		group.Go(func() {
+			own := make([]core.Message, len(msgs))
+			for round := range 50 {
+				for i := range own {
+					own[i] = msgs[(i*(2*n+1)+round)%len(msgs)]
+				}
+				if err := lock(t.Context(), f, locker, own); err != nil {
+					t.Errorf("caller %d: %v", n, err)
+					return
+				}
+			}
+		})
+	}
+	group.Wait()
+}
+
+func lock(ctx context.Context, f conformance.DialectFixture, locker core.KeyLocker, msgs []core.Message) error {
+	tx, err := f.DB.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	if err := locker.LockKeys(ctx, tx, msgs); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+// A relay needs the tables and nothing else.
+func TestSessionNeedsNoPrivilegeButTheTables(t *testing.T) {
+	dsn := servers.PostgresSchema(t)
+	f := open(t, dsn, postgres.Config{})
+	var schema string
+	if err := f.DB.QueryRowContext(t.Context(), `SELECT current_schema`).Scan(&schema); err != nil {
+		t.Fatal(err)
+	}
+	role := strings.Replace(schema, "test", "role", 1)
+	execute(t, f, `CREATE ROLE `+role+` LOGIN PASSWORD 'x'`, `GRANT USAGE ON SCHEMA `+schema+` TO `+role,
+		`GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA `+schema+` TO `+role)
+	t.Cleanup(func() {
+		for _, statement := range []string{`DROP OWNED BY ` + role, `DROP ROLE ` + role} {
+			if _, err := f.DB.ExecContext(context.Background(), statement); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	own := open(t, strings.Replace(dsn, "lockstep:lockstep@", role+":x@", 1), postgres.Config{}) // which migrates: nothing is missing
+	enqueued(t, own, core.Message{ID: "a", Topic: "t", Key: "k"})
+	for name, call := range sessionCalls {
+		if err := call(t.Context(), openSession(t, own)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// It sees the locks of other roles.
+	held, err := f.DB.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Rollback()
+	if _, err := held.ExecContext(t.Context(), `INSERT INTO outbox (topic, payload) VALUES ('t', '')`); err != nil {
+		t.Fatal(err)
+	}
+	gaps := []core.Gap{{Range: core.Range{First: 2, Last: 2}}}
+	if err := openSession(t, own).ResolveGaps(t.Context(), gaps); err != nil || gaps[0].Dead {
+		t.Errorf("a gap that another role can fill: got %+v, %v, want that it is not dead", gaps[0], err)
+	}
+}
+
+func TestIncarnationChangesWhenPositionsBeginAgain(t *testing.T) {
+	f := open(t, servers.PostgresSchema(t), postgres.Config{})
+	s := openSession(t, f)
+	first := fetchAll(t, s)
+	if again := fetchAll(t, openSession(t, f)); again.Incarnation != first.Incarnation {
+		t.Errorf("another session: got %q, want %q", again.Incarnation, first.Incarnation)
+	}
+	execute(t, f, `TRUNCATE outbox RESTART IDENTITY`)
+	if after := fetchAll(t, s); after.Incarnation == first.Incarnation {
+		t.Errorf("after TRUNCATE: got %q again", after.Incarnation)
+	}
+}
+
+func TestOpenSaysWhatIsWrong(t *testing.T) {
+	f := open(t, servers.PostgresSchema(t), postgres.Config{})
+	missing, err := postgres.Open(servers.PostgresSchema(t), postgres.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := missing.Open(t.Context()); err == nil || !strings.Contains(err.Error(), "Migrate") {
+		t.Errorf("without tables: got %v, want an error that names Migrate", err)
+	}
+	execute(t, f, `ALTER TABLE outbox ALTER position SET CACHE 20`)
+	if _, err := f.Dialect.Open(t.Context()); err == nil || !strings.Contains(err.Error(), "CACHE 1") {
+		t.Errorf("with a sequence that caches: got %v, want an error that says CACHE 1", err)
+	}
+	execute(t, f, `ALTER TABLE outbox ALTER position SET CACHE 1`, `UPDATE outbox_control SET schema_version = 99`)
+	if _, err := f.Dialect.Open(t.Context()); err == nil || !strings.Contains(err.Error(), "version 99") {
+		t.Errorf("with a newer schema: got %v, want an error that names its version", err)
+	}
+}

@@ -1,0 +1,129 @@
+package postgres_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/lockstep-go/lockstep/conformance"
+	"github.com/lockstep-go/lockstep/core"
+	"github.com/lockstep-go/lockstep/dialect/postgres"
+	"github.com/lockstep-go/lockstep/internal/servers"
+)
+
+// plan is a node of EXPLAIN's answer.
+type plan struct {
+	Node      string  `json:"Node Type"`
+	Relation  string  `json:"Relation Name"`
+	Index     string  `json:"Index Name"`
+	Condition string  `json:"Index Cond"`
+	Hit       int     `json:"Shared Hit Blocks"`
+	Read      int     `json:"Shared Read Blocks"`
+	Loops     float64 `json:"Actual Loops"`
+	Plans     []plan  `json:"Plans"`
+}
+
+func (p plan) walk(visit func(plan)) {
+	visit(p)
+	for _, child := range p.Plans {
+		child.walk(visit)
+	}
+}
+
+// explain returns how a fetch was executed, and in how many milliseconds.
+func explain(t *testing.T, f conformance.DialectFixture, request core.FetchRequest) (plan, float64) {
+	t.Helper()
+	var text string
+	if err := f.DB.QueryRowContext(t.Context(), postgres.ExplainFetch(f.Dialect.(*postgres.Dialect), request)).Scan(&text); err != nil {
+		t.Fatal(err)
+	}
+	var answer []struct {
+		Plan plan    `json:"Plan"`
+		Time float64 `json:"Execution Time"`
+	}
+	if err := json.Unmarshal([]byte(text), &answer); err != nil {
+		t.Fatal(err)
+	}
+	return answer[0].Plan, answer[0].Time
+}
+
+func execute(t *testing.T, f conformance.DialectFixture, statements ...string) {
+	t.Helper()
+	for _, statement := range statements {
+		if _, err := f.DB.ExecContext(t.Context(), statement); err != nil {
+			t.Fatalf("%.200s: %v", statement, err)
+		}
+	}
+}
+
+// What was delivered leaves dead rows before the tail, which nothing can remove while any transaction in the database
+// is older. A poll must not read them, whatever the statistics say.
+func TestFetchReadsByPositionWhateverTheStatistics(t *testing.T) {
+	const dead, live = 30_000, 2_000
+	f := open(t, servers.PostgresSchema(t), postgres.Config{})
+	fill := func(n int) string {
+		return fmt.Sprintf(`INSERT INTO outbox (topic, key, payload) SELECT 't', i::text, repeat('x', 100)::bytea FROM generate_series(1, %d) AS i`, n)
+	}
+	execute(t, f, `ALTER TABLE outbox SET (autovacuum_enabled = off)`, fill(dead))
+	held, err := f.DB.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Rollback()
+	if _, err := held.ExecContext(t.Context(), `SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT txid_current()`); err != nil {
+		t.Fatal(err)
+	}
+	// The statistics of each step are of the one before.
+	for _, step := range []struct {
+		name       string
+		statements []string
+	}{
+		{"never analysed", []string{fill(live)}},
+		{"analysed when all were alive", []string{`ANALYZE outbox`}},
+		{"analysed when it was empty", []string{`DELETE FROM outbox`, `VACUUM ANALYZE outbox`}},
+		{"a new tail since then", []string{fill(live)}},
+		{"analysed again", []string{`ANALYZE outbox`}},
+	} {
+		t.Run(step.name, func(t *testing.T) {
+			execute(t, f, step.statements...)
+			checkPlans(t, f)
+		})
+	}
+}
+
+func checkPlans(t *testing.T, f conformance.DialectFixture) {
+	t.Helper()
+	var last, first int64
+	err := f.DB.QueryRowContext(t.Context(), `SELECT last_value, coalesce((SELECT min(position) FROM outbox), last_value) FROM outbox_position_seq`).Scan(&last, &first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var gaps []core.Range
+	for i := range int64(300) {
+		gaps = append(gaps, core.Range{First: 10 + i*90, Last: 10 + i*90 + i%3})
+	}
+	for _, request := range []core.FetchRequest{
+		{After: max(first, last-2000) - 1, Limit: 500, MaxBytes: 8 << 20},
+		{After: last, Limit: 500, MaxBytes: 8 << 20},
+		{After: max(first, last-2000) - 1, Gaps: gaps, Limit: 500, MaxBytes: 8 << 20},
+	} {
+		root, ms := explain(t, f, request)
+		scans := 0
+		root.walk(func(p plan) {
+			if p.Relation != "outbox" {
+				return
+			}
+			scans++
+			if p.Node != "Index Scan" || p.Index != "outbox_pkey" || !strings.Contains(p.Condition, "position") {
+				t.Errorf("the outbox is read by %s (%s), want an index scan on the primary key", p.Node, p.Condition)
+			}
+		})
+		pages := root.Hit + root.Read
+		t.Logf("after %d, %d gaps: %d pages, %.2f ms", request.After, len(request.Gaps), pages, ms)
+		// Each row needs its own page, two for its key among the blocked ones, and each range the way down the index.
+		if limit := 4*request.Limit + 8*len(request.Gaps) + 50; scans == 0 || pages > limit {
+			t.Errorf("after %d with %d gaps, %d scans read %d pages, want at most %d", request.After, len(request.Gaps), scans, pages, limit)
+		}
+	}
+}

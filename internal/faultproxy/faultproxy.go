@@ -1,0 +1,156 @@
+// Package faultproxy is a TCP proxy between a test and a server, that breaks the connection between them in the ways in
+// which networks do.
+package faultproxy
+
+import (
+	"net"
+	"sync"
+)
+
+// TB is the part of testing.TB that this package uses.
+type TB interface {
+	Helper()
+	Cleanup(f func())
+	Fatalf(format string, args ...any)
+}
+
+// Proxy forwards connections to a server.
+type Proxy struct {
+	listener net.Listener
+	server   string
+	running  sync.WaitGroup
+
+	mu     sync.Mutex
+	thawed chan struct{} // closed while bytes pass
+	frozen bool
+	conns  map[net.Conn]bool // nil once the proxy is closed
+}
+
+// New returns a proxy to server (host:port), which ends with the test.
+func New(t TB, server string) *Proxy {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatalf("fault proxy: %v", err)
+	}
+	p := &Proxy{listener: listener, server: server, thawed: make(chan struct{}), conns: map[net.Conn]bool{}}
+	close(p.thawed)
+	p.running.Go(p.accept)
+	t.Cleanup(p.close)
+	return p
+}
+
+// Addr is the proxy's host:port.
+func (p *Proxy) Addr() string { return p.listener.Addr().String() }
+
+// Freeze stops every byte in both directions, and leaves the connections open, as a host does that lost its power or a
+// firewall that forgot them. New connections are accepted, and as silent.
+func (p *Proxy) Freeze() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.frozen {
+		p.frozen, p.thawed = true, make(chan struct{})
+	}
+}
+
+// Thaw lets the bytes pass again, those that waited included.
+func (p *Proxy) Thaw() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.frozen {
+		p.frozen = false
+		close(p.thawed)
+	}
+}
+
+// Cut closes every connection.
+func (p *Proxy) Cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.conns {
+		c.Close()
+	}
+}
+
+func (p *Proxy) close() {
+	p.listener.Close()
+	p.Cut()
+	p.mu.Lock()
+	p.conns = nil
+	p.mu.Unlock()
+	p.Thaw()
+	p.running.Wait()
+}
+
+func (p *Proxy) accept() {
+	for {
+		client, err := p.listener.Accept()
+		if err != nil {
+			return
+		}
+		p.running.Go(func() { p.forward(client) })
+	}
+}
+
+// keep remembers c, to be cut. It closes c when the proxy is closed.
+func (p *Proxy) keep(c net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.conns == nil {
+		c.Close()
+		return false
+	}
+	p.conns[c] = true
+	return true
+}
+
+func (p *Proxy) drop(c net.Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c.Close()
+	delete(p.conns, c)
+}
+
+func (p *Proxy) forward(client net.Conn) {
+	if !p.keep(client) {
+		return
+	}
+	defer p.drop(client)
+	p.wait()
+	server, err := net.Dial("tcp", p.server)
+	if err != nil || !p.keep(server) {
+		return
+	}
+	defer p.drop(server)
+	var both sync.WaitGroup
+	both.Go(func() { p.copy(server, client) })
+	both.Go(func() { p.copy(client, server) })
+	both.Wait()
+}
+
+// copy passes bytes on until either end is closed, and then closes both.
+func (p *Proxy) copy(to, from net.Conn) {
+	defer to.Close()
+	defer from.Close()
+	buffer := make([]byte, 64<<10)
+	for {
+		n, err := from.Read(buffer)
+		p.wait()
+		if n > 0 {
+			if _, err := to.Write(buffer[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil {
+			return // io.EOF as well: the protocols that are tested have no half-closed connections
+		}
+	}
+}
+
+func (p *Proxy) wait() {
+	p.mu.Lock()
+	thawed := p.thawed
+	p.mu.Unlock()
+	<-thawed
+}
+
