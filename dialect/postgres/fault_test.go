@@ -166,7 +166,7 @@ func enqueued(t *testing.T, f conformance.DialectFixture, m core.Message) {
 		t.Fatal(err)
 	}
 	defer tx.Rollback()
-	if err := core.NewOutbox(f.Dialect).Enqueue(t.Context(), tx, m); err != nil {
+	if err := core.NewOutbox(f.Dialect, core.OutboxConfig{}).Enqueue(t.Context(), tx, m); err != nil {
 		t.Fatal(err)
 	}
 	if err := tx.Commit(); err != nil {

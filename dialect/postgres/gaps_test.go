@@ -106,7 +106,7 @@ func (w *writers) commitTwice(ctx context.Context, tx *sql.Tx) error {
 
 func startWriters(t *testing.T, ctx context.Context, f conformance.DialectFixture, n int) (wait func()) {
 	t.Helper()
-	w := &writers{db: f.DB, outbox: core.NewOutbox(f.Dialect)}
+	w := &writers{db: f.DB, outbox: core.NewOutbox(f.Dialect, core.OutboxConfig{})}
 	var err error
 	if w.prepared, err = f.DB.PrepareContext(ctx, `INSERT INTO outbox (topic, payload) VALUES ('t', 'prepared')`); err != nil {
 		t.Fatal(err)
