@@ -13,8 +13,8 @@ rabbitmq_installed() { [ -x "$(rabbitmq_erlang)/bin/erl" ] && [ -x "$(rabbitmq_s
 rabbitmq_install() { sid_install rabbitmq rabbitmq-server; }
 rabbitmq_sid_finish() {
   local erlang=$1/usr/lib/erlang
-  sid_patch "$1" "$erlang"/erts-*/bin/* "$erlang"/lib/*/priv/bin/* \
-    && sed -i "s#ROOTDIR=/usr/lib/erlang#ROOTDIR=$erlang#" "$erlang"/bin/erl "$erlang"/erts-*/bin/erl
+  sid_patch "$1" "$2" "$erlang"/erts-*/bin/* "$erlang"/lib/*/priv/bin/* \
+    && sed -i "s#ROOTDIR=/usr/lib/erlang#ROOTDIR=$2/usr/lib/erlang#" "$erlang"/bin/erl "$erlang"/erts-*/bin/erl
 }
 rabbitmq_version() { rabbitmq_sbin | sed 's#.*/rabbitmq_server-\([^/]*\)/sbin#\1#'; }
 
@@ -45,7 +45,8 @@ CONF
 }
 
 # rabbitmq_launch: with a port mapper of its own. The one that Erlang would start by itself listens on the standard port
-# for all Erlang programs of the machine, and would be nobody's to stop.
+# for all Erlang programs of the machine, and would be nobody's to stop. RUNNING_UNDER_SYSTEMD makes the package's script
+# become the broker instead of waiting for it, so that our pid is the broker's.
 rabbitmq_launch() {
   local dir port
   dir=$(dir_of rabbitmq)
@@ -55,7 +56,7 @@ rabbitmq_launch() {
   spawn_server rabbitmq rabbitmq env \
     PATH="$(rabbitmq_erlang)/bin:$PATH" \
     ERL_EPMD_ADDRESS=127.0.0.1 ERL_EPMD_PORT=$((port + 3)) \
-    RABBITMQ_NODENAME=lockstep@localhost RABBITMQ_NODE_IP_ADDRESS=127.0.0.1 \
+    RUNNING_UNDER_SYSTEMD=true RABBITMQ_NODENAME=lockstep@localhost RABBITMQ_NODE_IP_ADDRESS=127.0.0.1 \
     RABBITMQ_NODE_PORT="$port" RABBITMQ_DIST_PORT=$((port + 2)) \
     RABBITMQ_CONF_ENV_FILE=/dev/null RABBITMQ_CONFIG_FILE="$dir/rabbitmq.conf" \
     RABBITMQ_ENABLED_PLUGINS_FILE="$dir/enabled_plugins" \
