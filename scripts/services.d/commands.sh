@@ -35,9 +35,21 @@ chosen_add() {
 
 # ---- up, install
 
-up_command() { chosen "$@"; each_server up_server "${names[@]}"; }
+up_command() {
+  local missing=() name
+  chosen "$@"
+  for name in "${names[@]}"; do pid_of "$name" >/dev/null || missing+=("$name"); done
+  [ ${#missing[@]} -eq 0 ] || require_debian_root start "${missing[@]}"
+  each_server up_server "${names[@]}"
+}
 
-install_command() { chosen "$@"; each_server install_server "${names[@]}"; }
+install_command() {
+  local missing=() name
+  chosen "$@"
+  for name in "${names[@]}"; do "${name}_installed" || missing+=("$name"); done
+  [ ${#missing[@]} -eq 0 ] || require_debian_root install "${missing[@]}"
+  each_server install_server "${names[@]}"
+}
 
 up_server() {
   local name=$1 ready_in installed_in=''
@@ -46,7 +58,6 @@ up_server() {
     report_up "$name" "already up"
     return
   fi
-  require_debian_root "$name" start
   locked "$name" start_server "$name"
   report_up "$name" "ready in $ready_in s$installed_in"
 }
@@ -68,6 +79,7 @@ start_server() {
 
 launch_server() {
   local name=$1
+  sweep "$name"
   check_ports "$name"
   "${name}_prepare" || die "cannot prepare $name"
   "${name}_version" >"$base/$name/version"
@@ -102,10 +114,7 @@ give_up() {
 
 install_server() {
   local name=$1 installed_in=', was installed already'
-  if ! "${name}_installed"; then
-    require_debian_root "$name" install
-    locked "$name" install_missing "$name"
-  fi
+  "${name}_installed" || locked "$name" install_missing "$name"
   printf '%-10s %s%s\n' "$name" "$("${name}_version")" "$installed_in"
 }
 
@@ -128,7 +137,7 @@ down_server() {
     locked "$name" stop_server "$name"
     printf '%-10s stopped in %s s\n' "$name" "$(seconds_since "$began")"
   fi
-  if declare -F "${name}_stopped" >/dev/null; then "${name}_stopped"; fi
+  sweep "$name"
 }
 
 stop_server() {
@@ -140,6 +149,8 @@ stop_server() {
   kill_server "$name"
   die "$name did not stop within $limit s and was killed"
 }
+
+sweep() { if declare -F "$1_sweep" >/dev/null; then "$1_sweep"; fi; }
 
 # ---- faults
 

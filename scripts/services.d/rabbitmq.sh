@@ -51,7 +51,7 @@ rabbitmq_launch() {
   local dir port
   dir=$(dir_of rabbitmq)
   port=$(configured_port rabbitmq)
-  recorded_pid "$dir/epmd.pid" >/dev/null || spawn "$dir/epmd.pid" "$(log_of rabbitmq)" rabbitmq "$dir" \
+  spawn "$dir/epmd.pid" "$(log_of rabbitmq)" rabbitmq "$dir" \
     "$(find "$(rabbitmq_erlang)"/erts-*/bin/epmd | tail -n 1)" -address 127.0.0.1 -port $((port + 3)) || return 1
   spawn_server rabbitmq rabbitmq env \
     PATH="$(rabbitmq_erlang)/bin:$PATH" \
@@ -77,8 +77,8 @@ rabbitmq_ready() {
   [[ $answer == 'HTTP/1.'?' 200 '* ]]
 }
 
-# rabbitmq_stopped: the port mapper goes with its only user.
-rabbitmq_stopped() {
+# rabbitmq_sweep: the port mapper goes with its only user.
+rabbitmq_sweep() {
   local pid
   pid=$(recorded_pid "$(dir_of rabbitmq)/epmd.pid") && signal rabbitmq -TERM "$pid" && wait_until 10 gone "$pid"
   return 0
