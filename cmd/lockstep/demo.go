@@ -15,7 +15,7 @@ import (
 )
 
 // defaultOrders takes some seconds on two cores.
-const defaultOrders = 200
+const defaultOrders = 500
 
 const demoHelp = `Show what a transactional outbox is for.
 

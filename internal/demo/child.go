@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 
 	"github.com/lockstep-go/lockstep/dialect/sqlite"
 )
@@ -36,6 +37,9 @@ type reply struct {
 	Error string // empty: the order is placed
 }
 
+// exitChildFailed differs from what a killed process leaves on any platform, and from a panic's 2.
+const exitChildFailed = 3
+
 // IsChild reports whether this process is a child of a demo. The program's main function asks before it does anything
 // else, and leaves the rest to [RunChild].
 func IsChild() bool { return os.Getenv(ChildEnv) != "" }
@@ -46,7 +50,7 @@ func RunChild() int {
 	signal.Ignore(os.Interrupt)
 	if err := runChild(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		return 1
+		return exitChildFailed
 	}
 	return 0
 }
@@ -98,7 +102,7 @@ func serveAll(ctx context.Context, shop *shop, service service) error {
 }
 
 func findService(name string) (service, error) {
-	for _, s := range append(fourServices, brokenServices...) {
+	for _, s := range slices.Concat(fourServices, brokenServices) {
 		if s.name == name {
 			return s, nil
 		}

@@ -57,15 +57,15 @@ func (c Config) Faults() Faults { return count(newPlan(c.Orders, c.Seed)) }
 
 // Progress is how far one service has come.
 type Progress struct {
-	Title       string // the service's
-	Done, Total int    // orders
-	Result      *Result
+	Title       string  // the service's
+	Done, Total int     // orders
+	Result      *Result // once, when the service is done and counted
 }
 
 // Report is the outcome of a run.
 type Report struct {
 	Seed     uint64   `json:"seed"`
-	Orders   int      `json:"orders"` // that each service was given; customers are not always right, so fewer are kept
+	Orders   int      `json:"orders"` // that each service was given
 	Faults   Faults   `json:"faults"` // that each service met
 	Services []Result `json:"services"`
 }
@@ -125,9 +125,10 @@ func Run(ctx context.Context, config Config) (report Report, err error) {
 		services = fourServices
 	}
 	plan := newPlan(config.Orders, config.Seed)
+	stage := &stage{plan: plan, broker: broker, dir: dir, watch: config.Watch}
 	report = Report{Seed: config.Seed, Orders: config.Orders, Faults: count(plan)}
 	for _, s := range services {
-		result, err := runTrial(ctx, s, plan, broker, dir, config.Watch)
+		result, err := stage.try(ctx, s)
 		if err != nil {
 			return Report{}, fmt.Errorf("%s: %w", s.title, err)
 		}

@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 )
 
 // Printer shows a run to a person: with colours and a line that moves in a terminal, in plain lines elsewhere.
@@ -22,7 +21,9 @@ func NewPrinter(out io.Writer, live bool) *Printer { return &Printer{out: out, l
 
 const (
 	titleWidth = 22
+	cellWidth  = 9
 	barWidth   = 30
+	textWidth  = 78
 	redraw     = 50 * time.Millisecond
 )
 
@@ -31,10 +32,10 @@ func (p *Printer) Start(config Config) {
 	f := config.Faults()
 	p.line("%s", p.style(bold, fmt.Sprintf("Lockstep demo: %d orders, placed with four services (seed %d)", config.Orders, config.Seed)))
 	p.line("")
-	p.line("Each service meets the same faults: %s with kill -9 between its two writes,", many(f.Crash, "crash", "crashes"))
-	p.line("%s by the broker, %s of the broker's answers lost, %s and", many(f.BrokerAway, "refusal", "refusals"), number(f.AnswerLost), many(f.StatementFails, "failed INSERT", "failed INSERTs"))
-	p.line("%s. Half of the customers who are let down try again.", many(f.CommitFails, "failed COMMIT", "failed COMMITs"))
-	p.line("Lockstep's relay is killed too, %s.", many(f.RelayCrash, "time", "times"))
+	p.text("", fmt.Sprintf("Each service meets the same faults: kill -9 between its two writes (%d times), a broker that is away (%d), "+
+		"a broker that stores the event but whose answer is lost (%d), INSERTs that fail (%d), COMMITs that fail (%d). Half of the "+
+		"customers who are let down try again. Lockstep's relay is killed too (%d).",
+		f.Crash, f.BrokerAway, f.AnswerLost, f.StatementFails, f.CommitFails, f.RelayCrash))
 	p.line("")
 	p.started = time.Now()
 }
@@ -44,11 +45,15 @@ func (p *Printer) Progress(at Progress) {
 	if at.Result != nil {
 		p.clear()
 		kills := at.Result.Kills
-		killed := many(kills.Service, "kill", "kills")
+		killed := many(kills.Service, "kill")
 		if kills.Relay > 0 {
 			killed += ", of its relay " + strconv.Itoa(kills.Relay)
 		}
-		p.line("%s %-*s %5.1f s  %s", p.style(green, p.sign("✓", "done:")), titleWidth, at.Title, time.Since(p.started).Seconds(), killed)
+		done := "done:"
+		if p.live {
+			done = p.style(green, "✓")
+		}
+		p.line("%s %-*s %5.1f s  %s", done, titleWidth, at.Title, time.Since(p.started).Seconds(), killed)
 		p.started = time.Now()
 		return
 	}
@@ -67,88 +72,116 @@ func (p *Printer) Abort() { p.clear() }
 // Finish shows the table and what it means.
 func (p *Printer) Finish(report Report) {
 	p.line("")
-	p.table(report)
-	p.line("")
+	p.table(report.Services)
+	verdict := report.Check()
 	for _, s := range report.Services {
-		if lines, ok := explanations[s.Name]; ok {
+		if s.Name != lockstepName || verdict == nil {
+			p.line("")
 			p.line("%s", p.style(bold, s.Title))
-			p.line("  %s", strings.ReplaceAll(lines, "\n", "\n  "))
+			p.text("  ", explain(s))
 		}
 	}
 	p.line("")
-	if err := report.Check(); err == nil {
-		p.line("%s", p.style(green, "Lockstep: no order without its event, no event without its order, no effect twice."))
+	if verdict == nil {
+		p.line("%s", p.style(green, "Lockstep: every order has its event, every event its order, no effect twice."))
 	} else {
-		p.line("%s", p.style(red, "Lockstep's row is not 0 / 0 / n / 0: this is a bug."))
+		p.line("%s", p.style(red, "Lockstep's row is wrong: this is a bug."))
 	}
 	p.line("")
 	p.line("The same again:  lockstep demo --seed %d --orders %d", report.Seed, report.Orders)
-	p.line("Read next:       internal/demo/lockstep.go beside inside_tx.go, then core/doc.go:")
-	p.line("                 https://github.com/lockstep-go/lockstep")
+	p.line("Read next:       internal/demo/lockstep.go beside inside_tx.go, and core/doc.go")
+	p.line("                 at https://github.com/lockstep-go/lockstep")
 }
 
-var explanations = map[string]string{
-	"database_first": "The order is in, and then a crash or an absent broker swallows the event. Trying again\n" +
-		"does not help: the service finds the order and says \"done\". Nobody ships it.",
-	"broker_first": "The event is out, and then no order follows: shipped, but never sold. Who tries again\n" +
-		"causes a second event with a new id, so the consumer cannot recognise it and ships twice.",
-	"inside_tx": "A failed INSERT now stops the event. A failed COMMIT, a crash before COMMIT and a lost\n" +
-		"answer do not: the broker does not roll back.",
-	lockstepName: "The event is a row, committed with the order or not at all. The relay repeats what it is\n" +
-		"not sure of, under the same id: delivered twice, recognised, applied once.",
+// explain says what a service's counts mean.
+func explain(s Result) string {
+	c := s.Counts
+	switch s.Name {
+	case "database_first":
+		return fmt.Sprintf("%s nobody will ship. The order was committed, and a crash or an absent broker swallowed its "+
+			"event. Trying again does not help: the service finds the order and says \"done\".", many(c.OrdersWithoutEvent, "order"))
+	case "broker_first":
+		return fmt.Sprintf("%s shipped that the shop does not know, %d shipped twice. The event was out before the order was "+
+			"safe, and a second attempt sends a second event: with a new id, so that the consumer cannot recognise it.",
+			many(c.EventsWithoutOrder, "order"), c.EffectsAppliedTwice)
+	case "inside_tx":
+		return fmt.Sprintf("%s shipped that the shop does not know, %d shipped twice. A failed INSERT now stops the event; a "+
+			"crash before COMMIT, a failed COMMIT and a lost answer do not, because a broker does not roll back.",
+			many(c.EventsWithoutOrder, "order"), c.EffectsAppliedTwice)
+	case lockstepName:
+		return fmt.Sprintf("The event is a row, committed with its order or not at all. The relay repeats what it cannot be "+
+			"sure of, %s here, under the same id: the consumer recognises it.", many(c.EventsDeliveredTwice, "time"))
+	}
+	return ""
 }
 
-// table draws the counts.
-func (p *Printer) table(report Report) {
-	heads := [][2]string{{"orders without", "an event"}, {"events without", "an order"}, {"events", "delivered twice"}, {"effects", "applied twice"}}
-	const width = 15
-	rule := func(left, cross, right string) {
-		if p.live {
-			p.line("%s", p.style(dim, left+strings.Repeat("─", titleWidth+2)+strings.Repeat(cross+strings.Repeat("─", width+2), len(heads))+right))
-		}
-	}
-	row := func(title string, cells ...string) {
-		bar := p.style(dim, p.sign("│", ""))
-		line := bar + " " + title + " "
-		for _, cell := range cells {
-			line += bar + " " + cell + " "
-		}
-		p.line("%s", strings.TrimRight(line+bar, " "))
-	}
-	rule("┌", "┬", "┐")
-	for i := range 2 {
+var heads = [][3]string{
+	{"orders", "without", "an event"},
+	{"events", "without", "an order"},
+	{"events", "delivered", "twice"},
+	{"effects", "applied", "twice"},
+}
+
+// table draws the counts, 80 columns wide at most.
+func (p *Printer) table(services []Result) {
+	p.rule("┌", "┬", "┐")
+	for i := range len(heads[0]) {
 		var cells []string
 		for _, head := range heads {
-			cells = append(cells, p.cell("", head[i], width))
+			cells = append(cells, p.cell("", head[i]))
 		}
-		row(strings.Repeat(" ", titleWidth), cells...)
+		p.row("", "", cells)
 	}
-	rule("├", "┼", "┤")
-	for _, s := range report.Services {
+	p.rule("├", "┼", "┤")
+	for _, s := range services {
 		c := s.Counts
-		title, harm := fmt.Sprintf("%-*s", titleWidth, s.Title), red
+		title := ""
 		if s.Name == lockstepName {
-			title = p.style(bold, title)
+			title = bold
 		}
-		cells := []string{}
-		for _, n := range []int{c.OrdersWithoutEvent, c.EventsWithoutOrder, c.EventsDeliveredTwice, c.EffectsAppliedTwice} {
-			style := harm
-			if n == 0 {
-				style = green
-			}
-			cells = append(cells, p.cell(style, strconv.Itoa(n), width))
+		repeats := red
+		if c.EffectsAppliedTwice == 0 {
+			repeats = yellow // the consumer recognised them
 		}
-		if c.EffectsAppliedTwice == 0 { // then the repeats were recognised
-			cells[2] = p.cell(yellow, strconv.Itoa(c.EventsDeliveredTwice), width)
-		}
-		row(title, cells...)
+		p.row(title, s.Title, []string{
+			p.number(red, c.OrdersWithoutEvent), p.number(red, c.EventsWithoutOrder),
+			p.number(repeats, c.EventsDeliveredTwice), p.number(red, c.EffectsAppliedTwice),
+		})
 	}
-	rule("└", "┴", "┘")
+	p.rule("└", "┴", "┘")
+}
+
+// rule draws a line between rows, where there are box characters to draw it with.
+func (p *Printer) rule(left, cross, right string) {
+	if p.live {
+		column := cross + strings.Repeat("─", cellWidth+2)
+		p.line("%s", p.style(dim, left+strings.Repeat("─", titleWidth+2)+strings.Repeat(column, len(heads))+right))
+	}
+}
+
+func (p *Printer) row(style, title string, cells []string) {
+	bar := ""
+	if p.live {
+		bar = p.style(dim, "│")
+	}
+	line := bar + " " + p.style(style, fmt.Sprintf("%-*s", titleWidth, title)) + " "
+	for _, cell := range cells {
+		line += bar + " " + cell + " "
+	}
+	p.line("%s", strings.TrimRight(line+bar, " "))
 }
 
 // cell is text at the right of a column.
-func (p *Printer) cell(style, text string, width int) string {
-	return strings.Repeat(" ", width-utf8.RuneCountInString(text)) + p.style(style, text)
+func (p *Printer) cell(style, text string) string {
+	return strings.Repeat(" ", max(0, cellWidth-len(text))) + p.style(style, text)
+}
+
+// number is a cell that is green when n is 0.
+func (p *Printer) number(style string, n int) string {
+	if n == 0 {
+		style = green
+	}
+	return p.cell(style, strconv.Itoa(n))
 }
 
 const (
@@ -167,14 +200,24 @@ func (p *Printer) style(code, text string) string {
 	return "\x1b[" + code + "m" + text + "\x1b[0m"
 }
 
-func (p *Printer) sign(live, plain string) string {
-	if p.live {
-		return live
-	}
-	return plain
-}
-
 func (p *Printer) line(format string, args ...any) { fmt.Fprintf(p.out, format+"\n", args...) }
+
+// text prints s in lines of at most textWidth columns.
+func (p *Printer) text(indent, s string) {
+	line := indent
+	for word := range strings.FieldsSeq(s) {
+		switch {
+		case line == indent:
+			line += word
+		case len(line)+1+len(word) > textWidth:
+			p.line("%s", line)
+			line = indent + word
+		default:
+			line += " " + word
+		}
+	}
+	p.line("%s", line)
+}
 
 func (p *Printer) clear() {
 	if p.live {
@@ -182,16 +225,9 @@ func (p *Printer) clear() {
 	}
 }
 
-func many(n int, one, more string) string {
+func many(n int, what string) string {
 	if n == 1 {
-		return "1 " + one
+		return "1 " + what
 	}
-	return number(n) + " " + more
-}
-
-func number(n int) string {
-	if n == 0 {
-		return "no"
-	}
-	return strconv.Itoa(n)
+	return strconv.Itoa(n) + " " + what + "s"
 }

@@ -49,7 +49,7 @@ func (p *process) wait() error {
 		return nil
 	case !errors.As(err, &exit):
 		return err
-	case exit.ExitCode() == -1, runtime.GOOS == "windows": // -1: ended by a signal
+	case exit.ExitCode() == -1, runtime.GOOS == "windows" && exit.ExitCode() == 1: // -1 stands for a signal
 		return errKilled
 	}
 	return fmt.Errorf("%w: %s", err, strings.TrimSpace(p.stderr.String()))

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -13,16 +12,16 @@ import (
 	"github.com/lockstep-go/lockstep/core"
 )
 
+// relayPause is how long the relay rests between two looks at the outbox.
+const relayPause = 10 * time.Millisecond
+
 // runRelay carries events until standard input ends, and then what is left of them.
 func runRelay(ctx context.Context, service service, dialect core.Dialect, publisher *publisher, deaths string) error {
 	if service.relayDialect != nil {
 		dialect = service.relayDialect(dialect)
 	}
 	broker := &mortalBroker{Broker: watermill.New(publisher), deaths: deaths}
-	relay, err := core.NewRelay(dialect, broker, core.RelayConfig{
-		PollInterval: 10 * time.Millisecond,
-		Logger:       slog.New(slog.DiscardHandler), // outages are what this is about
-	})
+	relay, err := core.NewRelay(dialect, broker, core.RelayConfig{})
 	if err != nil {
 		return err
 	}
@@ -32,13 +31,19 @@ func runRelay(ctx context.Context, service service, dialect core.Dialect, publis
 		io.Copy(io.Discard, os.Stdin)
 		stop()
 	}()
-	if err := relay.Run(untilStopped); err != nil {
-		return err
+	// A service calls relay.Run. That waits longer after each outage that follows hard on another, up to a second, and
+	// here the outages come by the dozen.
+	for {
+		last := untilStopped.Err() != nil // known before the relay looks: what it finds then is all there is
+		err := relay.RunOnce(ctx)
+		if last {
+			return err
+		}
+		select {
+		case <-time.After(relayPause):
+		case <-untilStopped.Done():
+		}
 	}
-	if err := relay.RunOnce(ctx); err != nil {
-		return fmt.Errorf("carry the last events: %w", err)
-	}
-	return nil
 }
 
 // mortalBroker kills the process after an event was stored and before the relay knows, for the orders that have a file

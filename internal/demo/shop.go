@@ -29,7 +29,7 @@ type service struct {
 var fourServices = []service{
 	{name: "database_first", title: "database, then broker", place: databaseFirst},
 	{name: "broker_first", title: "broker, then database", place: brokerFirst},
-	{name: "inside_tx", title: "publish, then COMMIT", place: insideTx},
+	{name: "inside_tx", title: "publish inside the tx", place: insideTx},
 	{name: lockstepName, title: "Lockstep", place: lockstep, relay: true},
 }
 

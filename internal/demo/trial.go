@@ -12,6 +12,14 @@ import (
 // faultTimeout is how long a fault may take to meet its victim; a relay that has to be started again is the slowest.
 const faultTimeout = 20 * time.Second
 
+// stage is what all services share.
+type stage struct {
+	plan   []plannedOrder
+	broker *memoryBroker
+	dir    string         // for their files
+	watch  func(Progress) // may be nil
+}
+
 // trial is one service's way through the plan.
 type trial struct {
 	config  childConfig
@@ -19,13 +27,13 @@ type trial struct {
 	service *serviceProcess
 }
 
-// runTrial gives service the plan's orders, one by one, and counts what is left of them.
-func runTrial(ctx context.Context, s service, plan []plannedOrder, broker *memoryBroker, dir string, watch func(Progress)) (Result, error) {
+// try gives a service the plan's orders, one by one, and counts what is left of them.
+func (g *stage) try(ctx context.Context, s service) (Result, error) {
 	config := childConfig{
 		Service:  s.name,
-		Database: filepath.Join(dir, s.name+".db"),
-		Broker:   broker.url,
-		Deaths:   filepath.Join(dir, s.name+".deaths"),
+		Database: filepath.Join(g.dir, s.name+".db"),
+		Broker:   g.broker.url,
+		Deaths:   filepath.Join(g.dir, s.name+".deaths"),
 	}
 	if err := os.Mkdir(config.Deaths, 0o700); err != nil {
 		return Result{}, err
@@ -33,25 +41,29 @@ func runTrial(ctx context.Context, s service, plan []plannedOrder, broker *memor
 	if err := createShop(ctx, config.Database); err != nil {
 		return Result{}, err
 	}
-	t := &trial{config: config, broker: broker, service: &serviceProcess{config: config}}
-	progress := Progress{Title: s.title, Total: len(plan)}
-	kills, err := t.run(ctx, plan, s.relay, func() {
-		if progress.Done++; watch != nil && progress.Done < progress.Total {
-			watch(progress)
-		}
+	t := &trial{config: config, broker: g.broker, service: &serviceProcess{config: config}}
+	progress := Progress{Title: s.title, Total: len(g.plan)}
+	kills, err := t.run(ctx, g.plan, s.relay, func() {
+		progress.Done++
+		g.tell(progress)
 	})
 	if err != nil {
 		return Result{}, err
 	}
-	result, err := countResult(ctx, config.Database, broker.log(s.name))
+	result, err := countResult(ctx, config.Database, g.broker.log(s.name))
 	if err != nil {
 		return Result{}, err
 	}
 	result.Name, result.Title, result.Kills = s.name, s.title, kills
-	if progress.Result = &result; watch != nil {
-		watch(progress)
-	}
+	progress.Result = &result
+	g.tell(progress)
 	return result, nil
+}
+
+func (g *stage) tell(p Progress) {
+	if g.watch != nil {
+		g.watch(p)
+	}
 }
 
 // run starts the processes, places the orders, and returns when every process has ended.
