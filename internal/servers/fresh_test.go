@@ -7,6 +7,7 @@ import (
 
 	kafkago "github.com/segmentio/kafka-go"
 
+	"github.com/lockstep-go/lockstep/internal/dose"
 	"github.com/lockstep-go/lockstep/internal/servers"
 )
 
@@ -50,6 +51,42 @@ func TestFreshDatabases(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestKafkaTopicTakesRecords writes to each partition at once: a broker names itself leader in the metadata a moment
+// before it acts as one.
+func TestKafkaTopicTakesRecords(t *testing.T) {
+	t.Parallel()
+	const partitions = 20
+	address := servers.Kafka(t)
+	for range dose.Of(t, 5, 100) {
+		ended := play(func(fake servers.TB) {
+			topic := servers.KafkaTopic(fake, partitions)
+			for partition := range partitions {
+				if err := produce(t, address, topic, partition); err != nil {
+					fake.Errorf("produce to partition %d: %v; ", partition, err)
+				}
+			}
+		})
+		if ended.failed != "" {
+			t.Fatal(ended.failed)
+		}
+	}
+}
+
+func produce(t *testing.T, address, topic string, partition int) error {
+	t.Helper()
+	transport := &kafkago.Transport{}
+	defer transport.CloseIdleConnections()
+	client := kafkago.Client{Addr: kafkago.TCP(address), Timeout: 10 * time.Second, Transport: transport}
+	produced, err := client.Produce(t.Context(), &kafkago.ProduceRequest{
+		Topic: topic, Partition: partition, RequiredAcks: kafkago.RequireAll,
+		Records: kafkago.NewRecordReader(kafkago.Record{Value: kafkago.NewBytes([]byte("first"))}),
+	})
+	if err != nil {
+		return err
+	}
+	return produced.Error
 }
 
 func TestKafkaTopic(t *testing.T) {
