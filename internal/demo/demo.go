@@ -46,7 +46,7 @@ type Config struct {
 	Orders int
 	// Seed decides which order meets which fault, and which customer tries again.
 	Seed uint64
-	// Watch is told of every order that is finished. Defaults to nobody.
+	// Watch is told of every order that is finished, between one order and the next. Defaults to nobody.
 	Watch func(Progress)
 
 	services []service // tests run broken services; otherwise the four
