@@ -61,10 +61,9 @@ func newDemo() *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	flags.IntVar(&config.Orders, "orders", defaultOrders, "orders that each service is given, 1 to 1000000")
-	flags.Uint64Var(&config.Seed, "seed", 0, "repeat the run with this seed (default: a random one, which is printed)")
+	flags.IntVar(&config.Orders, "orders", defaultOrders, "orders that each service is given, `n` from 1 to 1000000")
+	flags.Uint64Var(&config.Seed, "seed", 0, "`n` repeats the run that printed it; a random one without this flag")
 	flags.BoolVar(&asJSON, "json", false, "print the counts as one JSON object and nothing else")
-	flags.Lookup("seed").DefValue = "" // cobra must not call 0 the default
 	return cmd
 }
 

@@ -24,8 +24,10 @@ func main() {
 	if demo.IsChild() {
 		os.Exit(demo.RunChild())
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second interrupt ends the program at once
+	// Whatever ends the program early must let it remove its files and wait for its children: an interrupt, a closed
+	// terminal, and a reader of its output that has gone away. A second signal ends it at once.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
+	context.AfterFunc(ctx, stop)
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 

@@ -33,6 +33,9 @@ func init() {
 			return brokenDialect{d, func(core.Session) (core.Session, error) { return nil, errors.New("out of toner") }}
 		}},
 	}
+	for i := range brokenServices {
+		brokenServices[i].title = brokenServices[i].name
+	}
 }
 
 // WithService returns config with one service, by name, in place of the four.
@@ -112,8 +115,8 @@ func (s fetchSession) Acknowledge(ctx context.Context, refs []core.Ref) error {
 }
 
 func deleteBeforePublish(s core.Session) (core.Session, error) {
-	return fetchSession{Session: s, fetch: func(ctx context.Context, limit int) ([]core.Record, error) {
-		records, err := s.Fetch(ctx, limit)
+	return fetchSession{Session: s, fetch: func(ctx context.Context, _ int) ([]core.Record, error) {
+		records, err := s.Fetch(ctx, 1) // one by one, so that no event is lost before it has met its own fault
 		if err != nil {
 			return nil, err
 		}

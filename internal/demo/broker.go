@@ -23,10 +23,10 @@ type memoryBroker struct {
 	server *http.Server
 	served sync.WaitGroup
 
-	mu       sync.Mutex
-	logs     map[string][]event
-	refused  chan struct{}            // not nil while the broker is away; closed by the first refusal
-	unspoken map[string]chan struct{} // by key: answers that are to be lost
+	mu          sync.Mutex
+	logs        map[string][]event
+	refused     chan struct{}            // not nil while the broker is away; closed by the first refusal
+	lostAnswers map[string]chan struct{} // by key: answers that are to be lost
 }
 
 func startBroker() (*memoryBroker, error) {
@@ -35,9 +35,9 @@ func startBroker() (*memoryBroker, error) {
 		return nil, err
 	}
 	b := &memoryBroker{
-		url:      "http://" + listener.Addr().String(),
-		logs:     map[string][]event{},
-		unspoken: map[string]chan struct{}{},
+		url:         "http://" + listener.Addr().String(),
+		logs:        map[string][]event{},
+		lostAnswers: map[string]chan struct{}{},
 	}
 	routes := http.NewServeMux()
 	routes.HandleFunc("POST /topics/{topic}", b.receive)
@@ -70,8 +70,8 @@ func (b *memoryBroker) comeBack() {
 func (b *memoryBroker) loseAnswer(key string) <-chan struct{} {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.unspoken[key] = make(chan struct{})
-	return b.unspoken[key]
+	b.lostAnswers[key] = make(chan struct{})
+	return b.lostAnswers[key]
 }
 
 // log returns what the broker has stored, oldest first.
@@ -101,9 +101,9 @@ func (b *memoryBroker) store(topic string, e event) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.logs[topic] = append(b.logs[topic], e)
-	lost, ok := b.unspoken[e.Key]
+	lost, ok := b.lostAnswers[e.Key]
 	if ok {
-		delete(b.unspoken, e.Key)
+		delete(b.lostAnswers, e.Key)
 		close(lost)
 	}
 	return !ok

@@ -46,7 +46,7 @@ type Config struct {
 	Orders int
 	// Seed decides which order meets which fault, and which customer tries again.
 	Seed uint64
-	// Watch is told of every order that is finished. Defaults to nobody.
+	// Watch is told of every order that is finished, between one order and the next. Defaults to nobody.
 	Watch func(Progress)
 
 	services []service // tests run broken services; otherwise the four
@@ -87,7 +87,7 @@ type Kills struct {
 }
 
 // ErrInconsistent is returned by [Report.Check] when Lockstep did not keep its promise.
-var ErrInconsistent = errors.New("Lockstep's orders and events differ: this is a bug, please report it with the seed")
+var ErrInconsistent = errors.New("Lockstep's orders and events differ")
 
 // Check returns [ErrInconsistent] unless every order of the Lockstep service has its event, every event its order, and
 // every order its effect at most once.
@@ -95,8 +95,9 @@ func (r Report) Check() error {
 	for _, s := range r.Services {
 		c := s.Counts
 		if s.Name == lockstepName && c != (Counts{EventsDeliveredTwice: c.EventsDeliveredTwice}) {
-			return fmt.Errorf("%w: seed %d: %d orders without an event, %d events without an order, %d effects applied twice",
-				ErrInconsistent, r.Seed, c.OrdersWithoutEvent, c.EventsWithoutOrder, c.EffectsAppliedTwice)
+			return fmt.Errorf("%w: %d orders without an event, %d events without an order, %d effects applied twice; this is a bug, "+
+				"please report it with --seed %d --orders %d",
+				ErrInconsistent, c.OrdersWithoutEvent, c.EventsWithoutOrder, c.EffectsAppliedTwice, r.Seed, r.Orders)
 		}
 	}
 	return nil
