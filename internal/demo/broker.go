@@ -42,7 +42,7 @@ func startBroker() (*memoryBroker, error) {
 	routes := http.NewServeMux()
 	routes.HandleFunc("POST /topics/{topic}", b.receive)
 	b.server = &http.Server{Handler: routes, ErrorLog: log.New(io.Discard, "", 0)}
-	b.served.Go(func() { b.server.Serve(&door{listener, b}) })
+	b.served.Go(func() { _ = b.server.Serve(&door{listener, b}) }) // ends by stop
 	return b, nil
 }
 

@@ -28,7 +28,7 @@ func runRelay(ctx context.Context, service service, dialect core.Dialect, publis
 	untilStopped, stop := context.WithCancel(ctx)
 	defer stop()
 	go func() { // ends with its input
-		io.Copy(io.Discard, os.Stdin)
+		_, _ = io.Copy(io.Discard, os.Stdin)
 		stop()
 	}()
 	// A service calls relay.Run. That waits longer after each outage that follows hard on another, up to a second, and

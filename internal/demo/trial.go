@@ -138,7 +138,8 @@ func (t *trial) attempt(ctx context.Context, p plannedOrder) (done bool, err err
 		happened = t.broker.loseAnswer(p.ID)
 	}
 	answer, err := t.service.ask(ctx, request{Order: p.order, Fault: p.fault, AfterCommit: p.afterCommit})
-	if err != nil && !(p.fault == crash && errors.Is(err, errKilled) && ctx.Err() == nil) {
+	planned := p.fault == crash && errors.Is(err, errKilled) && ctx.Err() == nil
+	if err != nil && !planned {
 		return false, err
 	}
 	killed, failed := err != nil, answer.Error != ""

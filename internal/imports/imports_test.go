@@ -57,11 +57,12 @@ var rules = []rule{
 	{path: "config", allow: []string{"core", "go.yaml.in/yaml", "gopkg.in/yaml.v3"}},
 	{path: "config/all", allow: []string{"core", "config", "dialect", "broker"}},
 
-	{path: "cmd/lockstep", allow: []string{"core", "config", "conformance",
-		"github.com/spf13/cobra", "github.com/prometheus", "go.opentelemetry.io"}},
+	{path: "cmd/lockstep", allow: []string{"core", "config", "conformance", "internal/demo",
+		"github.com/spf13/cobra", "github.com/mattn/go-isatty", "github.com/prometheus", "go.opentelemetry.io"}},
 
 	{path: "examples", allow: []string{"core", "dialect", "broker", "conformance", "inbox", "config"}, anyoneElses: true},
 	{path: "internal", allow: []string{"core", "internal"}, anyoneElses: true},
+	{path: "internal/demo", allow: []string{"core", "dialect/sqlite", "broker/watermill"}, anyoneElses: true}, // an application
 }
 
 // forTests are packages that nothing but a test imports, whatever the rules say.
