@@ -93,19 +93,19 @@ func (r *Relay) Run(ctx context.Context) error {
 	return nil
 }
 
-// runSession carries records over one session, and calls empty whenever nothing is left, until an error or the end of
-// ctx.
-func (r *Relay) runSession(ctx context.Context, empty func()) error {
+// runSession carries records over one session until an error or the end of ctx, and calls delivering whenever records
+// were delivered or none are left.
+func (r *Relay) runSession(ctx context.Context, delivering func()) error {
 	session, err := r.dialect.Open(ctx)
 	if err != nil {
 		return fmt.Errorf("open session: %w", err)
 	}
 	defer session.Close()
 	for ctx.Err() == nil {
-		if err := r.drain(ctx, session); err != nil {
+		if err := r.drain(ctx, session, delivering); err != nil {
 			return err
 		}
-		empty()
+		delivering()
 		wait(ctx, r.config.PollInterval)
 	}
 	return nil
@@ -119,11 +119,11 @@ func (r *Relay) RunOnce(ctx context.Context) error {
 		return fmt.Errorf("open session: %w", err)
 	}
 	defer session.Close()
-	return r.drain(ctx, session)
+	return r.drain(ctx, session, func() {})
 }
 
 // drain carries batch after batch until the outbox is empty, something fails, or ctx is done.
-func (r *Relay) drain(ctx context.Context, session Session) error {
+func (r *Relay) drain(ctx context.Context, session Session, delivering func()) error {
 	for ctx.Err() == nil {
 		records, err := fetch(ctx, session)
 		switch {
@@ -134,7 +134,7 @@ func (r *Relay) drain(ctx context.Context, session Session) error {
 		case len(records) == 0:
 			return nil
 		}
-		if err := r.carry(ctx, session, records); err != nil {
+		if err := r.carry(ctx, session, records, delivering); err != nil {
 			return err
 		}
 	}
@@ -156,7 +156,7 @@ func fetch(ctx context.Context, session Session) ([]Record, error) {
 
 // carry publishes and acknowledges records, round by round, until each is delivered or held back by its key's failure,
 // or ctx is done. The error is the first publish's that failed, or the database's.
-func (r *Relay) carry(ctx context.Context, session Session, records []Record) error {
+func (r *Relay) carry(ctx context.Context, session Session, records []Record, delivering func()) error {
 	held := map[orderKey]bool{}
 	var failure error
 	for len(records) > 0 && ctx.Err() == nil {
@@ -168,6 +168,9 @@ func (r *Relay) carry(ctx context.Context, session Session, records []Record) er
 		}
 		if err := acknowledge(ctx, session, stored); err != nil {
 			return errors.Join(failure, fmt.Errorf("acknowledge: %w", err))
+		}
+		if len(stored) > 0 {
+			delivering()
 		}
 	}
 	return failure

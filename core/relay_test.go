@@ -239,3 +239,38 @@ func TestRelayConfigNamesEveryBadField(t *testing.T) {
 		}
 	}
 }
+
+// Outages that follow hard on one another must not add up to longer and longer waits.
+func TestRelayForgetsAnOutageOnceItDelivers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var keys []string
+		for i := range 40 {
+			keys = append(keys, fmt.Sprint(i))
+		}
+		d := newTable(keys...)
+		ctx, stop := context.WithCancel(t.Context())
+		start, calls := time.Now(), 0
+
+		err := relay(t, d, brokerFunc(func(_ context.Context, msgs []core.Message) error {
+			calls++
+			results := make([]error, len(msgs)) // one message is stored, then everything fails, and so on
+			for i := range results {
+				if i > 0 || calls%2 == 0 {
+					results[i] = errors.New("broker away")
+				}
+			}
+			if len(msgs) == 1 && results[0] == nil {
+				stop()
+			}
+			return &core.BatchError{Results: results}
+		})).Run(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		// Each of the 40 messages costs two waits, of 50 and 100 ms.
+		if took := time.Since(start); took > 10*time.Second {
+			t.Errorf("40 short outages took %v, want each to cost its first waits only", took)
+		}
+	})
+}
