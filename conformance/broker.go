@@ -111,8 +111,11 @@ func checkEndedContext(ctx context.Context, f BrokerFixture) error {
 	err := f.publish(ended, first)
 	if err == nil {
 		stored, err := f.Read(ctx, 1)
-		if err != nil || stored[0].ID != "first" {
-			return fmt.Errorf("nil was returned, and the topic holds %v (%v)", stored, err)
+		if err != nil {
+			return err
+		}
+		if stored[0].ID != "first" {
+			return fmt.Errorf("nil was returned, and the topic holds %v", stored)
 		}
 		return nil
 	}

@@ -37,8 +37,8 @@ func results(err error, n int) []error {
 	if err == nil {
 		return make([]error, n)
 	}
-	var batch *BatchError
-	if errors.As(err, &batch) && len(batch.Results) == n {
+	//nolint:errorlint // not errors.As: results inside of another error are not what it says about all
+	if batch, ok := err.(*BatchError); ok && batch != nil && len(batch.Results) == n {
 		return batch.Results
 	}
 	unknown := err

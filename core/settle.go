@@ -78,15 +78,14 @@ func (e *engine) settled(s settlement) {
 			e.config.Hooks.Failed(s.failures[i])
 		}
 	}
+	// A blocked key's other messages are read again too, and fetches leave them out: whether the key was blocked is the
+	// database's to say. A late confirmation may have removed the message before it could be buried.
 	for i, it := range s.buried {
 		e.leave(it)
 		if h := e.keys[it.key]; h != nil {
 			h.settling, h.due = false, now
 			if e.reader.fetching {
 				h.after = e.reader.fetched + 1 // the outstanding fetch may have seen the key before it was blocked
-			}
-			if !s.burials[i].Skip {
-				h.from = 0 // fetches leave the key out until an operator decides
 			}
 		}
 		if e.config.Hooks.Buried != nil {

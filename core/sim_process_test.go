@@ -14,6 +14,7 @@ var errKilled = errors.New("the process was killed")
 // process is one relay process of a simulation. Killing it cuts everything that it has under way from the outside: what
 // had reached the database or the broker may still happen there.
 type process struct {
+	w    *world
 	ctx  context.Context // ends by kill -9
 	kill context.CancelFunc
 	stop context.CancelFunc // SIGTERM
@@ -23,7 +24,7 @@ type process struct {
 
 // start runs a relay as a process of its own.
 func (w *world) start(parent context.Context) {
-	p := &process{done: make(chan struct{})}
+	p := &process{w: w, done: make(chan struct{})}
 	p.ctx, p.kill = context.WithCancel(parent)
 	stopping, stop := context.WithCancel(parent)
 	p.stop = stop
@@ -94,6 +95,7 @@ type processSession struct {
 func (s processSession) Fetch(ctx context.Context, request core.FetchRequest) (result core.FetchResult, err error) {
 	err = s.p.do(ctx, func(ctx context.Context) (err error) {
 		result, err = s.Session.Fetch(ctx, request)
+		s.p.w.fetched(request, result, err)
 		return err
 	})
 	return result, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"log/slog"
 	"math/rand/v2"
@@ -126,8 +127,7 @@ type world struct {
 	allHealed bool
 	away      bool // the broker
 	failures  int  // attempts counted
-	faults    *rand.Rand
-	fates     *rand.Rand
+	draws     map[string]uint64
 	wrong     []error // seen on the way
 	log       strings.Builder
 	begun     time.Time
@@ -137,15 +137,24 @@ func newWorld(p plan) *world {
 	w := &world{
 		plan: p, memory: conformance.NewMemory(conformance.MemoryConfig{Outbox: "outbox"}), recorder: &conformance.Recorder{},
 		events: map[string]*event{}, next: map[string]int{}, dropped: map[string]bool{}, freed: map[string]bool{},
-		refusals: map[string]int{}, hanging: map[string]bool{}, begun: time.Now(),
+		refusals: map[string]int{}, draws: map[string]uint64{}, hanging: map[string]bool{}, begun: time.Now(),
 	}
-	w.faults, w.fates = w.random(2), w.random(3)
 	w.memory.Inject(w.databaseFault)
 	w.recorder.Inject(w.publishFault)
 	return w
 }
 
 func (w *world) random(stream uint64) *rand.Rand { return rand.New(rand.NewPCG(w.plan.seed, stream)) }
+
+// draw returns the randomness of one call. It depends on what the call is and how many like it came before, and not on
+// what else happens at the same instant: of that, synctest chooses the order.
+func (w *world) draw(what string) *rand.Rand {
+	n := w.draws[what]
+	w.draws[what]++
+	h := fnv.New64a()
+	_, _ = io.WriteString(h, what)
+	return rand.New(rand.NewPCG(w.plan.seed^h.Sum64(), n))
+}
 
 // note adds a line to the log, by which two runs of a seed are compared.
 func (w *world) note(format string, args ...any) {
@@ -159,9 +168,27 @@ func (w *world) config() core.RelayConfig {
 		Lanes: w.plan.lanes, BatchSize: w.plan.batch, InFlight: w.plan.inFlight,
 		PublishTimeout: 2 * time.Second, LeaseTTL: 3 * time.Second,
 		Failures: core.FailurePolicy{MaxAttempts: 3, FirstDelay: 100 * time.Millisecond, MaxDelay: time.Second, SkipDead: w.plan.skipDead},
-		Hooks:    core.Hooks{Failed: func(core.Failure) { w.failed() }, Buried: func(core.Burial) { w.failed() }},
-		Logger:   slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelError + 1})),
+		Hooks: core.Hooks{Failed: func(core.Failure) { w.failed() }, Buried: func(core.Burial) { w.failed() }, Rewound: func(from, to int64) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.note("rewound from %d to %d", from, to)
+		}},
+		Logger: slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelError + 1})),
 	}
+}
+
+// fetched notes what a relay read.
+func (w *world) fetched(request core.FetchRequest, result core.FetchResult, err error) {
+	if len(result.Records) == 0 && err == nil {
+		return
+	}
+	var records []string
+	for _, r := range result.Records {
+		records = append(records, fmt.Sprintf("%d=%s", r.Position, r.Message.ID))
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.note("fetched after %d and in %v: %v, more %v, error %v", request.After, request.Gaps, records, result.More, err)
 }
 
 func (w *world) failed() {
@@ -181,7 +208,8 @@ func (w *world) databaseFault(call conformance.Call) conformance.Fault {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.note("database %s %d %d", call.Op, call.Session, call.Tx)
-	f := conformance.Fault{Before: latency(w.faults, w.plan.slow), After: latency(w.faults, w.plan.slow), Late: w.faults.IntN(2) == 0}
+	r := w.draw(fmt.Sprint(call.Op, call.Session, call.Tx))
+	f := conformance.Fault{Before: latency(r, w.plan.slow), After: latency(r, w.plan.slow), Late: r.IntN(2) == 0}
 	chance := w.plan.databaseFaults
 	if call.Tx > 0 {
 		chance = 0
@@ -189,16 +217,16 @@ func (w *world) databaseFault(call conformance.Call) conformance.Fault {
 			chance = w.plan.commitFaults
 		}
 	}
-	if w.healed || w.faults.Float64() >= chance {
+	if w.healed || r.Float64() >= chance {
 		return f
 	}
-	switch w.faults.IntN(3) {
+	switch r.IntN(3) {
 	case 0:
 		f.Refuse = errors.New("refused")
 	case 1:
 		f.Lose = true
 	default:
-		f.Before += time.Duration(w.faults.Int64N(int64(20 * time.Second)))
+		f.Before += time.Duration(r.Int64N(int64(20 * time.Second)))
 	}
 	return f
 }
@@ -207,14 +235,15 @@ func (w *world) databaseFault(call conformance.Call) conformance.Fault {
 func (w *world) publishFault(call conformance.PublishCall) conformance.PublishFault {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var f conformance.PublishFault
-	f.Before, f.After = latency(w.fates, w.plan.slow), latency(w.fates, w.plan.slow)
-	if call.ForTerm {
-		return f
-	}
 	var ids []string
 	for _, m := range call.Messages {
 		ids = append(ids, m.ID)
+	}
+	r := w.draw(fmt.Sprint(call.Term, ids))
+	var f conformance.PublishFault
+	f.Before, f.After = latency(r, w.plan.slow), latency(r, w.plan.slow)
+	if call.ForTerm {
+		return f
 	}
 	w.note("publish %v", ids)
 	if w.plan.client.Terms && w.plan.lostTails == 0 {
@@ -226,7 +255,7 @@ func (w *world) publishFault(call conformance.PublishCall) conformance.PublishFa
 		return f
 	}
 	if w.away {
-		return w.awayFault(f, call)
+		return awayFault(r, f, call)
 	}
 	for i, m := range call.Messages {
 		fate := conformance.Fate{}
@@ -244,14 +273,14 @@ func (w *world) publishFault(call conformance.PublishCall) conformance.PublishFa
 		}
 		f.Fates = append(f.Fates, fate)
 	}
-	if !w.healed && w.fates.Float64() < w.plan.brokerFaults {
-		w.breakCall(&f, call)
+	if !w.healed && r.Float64() < w.plan.brokerFaults {
+		breakCall(r, &f)
 	}
 	return w.keepOrder(f, call)
 }
 
-func (w *world) awayFault(f conformance.PublishFault, call conformance.PublishCall) conformance.PublishFault {
-	unavailable := w.fates.IntN(2) == 0
+func awayFault(r *rand.Rand, f conformance.PublishFault, call conformance.PublishCall) conformance.PublishFault {
+	unavailable := r.IntN(2) == 0
 	for range call.Messages {
 		f.Fates = append(f.Fates, conformance.Fate{Err: core.ErrUnavailable})
 	}
@@ -262,15 +291,15 @@ func (w *world) awayFault(f conformance.PublishFault, call conformance.PublishCa
 }
 
 // breakCall makes something of a call go wrong.
-func (w *world) breakCall(f *conformance.PublishFault, call conformance.PublishCall) {
+func breakCall(r *rand.Rand, f *conformance.PublishFault) {
 	uncertain := func(i int) {
 		fate := &f.Fates[i]
-		fate.Err, fate.Store = core.ErrUncertain, w.fates.IntN(2) == 0
-		if w.fates.IntN(3) == 0 {
-			fate.LateCopy = latency(w.fates, 10*time.Second)
+		fate.Err, fate.Store = core.ErrUncertain, r.IntN(2) == 0
+		if r.IntN(3) == 0 {
+			fate.LateCopy = latency(r, 10*time.Second)
 		}
 	}
-	switch w.fates.IntN(7) {
+	switch r.IntN(7) {
 	case 0: // the call's answer is lost
 		f.Err = errors.New("connection reset")
 		for i := range f.Fates {
@@ -278,25 +307,25 @@ func (w *world) breakCall(f *conformance.PublishFault, call conformance.PublishC
 		}
 	case 1: // some messages' fate is unknown
 		for i := range f.Fates {
-			if w.fates.IntN(2) == 0 {
+			if r.IntN(2) == 0 {
 				uncertain(i)
 			}
 		}
 	case 2:
 		f.Hang = true
 		for i := range f.Fates {
-			f.Fates[i].LateCopy = latency(w.fates, 5*time.Second)
+			f.Fates[i].LateCopy = latency(r, 5*time.Second)
 		}
 	case 3:
 		f.Panic = "adapter bug"
 	case 4:
-		f.Resize = 1 - 2*w.fates.IntN(2)
+		f.Resize = 1 - 2*r.IntN(2)
 	case 5: // longer than its time
 		f.After += 5 * time.Second
-		f.Deaf = w.fates.IntN(2) == 0
+		f.Deaf = r.IntN(2) == 0
 	case 6:
 		for i := range f.Fates {
-			if w.fates.IntN(2) == 0 {
+			if r.IntN(2) == 0 {
 				f.Fates[i] = conformance.Fate{Err: core.ErrUnavailable}
 			}
 		}

@@ -56,8 +56,8 @@ func read(ctx context.Context, address, topic string, partitions, n int) ([]core
 		reader := kafkago.NewReader(kafkago.ReaderConfig{
 			Brokers: []string{address}, Topic: topic, Partition: p, MaxWait: 100 * time.Millisecond,
 		})
-		defer reader.Close()
 		go func() {
+			defer reader.Close()
 			for {
 				m, err := reader.ReadMessage(ctx)
 				select {

@@ -45,7 +45,7 @@ func (b *Broker) Publish(ctx context.Context, msgs []core.Message) error {
 		select {
 		case slots <- struct{}{}:
 		case <-ctx.Done():
-			results[i] = fmt.Errorf("watermill: not sent: %w", context.Cause(ctx))
+			results[i] = fmt.Errorf("%w: watermill: the call's time was over: %w", core.ErrNotAttempted, context.Cause(ctx))
 			continue
 		}
 		calls.Go(func() {
@@ -70,18 +70,18 @@ func (b *Broker) publishOne(ctx context.Context, m core.Message) error {
 	case err := <-answer:
 		return err
 	case <-ctx.Done():
-		return fmt.Errorf("watermill: no answer from the publisher: %w", context.Cause(ctx))
+		return fmt.Errorf("%w: watermill: no answer from the publisher: %w", core.ErrUncertain, context.Cause(ctx))
 	}
 }
 
 func (b *Broker) call(m core.Message) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("watermill: the publisher panicked: %v", p)
+			err = fmt.Errorf("%w: watermill: the publisher panicked: %v", core.ErrUncertain, p)
 		}
 	}()
 	if err := b.publisher.Publish(m.Topic, toWatermill(m)); err != nil {
-		return fmt.Errorf("watermill: publish to %q: %w", m.Topic, err)
+		return fmt.Errorf("%w: watermill: publish to %q: %w", core.ErrUncertain, m.Topic, err)
 	}
 	return nil
 }

@@ -156,8 +156,8 @@ func TestMigrateMayRunManyTimesAtOnce(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer d.Close()
 		group.Go(func() {
+			defer d.Close()
 			if err := d.Migrate(t.Context()); err != nil {
 				t.Error(err)
 			}

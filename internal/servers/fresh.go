@@ -102,8 +102,8 @@ func freshName() string {
 	return "lockstep_test_" + strings.ToLower(rand.Text())
 }
 
-// KafkaTopic creates a topic and returns its name once each of its partitions has a leader. The topic is deleted when
-// the test ends.
+// KafkaTopic creates a topic and returns its name once each of its partitions takes records. The topic is deleted when
+// the test ends. A client that is older than the topic may not know it yet: kafka-go keeps metadata for seconds.
 func KafkaTopic(t TB, partitions int) string {
 	t.Helper()
 	address := Kafka(t)
@@ -144,14 +144,14 @@ func deleteTopic(address, name string) error {
 	return deleted.Errors[name]
 }
 
-// awaitLeaders asks until the topic can be written to everywhere: a broker answers a create before its partitions are
-// led.
+// awaitLeaders asks until every partition can be written to. The metadata is not enough: it names a leader a moment
+// before that broker acts as one, and a record sent in between is refused.
 func awaitLeaders(ctx context.Context, client *kafkago.Client, name string, partitions int) error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		led, err := leaders(ctx, client, name)
-		if err == nil && led == partitions {
+		led, err := leaders(ctx, client, name, partitions)
+		if led == partitions {
 			return nil
 		}
 		select {
@@ -162,33 +162,23 @@ func awaitLeaders(ctx context.Context, client *kafkago.Client, name string, part
 	}
 }
 
-// leaders counts the partitions of a topic whose leader answers as such. Metadata alone is not enough: it names a leader
-// before the broker that it names has taken the partition over.
-func leaders(ctx context.Context, client *kafkago.Client, name string) (int, error) {
-	answer, err := client.Metadata(ctx, &kafkago.MetadataRequest{Topics: []string{name}})
+// leaders counts the partitions whose leader answers as such, which it does for its newest offset. The error is one of
+// those of the others.
+func leaders(ctx context.Context, client *kafkago.Client, name string, partitions int) (led int, err error) {
+	var newest []kafkago.OffsetRequest
+	for partition := range partitions {
+		newest = append(newest, kafkago.LastOffsetOf(partition))
+	}
+	answer, err := client.ListOffsets(ctx, &kafkago.ListOffsetsRequest{Topics: map[string][]kafkago.OffsetRequest{name: newest}})
 	if err != nil {
 		return 0, err
 	}
-	var ask []kafkago.OffsetRequest
-	for _, topic := range answer.Topics {
-		if topic.Error != nil {
-			return 0, topic.Error
-		}
-		for _, p := range topic.Partitions {
-			if p.Error == nil && p.Leader.Host != "" {
-				ask = append(ask, kafkago.FirstOffsetOf(p.ID))
-			}
-		}
-	}
-	offsets, err := client.ListOffsets(ctx, &kafkago.ListOffsetsRequest{Topics: map[string][]kafkago.OffsetRequest{name: ask}})
-	if err != nil {
-		return 0, err
-	}
-	led := 0
-	for _, p := range offsets.Topics[name] {
+	for _, p := range answer.Topics[name] {
 		if p.Error == nil {
 			led++
+		} else {
+			err = p.Error
 		}
 	}
-	return led, nil
+	return led, err
 }

@@ -35,35 +35,56 @@ chosen_add() {
 
 # ---- up, install
 
-up_command() { chosen "$@"; each_server up_server "${names[@]}"; }
+up_command() {
+  local missing=() name
+  chosen "$@"
+  for name in "${names[@]}"; do pid_of "$name" >/dev/null || missing+=("$name"); done
+  [ ${#missing[@]} -eq 0 ] || require_debian_root start "${missing[@]}"
+  each_server up_server "${names[@]}"
+}
 
-install_command() { chosen "$@"; each_server install_server "${names[@]}"; }
+install_command() {
+  local missing=() name
+  chosen "$@"
+  for name in "${names[@]}"; do "${name}_installed" || missing+=("$name"); done
+  [ ${#missing[@]} -eq 0 ] || require_debian_root install "${missing[@]}"
+  each_server install_server "${names[@]}"
+}
 
 up_server() {
-  local name=$1 began=$EPOCHREALTIME
+  local name=$1 ready_in installed_in=''
   if pid_of "$name" >/dev/null; then
     await_running "$name"
     report_up "$name" "already up"
     return
   fi
-  require_debian_root "$name" start
   locked "$name" start_server "$name"
-  report_up "$name" "ready in $(seconds_since "$ready_from") s, $(seconds_since "$began") s with the installation"
+  report_up "$name" "ready in $ready_in s$installed_in"
 }
 
 report_up() { printf '%-10s %-12s port %-5s pid %-7s %s\n' "$1" "$(cat "$base/$1/version")" "$(port_of "$1")" "$(pid_of "$1")" "$2"; }
 
-# start_server NAME: under its lock. The pid is looked at again: another call may have been faster.
+# start_server NAME: under its lock; sets ready_in. The pid is looked at again: another call may have been faster.
 start_server() {
-  local name=$1
+  local name=$1 began
   install_missing "$name"
-  ready_from=$EPOCHREALTIME
-  pid_of "$name" >/dev/null && { await_running "$name"; return; }
+  began=$EPOCHREALTIME
+  if pid_of "$name" >/dev/null; then
+    await_running "$name"
+  else
+    launch_server "$name"
+  fi
+  ready_in=$(seconds_since "$began")
+}
+
+launch_server() {
+  local name=$1
+  sweep "$name"
   check_ports "$name"
-  "$1_prepare" || die "cannot prepare $name"
-  "$1_version" >"$base/$name/version"
+  "${name}_prepare" || die "cannot prepare $name"
+  "${name}_version" >"$base/$name/version"
   configured_port "$name" >"$base/$name/port"
-  "$1_launch" || die_with_log "$(log_of "$name")" "cannot launch $name"
+  "${name}_launch" || die_with_log "$(log_of "$name")" "cannot launch $name"
   await_ready "$name" || give_up "$name"
 }
 
@@ -92,16 +113,18 @@ give_up() {
 }
 
 install_server() {
-  local name=$1 began=$EPOCHREALTIME
-  "${name}_installed" || require_debian_root "$name" install
-  locked "$name" install_missing "$name"
-  printf '%-10s %-12s installed in %s s\n' "$name" "$("${name}_version")" "$(seconds_since "$began")"
+  local name=$1 installed_in=', was installed already'
+  "${name}_installed" || locked "$name" install_missing "$name"
+  printf '%-10s %s%s\n' "$name" "$("${name}_version")" "$installed_in"
 }
 
+# install_missing NAME: sets installed_in.
 install_missing() {
+  local began=$EPOCHREALTIME
   "$1_installed" && return
   "$1_install" || die "cannot install $1: see the messages above"
   "$1_installed" || die "cannot install $1: its programs are not where its package puts them"
+  installed_in=", installed in $(seconds_since "$began") s"
 }
 
 # ---- down
@@ -114,7 +137,7 @@ down_server() {
     locked "$name" stop_server "$name"
     printf '%-10s stopped in %s s\n' "$name" "$(seconds_since "$began")"
   fi
-  if declare -F "${name}_stopped" >/dev/null; then "${name}_stopped"; fi
+  sweep "$name"
 }
 
 stop_server() {
@@ -126,6 +149,8 @@ stop_server() {
   kill_server "$name"
   die "$name did not stop within $limit s and was killed"
 }
+
+sweep() { if declare -F "$1_sweep" >/dev/null; then "$1_sweep"; fi; }
 
 # ---- faults
 

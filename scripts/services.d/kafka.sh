@@ -59,7 +59,8 @@ POM
   mv "$libs.new" "$libs"
 }
 
-kafka_java() { echo java -Xms256m -Xmx512m "-Dlog4j2.configurationFile=$base/kafka/log4j2.properties" -cp "$(kafka_libs)/*"; }
+kafka_java() { echo java -Xms256m -Xmx512m -Dlog4j.shutdownHookEnabled=false \
+  "-Dlog4j2.configurationFile=$base/kafka/log4j2.properties" -cp "$(kafka_libs)/*"; }
 
 kafka_prepare() {
   local dir java

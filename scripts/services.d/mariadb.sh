@@ -26,7 +26,7 @@ mariadb_prepare() {
 mariadb_create() {
   local dir=$1
   run_as mysql mariadb-install-db --defaults-file="$dir/my.cnf" --datadir="$dir/data.new" \
-    --auth-root-authentication-method=normal --skip-test-db || return 1
+    --auth-root-authentication-method=normal --skip-test-db --skip-name-resolve || return 1
   # FLUSH first: a server that bootstraps has not read the grant tables and refuses to change them.
   run_as mysql mariadbd --defaults-file="$dir/my.cnf" --datadir="$dir/data.new" --bootstrap <<SQL
 FLUSH PRIVILEGES;

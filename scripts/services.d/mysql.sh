@@ -10,7 +10,7 @@ mysql_mysqld() { echo "$base/mysql/root/usr/sbin/mysqld"; }
 
 mysql_installed() { [ -x "$(mysql_mysqld)" ]; }
 mysql_install() { sid_install mysql mysql-server-core; }
-mysql_sid_finish() { sid_patch "$1" "$1"/usr/sbin/mysqld; }
+mysql_sid_finish() { sid_patch "$1" "$2" "$1"/usr/sbin/mysqld; }
 mysql_version() { "$(mysql_mysqld)" --no-defaults --version | awk '{ sub(/-.*/, "", $3); print $3 }'; }
 
 mysql_prepare() {

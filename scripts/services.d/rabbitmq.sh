@@ -1,5 +1,9 @@
 # shellcheck shell=bash
 # RabbitMQ 4 and its Erlang, from Debian sid. The management API is on the client port + 1.
+#
+# Measured with 4.3.6: a quorum queue that is killed less than about a second after its declaration comes back empty, its
+# confirmed messages with it ("configured member ... was not found on this node"). A test that kills the broker must let
+# the declaration settle first; older queues keep what they confirmed.
 
 rabbitmq_port() { echo 26672; }
 rabbitmq_ports() { echo "$1 $(($1 + 1)) $(($1 + 2)) $(($1 + 3))"; }
@@ -13,8 +17,8 @@ rabbitmq_installed() { [ -x "$(rabbitmq_erlang)/bin/erl" ] && [ -x "$(rabbitmq_s
 rabbitmq_install() { sid_install rabbitmq rabbitmq-server; }
 rabbitmq_sid_finish() {
   local erlang=$1/usr/lib/erlang
-  sid_patch "$1" "$erlang"/erts-*/bin/* "$erlang"/lib/*/priv/bin/* \
-    && sed -i "s#ROOTDIR=/usr/lib/erlang#ROOTDIR=$erlang#" "$erlang"/bin/erl "$erlang"/erts-*/bin/erl
+  sid_patch "$1" "$2" "$erlang"/erts-*/bin/* "$erlang"/lib/*/priv/bin/* \
+    && sed -i "s#ROOTDIR=/usr/lib/erlang#ROOTDIR=$2/usr/lib/erlang#" "$erlang"/bin/erl "$erlang"/erts-*/bin/erl
 }
 rabbitmq_version() { rabbitmq_sbin | sed 's#.*/rabbitmq_server-\([^/]*\)/sbin#\1#'; }
 
@@ -45,17 +49,18 @@ CONF
 }
 
 # rabbitmq_launch: with a port mapper of its own. The one that Erlang would start by itself listens on the standard port
-# for all Erlang programs of the machine, and would be nobody's to stop.
+# for all Erlang programs of the machine, and would be nobody's to stop. RUNNING_UNDER_SYSTEMD makes the package's script
+# become the broker instead of waiting for it, so that our pid is the broker's.
 rabbitmq_launch() {
   local dir port
   dir=$(dir_of rabbitmq)
   port=$(configured_port rabbitmq)
-  recorded_pid "$dir/epmd.pid" >/dev/null || spawn "$dir/epmd.pid" "$(log_of rabbitmq)" rabbitmq "$dir" \
+  spawn "$dir/epmd.pid" "$(log_of rabbitmq)" rabbitmq "$dir" \
     "$(find "$(rabbitmq_erlang)"/erts-*/bin/epmd | tail -n 1)" -address 127.0.0.1 -port $((port + 3)) || return 1
   spawn_server rabbitmq rabbitmq env \
     PATH="$(rabbitmq_erlang)/bin:$PATH" \
     ERL_EPMD_ADDRESS=127.0.0.1 ERL_EPMD_PORT=$((port + 3)) \
-    RABBITMQ_NODENAME=lockstep@localhost RABBITMQ_NODE_IP_ADDRESS=127.0.0.1 \
+    RUNNING_UNDER_SYSTEMD=true RABBITMQ_NODENAME=lockstep@localhost RABBITMQ_NODE_IP_ADDRESS=127.0.0.1 \
     RABBITMQ_NODE_PORT="$port" RABBITMQ_DIST_PORT=$((port + 2)) \
     RABBITMQ_CONF_ENV_FILE=/dev/null RABBITMQ_CONFIG_FILE="$dir/rabbitmq.conf" \
     RABBITMQ_ENABLED_PLUGINS_FILE="$dir/enabled_plugins" \
@@ -76,8 +81,8 @@ rabbitmq_ready() {
   [[ $answer == 'HTTP/1.'?' 200 '* ]]
 }
 
-# rabbitmq_stopped: the port mapper goes with its only user.
-rabbitmq_stopped() {
+# rabbitmq_sweep: the port mapper goes with its only user.
+rabbitmq_sweep() {
   local pid
   pid=$(recorded_pid "$(dir_of rabbitmq)/epmd.pid") && signal rabbitmq -TERM "$pid" && wait_until 10 gone "$pid"
   return 0

@@ -13,9 +13,15 @@ misuse() { say "$*"; exit 2; }
 die_with_log() {
   local log=$1; shift
   say "$*; the last lines of $log:"
-  tail -n 20 -- "$log" 2>/dev/null | sed 's/^/  | /' >&2
+  tail -n 20 -- "$log" 2>/dev/null | since_last_start | sed 's/^/  | /' >&2
   exit 1
 }
+
+# since_last_start: what an earlier run wrote would only mislead.
+since_last_start() { awk '/^supervise: starting/ { text = ""; next } { text = text $0 "\n" } END { printf "%s", text }'; }
+
+# listed WORD...: with commas.
+listed() { local IFS=,; local words="$*"; echo "${words//,/, }"; }
 
 # seconds_since START: with two digits, for people.
 seconds_since() { awk -v from="$1" -v to="$EPOCHREALTIME" 'BEGIN { printf "%.2f", to - from }'; }

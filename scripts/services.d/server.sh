@@ -11,6 +11,7 @@
 #   NAME_launch       starts it by spawn_server and returns at once
 #   NAME_ready PORT   succeeds when it answers a client; must not block for more than a second or two
 #   NAME_stop_signal  the signal of an orderly stop
+#   NAME_sweep        if implemented, stops what the server leaves behind when it ends or is killed
 #
 # Below the base folder each server has NAME/: data, server.log, pid, port and version.
 
@@ -97,13 +98,13 @@ is_listening() {
     | awk -v hex="$hex" '$4 == "0A" && $2 ~ ":" hex "$" { found = 1 } END { exit !found }'
 }
 
-# require_debian_root NAME DOING
+# require_debian_root DOING NAME...
 require_debian_root() {
-  local variable out
-  read -r variable _ < <("$1_env" 0)
-  out="start the set of compose.yaml (docker compose up -d --wait) or export $variable for a server of your own"
-  [ "$(id -u)" = 0 ] || die "cannot $2 $1 because this user is not root: run as root, $out"
-  is_debian || die "cannot $2 $1 because this machine is not a Debian with apt: $out"
+  local doing=$1 name variables=() out; shift
+  for name in "$@"; do variables+=("LOCKSTEP_TEST_${name^^}"); done
+  out="start the set of compose.yaml (docker compose up -d --wait) or export $(listed "${variables[@]}") for servers of your own"
+  [ "$(id -u)" = 0 ] || die "cannot $doing $(listed "$@") because this user is not root: run as root, $out"
+  is_debian || die "cannot $doing $(listed "$@") because this machine is not a Debian with apt: $out"
 }
 
 is_debian() { command -v apt-get >/dev/null && grep -q '^ID=debian$' /etc/os-release 2>/dev/null; }
@@ -111,8 +112,8 @@ is_debian() { command -v apt-get >/dev/null && grep -q '^ID=debian$' /etc/os-rel
 # locked NAME COMMAND...: one change at a time for each server.
 locked() {
   local name=$1 fd; shift
-  mkdir -p "$base/locks" || die "cannot create $base/locks"
-  exec {fd}>"$base/locks/$name" || die "cannot open $base/locks/$name"
+  mkdir -p "$base/locks" 2>/dev/null
+  { exec {fd}>"$base/locks/$name"; } 2>/dev/null || die "cannot write below $base as user $(id -un): run as root or set LOCKSTEP_SERVICES_DIR"
   flock -w 900 "$fd" || die "another call has held the lock of $name for 15 minutes: see what it is doing, then try again"
   "$@"
   local status=$?

@@ -7,7 +7,8 @@ sid_stand_ins=(perl perl-base debconf systemd adduser passwd base-passwd locales
   postgresql-client-common ssl-cert libpam-modules libpam-modules-bin procps ucf sysvinit-utils openssl rabbitmqadmin-ng
   login.defs libc-bin netbase readline-common logrotate socat python3)
 
-# sid_install NAME PACKAGE...: the packages and their libraries into NAME/root, made runnable by NAME_sid_finish ROOT.
+# sid_install NAME PACKAGE...: the packages and their libraries into NAME/root. NAME_sid_finish UNPACKED ROOT makes the
+# programs runnable before the folder gets its name: a root that is there is whole.
 sid_install() {
   local name=$1 root; shift
   root=$(dir_of "$name")/root
@@ -15,10 +16,8 @@ sid_install() {
   mkdir -p "$(dirname "$root")" || die "cannot create $(dirname "$root")"
   rm -rf "$root" "$root.new"
   locked apt sid_unpack "$root.new" "$@"
+  "${name}_sid_finish" "$root.new" "$root" || die "cannot make the programs of $name find their libraries in $root"
   mv "$root.new" "$root" || die "cannot create $root"
-  "${name}_sid_finish" "$root" && return
-  rm -rf "$root"
-  die "cannot make the programs of $name in $root find their libraries"
 }
 
 # sid_unpack ROOT PACKAGE...
@@ -75,18 +74,16 @@ debian_mirror() {
     | awk '$1 == "Debian" && $2 == "Debian" { print $3; exit }'
 }
 
-# sid_libraries ROOT, sid_loader ROOT: whatever the architecture.
-sid_libraries() { dirname "$(sid_loader "$1")"; }
-sid_loader() { find "$1/usr/lib" -maxdepth 2 -name 'ld-linux-*.so.*' | head -n 1; }
-
-# sid_patch ROOT FILE...: make programs find sid's loader and libraries; files that are not programs are left alone.
+# sid_patch UNPACKED ROOT FILE...: make programs below UNPACKED find sid's loader and libraries below ROOT, where they will
+# be. Files that are not programs are left alone.
 sid_patch() {
-  local root=$1 loader libraries file; shift
-  loader=$(sid_loader "$root") && [ -n "$loader" ] || return 1
-  libraries=$(sid_libraries "$root")
+  local unpacked=$1 root=$2 loader file; shift 2
+  loader=$(find "$unpacked/usr/lib" -maxdepth 2 -name 'ld-linux-*.so.*' | head -n 1)
+  [ -n "$loader" ] || return 1
+  loader=$root${loader#"$unpacked"}
   for file in "$@"; do
     [ "$(head -c 4 "$file" 2>/dev/null | tail -c 3)" = ELF ] || continue
     patchelf --print-interpreter "$file" >/dev/null 2>&1 || continue
-    patchelf --set-interpreter "$loader" --force-rpath --set-rpath "$libraries" "$file" || return 1
+    patchelf --set-interpreter "$loader" --force-rpath --set-rpath "$(dirname "$loader")" "$file" || return 1
   done
 }

@@ -1,0 +1,42 @@
+# Thin names for the scripts under scripts/, which say more when called by hand.
+
+.DEFAULT_GOAL := help
+.PHONY: help test test-unit soak check lint fmt build demo services services-down clean
+
+# The groups of `make soak`: engine, dialects, brokers, matrix, inbox. Empty means all of them, one after another.
+ONLY ?=
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+test: ## Everything in small doses on real servers, which it starts; skips nothing
+	@scripts/test
+
+test-unit: ## What runs on the servers the environment names, or on none; says what it skipped and why
+	@scripts/test unit
+
+soak: ## The same tests in full doses; ONLY=engine|dialects|brokers|matrix|inbox for one group
+	@scripts/test soak $(ONLY)
+
+check: lint test ## What must pass before a push: lint and test
+
+lint: ## Formatting, vet, go.mod, golangci-lint, shellcheck, known vulnerabilities
+	@scripts/lint
+
+fmt: ## Format the code and mend what the linter can
+	@scripts/lint fix
+
+build: ## Build bin/lockstep
+	go build -trimpath -o bin/lockstep ./cmd/lockstep
+
+demo: build ## Show it at work
+	@bin/lockstep demo
+
+services: ## Install and start the servers that the tests use
+	@scripts/services up
+
+services-down: ## Stop them
+	@scripts/services down
+
+clean: ## Remove what was built; servers and their data stay (see .services/)
+	rm -rf bin .tools
