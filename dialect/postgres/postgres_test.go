@@ -194,3 +194,37 @@ func TestErrorsKeepThePasswordToThemselves(t *testing.T) {
 		}
 	}
 }
+
+// A table that somebody has altered must still be delivered.
+func TestValuesThatGoCannotHoldHoldBackNobody(t *testing.T) {
+	dsn := servers.PostgresSchema(t)
+	f := open(t, dsn, postgres.Config{})
+	db, err := sql.Open("postgres", dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	_, err = db.ExecContext(t.Context(), `ALTER TABLE outbox DROP CONSTRAINT outbox_headers_check, DROP CONSTRAINT outbox_created_at_check;
+		INSERT INTO outbox (topic, headers, payload, created_at) VALUES
+		('t', '[1]', '', 'infinity'), ('t', '{"a": 1}', '', '-infinity'), ('t', '{}', '', '290000-01-01'), ('t', '{}', '', '4000-01-01 BC')`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	session := openSession(t, f)
+	result, err := session.Fetch(t.Context(), core.FetchRequest{Limit: 10, MaxBytes: 1 << 20})
+	if err != nil || len(result.Records) != 4 {
+		t.Fatalf("Fetch: got %d records and %v, want 4 and nil", len(result.Records), err)
+	}
+	for i, want := range []struct {
+		header, value string
+		year          int
+	}{
+		{"lockstep-undecodable-headers", "[1]", 9999}, {"a", "1", 1}, {"", "", 9999}, {"", "", 1},
+	} {
+		r := result.Records[i]
+		if got := r.Message.Headers[want.header]; got != want.value || r.CreatedAt.UTC().Year() != want.year {
+			t.Errorf("record %d: got %q of %v, want the header %q with %q, and the year %d",
+				i, r.Message.Headers, r.CreatedAt, want.header, want.value, want.year)
+		}
+	}
+}
