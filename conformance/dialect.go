@@ -14,7 +14,7 @@ import (
 type DialectFixture struct {
 	// Dialect is what is tested, migrated.
 	Dialect core.Dialect
-	// DB is the application's way to the same database, where that is SQL. The checks do not use it.
+	// DB is the application's way to the same database, where that is SQL, and adds the checks for that.
 	DB *sql.DB
 	// Begin begins a transaction of the application.
 	Begin func(ctx context.Context) (Tx, error)
@@ -39,6 +39,11 @@ var dialectGroups = []group[DialectFixture]{
 		needs:  "ConcurrentWriters",
 		has:    func(f DialectFixture) bool { return f.ConcurrentWriters },
 		checks: slices.Concat(fetchWritersChecks, gapWritersChecks, sessionWritersChecks),
+	},
+	{
+		needs:  "SQL",
+		has:    func(f DialectFixture) bool { return f.DB != nil },
+		checks: enqueueSQLChecks,
 	},
 	{
 		needs:  "ConcurrentWriters and a KeyLocker",

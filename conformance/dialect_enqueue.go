@@ -3,6 +3,7 @@ package conformance
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"time"
@@ -16,7 +17,13 @@ var enqueueChecks = []check[DialectFixture]{
 	{"atomic-savepoint", "an event that was enqueued after a savepoint goes with it when it is rolled back to", checkSavepoint},
 	{"enqueue-order", "positions ascend in argument order", checkEnqueueOrder},
 	{"round-trip", "every part of a message is fetched as it was enqueued, byte for byte", checkRoundTrip},
+	{"enqueue-keeps-nothing", "the messages of Enqueue must not be kept or changed", checkEnqueueKeepsNothing},
 	{"position-not-reused", "a position is not used again after every record is gone", checkPositionNotReused},
+}
+
+var enqueueSQLChecks = []check[DialectFixture]{
+	{"enqueue-statement", "Enqueue inserts through tx with as few statements as the database allows, and does not look at the sql.Result", checkEnqueueStatement},
+	{"enqueue-error", "Enqueue must not retry: every error goes back to the caller, whose transaction it is", checkEnqueueError},
 }
 
 func checkCommit(ctx context.Context, f DialectFixture) error {
@@ -132,6 +139,82 @@ func checkPositionNotReused(ctx context.Context, f DialectFixture) error {
 		if err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+func checkEnqueueKeepsNothing(ctx context.Context, f DialectFixture) error {
+	tx, rollback, err := f.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer rollback()
+	msgs := letters(2)
+	msgs[0].Headers = map[string]string{"h": "v"}
+	msgs[1].Payload = []byte("payload")
+	given := copyMessages(msgs)
+	if err := f.Dialect.Enqueue(ctx, tx, msgs); err != nil {
+		return err
+	}
+	for i := range msgs {
+		if !sameMessage(&msgs[i], &given[i]) {
+			return fmt.Errorf("the message %v was changed to %v", given[i], msgs[i])
+		}
+	}
+	msgs[0].Headers["h"] = "another"
+	copy(msgs[1].Payload, "another")
+	msgs[0].ID = "another"
+	if err := tx.Commit(); err != nil {
+		return err
+	}
+	records, err := f.all(ctx)
+	if err != nil || len(records) != 2 {
+		return fmt.Errorf("the outbox holds %v, want two records (%v)", records, err)
+	}
+	for i, r := range records {
+		if got := r.Message; got.ID != given[i].ID || !maps.Equal(got.Headers, given[i].Headers) || !bytes.Equal(got.Payload, given[i].Payload) {
+			return fmt.Errorf("the message %v was changed after Enqueue had returned, and %v is stored", given[i], got)
+		}
+	}
+	return nil
+}
+
+// enqueueThrough enqueues through a transaction that returns no results, and counts the statements.
+func (f DialectFixture) enqueueThrough(ctx context.Context, tx core.Execer, fault error) (statements int, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("Enqueue through a transaction whose results are nil panicked: %v", p)
+		}
+	}()
+	through := core.ExecFunc(func(ctx context.Context, query string, args ...any) error {
+		statements++
+		if fault != nil {
+			return fault
+		}
+		_, err := tx.ExecContext(ctx, query, args...)
+		return err
+	})
+	return statements, f.Dialect.Enqueue(ctx, through, letters(5))
+}
+
+func checkEnqueueStatement(ctx context.Context, f DialectFixture) error {
+	tx, rollback, err := f.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer rollback()
+	statements, err := f.enqueueThrough(ctx, tx, nil)
+	if err == nil && statements != 1 {
+		err = fmt.Errorf("5 messages were enqueued with %d statements, want 1", statements)
+	}
+	return firstError(err, tx.Commit(), f.expect(ctx, "a", "b", "c", "d", "e"))
+}
+
+func checkEnqueueError(ctx context.Context, f DialectFixture) error {
+	fault := errors.New("the database's")
+	statements, err := f.enqueueThrough(ctx, nil, fault)
+	if !errors.Is(err, fault) || statements != 1 {
+		return fmt.Errorf("a transaction whose statements fail was given %d of them, and Enqueue returned %v, want 1 and the failure", statements, err)
 	}
 	return nil
 }

@@ -42,9 +42,9 @@ type MemoryConfig struct {
 // they commit; each session call reads or changes what was committed at one instant; connections break, answers get
 // lost, the server restarts and forgets its latest commits, all on demand.
 //
-// It starts no goroutine and has no randomness but the outbox's UUID, so that under testing/synctest one schedule of
-// calls and faults always gives the same results. Payloads and headers that it returns share the rows' memory, as no
-// database's do: who writes into them changes the rows.
+// It starts no goroutine (but a timer's, for a late statement) and has no randomness but the outbox's UUID, so that
+// under testing/synctest one schedule of calls and faults always gives the same results. Payloads and headers that it
+// returns share the rows' memory, as no database's do: who writes into them changes the rows.
 type Memory struct {
 	config MemoryConfig
 

@@ -3,6 +3,7 @@ package conformance
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"errors"
 	"slices"
 	"strings"
@@ -23,7 +24,31 @@ var enqueueMutants = map[string]mutant{
 		slices.Reverse(msgs)
 		return m.Enqueue(ctx, tx, msgs)
 	}}, []string{"enqueue-order"}},
-	"trims keys": {changing(func(m *core.Message) { m.Key = strings.TrimSpace(m.Key) }), []string{"round-trip"}},
+	"changes messages": {changing(func(m *core.Message) { m.NotBefore = m.NotBefore.Add(1) }), []string{"enqueue-keeps-nothing"}},
+	"keeps messages": {alteredDialect{enqueue: func(ctx context.Context, m *Memory, tx core.Execer, msgs []core.Message) error {
+		err := m.Enqueue(ctx, tx, msgs)
+		for i, row := range tx.(*MemoryTx).rows {
+			row.message = msgs[i]
+		}
+		return err
+	}}, []string{"enqueue-keeps-nothing"}},
+	"sends statements one by one": {executing(func(execute func() (sql.Result, error)) error {
+		execute()
+		_, err := execute()
+		return err
+	}), []string{"enqueue-statement"}},
+	"looks at results": {executing(func(execute func() (sql.Result, error)) error {
+		result, _ := execute()
+		_, err := result.RowsAffected()
+		return err
+	}), []string{"enqueue-statement"}},
+	"tries again": {executing(func(execute func() (sql.Result, error)) error {
+		execute()
+		_, err := execute()
+		return err
+	}), []string{"enqueue-error"}},
+	"passes errors over": {executing(func(execute func() (sql.Result, error)) error { execute(); return nil }), []string{"enqueue-error"}},
+	"trims keys":         {changing(func(m *core.Message) { m.Key = strings.TrimSpace(m.Key) }), []string{"round-trip"}},
 	"stores payloads as text": {changing(func(m *core.Message) { m.Payload = bytes.ToValidUTF8(m.Payload, []byte("?")) }),
 		[]string{"round-trip", "promote-complete", "bury-moves"}},
 	"forgets headers":  {changing(func(m *core.Message) { m.Headers = nil }), []string{"round-trip", "promote-complete"}},
@@ -42,6 +67,13 @@ func changing(change func(*core.Message)) alteredDialect {
 			change(&msgs[i])
 		}
 		return m.Enqueue(ctx, tx, msgs)
+	}}
+}
+
+// executing is a dialect that sends SQL. A Memory has none: what such a dialect does right is shown by the real ones.
+func executing(enqueue func(execute func() (sql.Result, error)) error) alteredDialect {
+	return alteredDialect{enqueue: func(ctx context.Context, _ *Memory, tx core.Execer, _ []core.Message) error {
+		return enqueue(func() (sql.Result, error) { return tx.ExecContext(ctx, "INSERT") })
 	}}
 }
 
