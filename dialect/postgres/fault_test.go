@@ -210,7 +210,7 @@ func noneWaits(t *testing.T, f conformance.DialectFixture) {
 	for deadline := time.Now().Add(10 * time.Second); ; {
 		var waiting int
 		err := f.DB.QueryRowContext(t.Context(), `SELECT count(*) FROM pg_stat_activity
-WHERE wait_event_type = 'Lock' AND query LIKE '%WITH b (position%'`).Scan(&waiting)
+WHERE wait_event_type = 'Lock' AND query LIKE '%WITH b AS%'`).Scan(&waiting)
 		switch {
 		case err != nil:
 			t.Fatal(err)
