@@ -153,4 +153,3 @@ func (p *Proxy) wait() {
 	p.mu.Unlock()
 	<-thawed
 }
-
