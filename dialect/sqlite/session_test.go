@@ -34,7 +34,7 @@ func enqueued(t *testing.T, d *sqlite.Dialect, msgs ...core.Message) {
 		t.Fatal(err)
 	}
 	defer tx.Rollback()
-	if err := core.NewOutbox(d).Enqueue(t.Context(), tx, msgs...); err != nil {
+	if err := core.NewOutbox(d, core.OutboxConfig{}).Enqueue(t.Context(), tx, msgs...); err != nil {
 		t.Fatal(err)
 	}
 	if err := tx.Commit(); err != nil {
@@ -124,7 +124,7 @@ func TestBusySnapshotIsRetryable(t *testing.T) {
 		t.Fatal(err)
 	}
 	enqueued(t, d, core.Message{ID: "a", Topic: "t"})
-	err = core.NewOutbox(d).Enqueue(t.Context(), tx, core.Message{ID: "b", Topic: "t"})
+	err = core.NewOutbox(d, core.OutboxConfig{}).Enqueue(t.Context(), tx, core.Message{ID: "b", Topic: "t"})
 	if err == nil || !d.Retryable(err) {
 		t.Errorf("Retryable(%v): got false, want true", err)
 	}
