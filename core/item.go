@@ -22,8 +22,9 @@ type item struct {
 	bytes  int
 	// alone says that the message travels in a call of its own, because an earlier call with it failed.
 	alone bool
-	// uncertain counts the calls whose outcome was not counted as an attempt, for their delays.
-	uncertain int
+	// witnessed counts the calls in a row that held this message alone and failed, while others that began later
+	// succeeded. The first may be the edge of an outage; from the second on it is the message.
+	witnessed int
 }
 
 func bytesOf(r *Record) int {

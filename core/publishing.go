@@ -62,8 +62,9 @@ func (e *engine) startProbes(now time.Time) {
 
 func (e *engine) call(now time.Time, l *lane, items []*item, lonely bool) {
 	ctx, cancel := context.WithTimeout(e.work, e.config.PublishTimeout)
+	e.began++
 	c := &call{
-		items: items, lane: l, lonely: lonely, cancel: cancel, successes: e.successes,
+		items: items, lane: l, lonely: lonely, cancel: cancel, number: e.began,
 		abandonAt: now.Add(e.config.PublishTimeout + abandonAfter),
 	}
 	if lonely {
@@ -132,18 +133,18 @@ func (e *engine) ended(c *call, err error) {
 	if !slices.ContainsFunc(all, func(err error) bool { return verdictOf(err) != notAttempted }) {
 		all = results(fmt.Errorf("%w: nothing was attempted: %w", ErrUnavailable, err), len(c.items))
 	}
-	counted := len(c.items) == 1 && e.successes > c.successes // the broker is alive, and it was about this message alone
 	alive := map[string]bool{}
 	var notSent []*item
 	for i, it := range c.items {
 		switch v := verdictOf(all[i]); {
 		case v == stored:
 			e.stored(it)
+			e.alive = max(e.alive, c.number)
 			alive[it.key.topic] = true
 		case v == permanent:
 			e.refuse(it, all[i], true)
 			alive[it.key.topic] = true
-		case v == refused, v == uncertain && counted:
+		case v == refused, v == uncertain && e.witnessed(c, it):
 			e.refuse(it, all[i], false)
 			alive[it.key.topic] = alive[it.key.topic] || v == refused
 		case v == notAttempted:
@@ -165,13 +166,24 @@ func (e *engine) ended(c *call, err error) {
 		}
 	}
 	for topic := range alive {
-		e.alive(topic)
+		e.topicAlive(topic)
 	}
+}
+
+// witnessed reports whether an outcome that says nothing by itself counts as an attempt: the call was about this message
+// alone, and the broker was alive meanwhile, as another call shows that began later and succeeded. It has to happen
+// twice in a row, because the first time may be the edge of an outage, which must not count.
+func (e *engine) witnessed(c *call, it *item) bool {
+	if len(c.items) > 1 || e.alive < c.number {
+		it.witnessed = 0
+		return false
+	}
+	it.witnessed++
+	return it.witnessed > 1
 }
 
 // stored notes that the broker has it.
 func (e *engine) stored(it *item) {
-	e.successes++
 	e.settle.acks = append(e.settle.acks, it)
 	if h := e.keys[it.key]; h != nil && h.probe == it {
 		e.unprobe(h)
@@ -333,8 +345,8 @@ func (e *engine) holdTopic(topic string) {
 	}
 }
 
-// alive ends what is held back only because topic was thought to be away.
-func (e *engine) alive(topic string) {
+// topicAlive ends what is held back only because topic was thought to be away.
+func (e *engine) topicAlive(topic string) {
 	now := time.Now()
 	if t := e.topics[topic]; t != nil && t.settling {
 		t.settling, t.due = false, now
