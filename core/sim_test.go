@@ -305,3 +305,38 @@ func TestSimulation(t *testing.T) {
 		}
 	})
 }
+
+// FuzzSimulation looks for a schedule that breaks a promise among seeds that nobody chose.
+func FuzzSimulation(f *testing.F) {
+	for seed := range uint64(8) {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, seed uint64) {
+		if err, _ := simulate(t, seed); err != nil {
+			t.Errorf("seed %d: %v", seed, err)
+		}
+	})
+}
+
+// A seed that failed must fail again, or nobody could find out why. What happens at one instant may be noted in any
+// order; everything else is the same.
+func TestSimulationRepeatsASeed(t *testing.T) {
+	for seed := uint64(1); seed <= 300; seed++ {
+		_, first := simulate(t, seed)
+		_, second := simulate(t, seed)
+		if a, b := sorted(first), sorted(second); a != b {
+			for i, line := range strings.Split(a, "\n") {
+				if other := strings.Split(b, "\n"); i >= len(other) || line != other[i] {
+					t.Fatalf("seed %d: the runs part at line %d: %s", seed, i, line)
+				}
+			}
+			t.Fatalf("seed %d: the second run is longer", seed)
+		}
+	}
+}
+
+func sorted(log string) string {
+	lines := strings.Split(log, "\n")
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
