@@ -96,7 +96,7 @@ func (e *engine) giveUp(now time.Time) {
 		e.abandons++
 		e.ended(c, errNoAnswer)
 	}
-	if e.abandons > 2*len(e.lanes) {
+	if e.abandons > len(e.lanes)+lonelyCalls {
 		e.failure = ErrAbandoned
 	}
 }

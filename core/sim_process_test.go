@@ -40,16 +40,21 @@ func (w *world) start(parent context.Context) {
 	if err != nil {
 		panic(err)
 	}
+	w.mu.Lock()
 	relay.WithRandom(w.random(uint64(1000 + len(w.processes))))
+	w.processes = append(w.processes, p)
+	w.mu.Unlock()
 	if !w.plan.leased {
 		relay.WithoutLease()
 	}
-	w.processes = append(w.processes, p)
 	w.running.Add(1)
 	go func() {
 		defer w.running.Done()
 		defer close(p.done)
 		p.err = relay.Run(stopping)
+		if errors.Is(p.err, core.ErrAbandoned) {
+			w.start(parent) // as whoever supervises it would
+		}
 	}()
 }
 

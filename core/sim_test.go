@@ -45,6 +45,7 @@ func (w *world) run(ctx context.Context) error {
 	}
 	for range w.plan.relays {
 		w.start(ctx)
+		time.Sleep(time.Millisecond) // no two do the same thing at the same instant
 	}
 	actors.Go(func() { w.disturb(ctx) })
 	if w.plan.operator {
