@@ -100,7 +100,9 @@ type processSession struct {
 func (s processSession) Fetch(ctx context.Context, request core.FetchRequest) (result core.FetchResult, err error) {
 	err = s.p.do(ctx, func(ctx context.Context) (err error) {
 		result, err = s.Session.Fetch(ctx, request)
-		s.p.w.fetched(request, result, err)
+		if !s.p.dead() { // what a killed process still notices at that instant is nobody's business
+			s.p.w.fetched(request, result, err)
+		}
 		return err
 	})
 	return result, err

@@ -75,6 +75,7 @@ func (w *world) disturb(ctx context.Context) {
 		p := w.processes[len(w.processes)-1-r.IntN(w.plan.relays)]
 		p.kill()
 		p.stop()
+		time.Sleep(latency(r, 50*time.Millisecond))
 		w.start(ctx)
 	})
 	add(w.plan.stops, func() {
@@ -87,6 +88,7 @@ func (w *world) disturb(ctx context.Context) {
 				w.wrong = append(w.wrong, fmt.Errorf("a graceful stop returned %w", p.err))
 			}
 		}
+		time.Sleep(latency(r, 50*time.Millisecond))
 		w.start(ctx)
 	})
 	add(w.plan.restarts, func() {

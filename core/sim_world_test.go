@@ -204,7 +204,9 @@ func latency(r *rand.Rand, most time.Duration) time.Duration {
 func (w *world) databaseFault(call conformance.Call) conformance.Fault {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.note("database %s %d", call.Op, call.Tx)
+	if call.Op != "Close" {
+		w.note("database %s %d", call.Op, call.Tx)
+	}
 	r := w.draw(fmt.Sprint(call.Op, call.Tx))
 	f := conformance.Fault{Before: latency(r, w.plan.slow), After: latency(r, w.plan.slow), Late: r.IntN(2) == 0}
 	chance := w.plan.databaseFaults
