@@ -22,9 +22,9 @@ type item struct {
 	bytes  int
 	// alone says that the message travels in a call of its own, because an earlier call with it failed.
 	alone bool
-	// witnessed counts the calls in a row that held this message alone and failed, while others that began later
-	// succeeded. The first may be the edge of an outage; from the second on it is the message.
-	witnessed int
+	// failedAt is the number of the latest call that had begun when this message last failed without a verdict of its
+	// own; 0: it has not.
+	failedAt int64
 }
 
 func bytesOf(r *Record) int {

@@ -171,15 +171,12 @@ func (e *engine) ended(c *call, err error) {
 }
 
 // witnessed reports whether an outcome that says nothing by itself counts as an attempt: the call was about this message
-// alone, and the broker was alive meanwhile, as another call shows that began later and succeeded. It has to happen
-// twice in a row, because the first time may be the edge of an outage, which must not count.
+// alone, and since the message last failed a call that began later has succeeded. So the broker has been alive between
+// the two failures, and one outage cannot explain both.
 func (e *engine) witnessed(c *call, it *item) bool {
-	if len(c.items) > 1 || e.alive < c.number {
-		it.witnessed = 0
-		return false
-	}
-	it.witnessed++
-	return it.witnessed > 1
+	before := it.failedAt
+	it.failedAt = e.began
+	return len(c.items) == 1 && before > 0 && e.alive > before
 }
 
 // stored notes that the broker has it.
