@@ -109,14 +109,15 @@ func (e *engine) run(stop context.Context, wake <-chan struct{}) error {
 	defer timer.Stop()
 	e.nextSweep = time.Now().Add(sweepPause)
 	for {
-		e.step(time.Now())
+		now := time.Now()
+		e.step(now)
 		if e.failure != nil {
 			return e.failure
 		}
 		if e.finished() {
 			return nil
 		}
-		timer.Reset(max(0, time.Until(e.nextEvent(time.Now()))))
+		timer.Reset(max(0, time.Until(e.nextEvent(now))))
 		select {
 		case f := <-e.inbox:
 			f()
@@ -229,8 +230,9 @@ func (e *engine) owed() bool {
 	return slices.ContainsFunc(e.lanes, func(l *lane) bool { return l.full })
 }
 
-// nextEvent is when step has something to do that nothing else would wake it for. What could be done now was done by
-// step, or waits for something that comes through inbox.
+// nextEvent is when step has something to do that nothing else would wake it for. What could be done at now was done by
+// step, or waits for something that comes through inbox; now must be the time that step was given, or what became due
+// in between is forgotten.
 func (e *engine) nextEvent(now time.Time) time.Time {
 	next := now.Add(time.Hour)
 	sooner := func(t time.Time) {

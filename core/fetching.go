@@ -235,7 +235,7 @@ func (e *engine) goBack(now time.Time) {
 			l.full = false
 		}
 	}
-	if now.After(e.nextSweep) && !r.rewinding() {
+	if !now.Before(e.nextSweep) && !r.rewinding() {
 		target = 1
 		e.sweepFrom, e.nextSweep = now, now.Add(24*time.Hour) // until it is over
 	}

@@ -4,26 +4,29 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
+	"os"
+	"strings"
 
 	"github.com/lockstep-go/lockstep/core"
 )
 
 // Services that get Lockstep wrong, to see that the counts show it. Black-box tests reach them by [WithService].
 const (
-	EnqueueAfterCommit  = "enqueue_after_commit"
-	EnqueueBeforeBegin  = "enqueue_before_begin"
-	DeleteBeforePublish = "delete_before_publish"
-	NewIDEachTime       = "new_id_each_time"
-	FailingService      = "failing_service"
-	FailingRelay        = "failing_relay"
+	EnqueueAfterCommit = "enqueue_after_commit"
+	EnqueueBeforeBegin = "enqueue_before_begin"
+	NoConfirmation     = "no_confirmation"
+	NewIDEachTime      = "new_id_each_time"
+	FailingService     = "failing_service"
+	FailingRelay       = "failing_relay"
 )
 
 func init() {
 	brokenServices = []service{
 		{name: EnqueueAfterCommit, place: enqueueAfterCommit, relay: true},
 		{name: EnqueueBeforeBegin, place: enqueueBeforeBegin, relay: true},
-		{name: DeleteBeforePublish, place: lockstep, relay: true, relayDialect: func(d core.Dialect) core.Dialect {
-			return brokenDialect{d, deleteBeforePublish}
+		{name: NoConfirmation, place: lockstep, relay: true, relayBroker: func(b core.Broker) core.Broker {
+			return carelessBroker{b}
 		}},
 		{name: NewIDEachTime, place: lockstep, relay: true, relayDialect: func(d core.Dialect) core.Dialect {
 			return brokenDialect{d, newIDEachTime}
@@ -92,50 +95,36 @@ func (d brokenDialect) Open(ctx context.Context) (core.Session, error) {
 	return broken, nil
 }
 
-// fetchSession is a session with another Fetch.
-type fetchSession struct {
+// carelessBroker takes silence for confirmation.
+type carelessBroker struct{ core.Broker }
+
+func (b carelessBroker) Publish(ctx context.Context, msgs []core.Message) error {
+	_ = b.Broker.Publish(ctx, msgs) // this is what is wrong with it
+	return nil
+}
+
+// renamingSession gives each message another id in each process.
+type renamingSession struct {
 	core.Session
-	fetch func(ctx context.Context, limit int) ([]core.Record, error)
-	refs  map[string]core.Ref // by the id that the relay knows
-}
-
-func (s fetchSession) Fetch(ctx context.Context, limit int) ([]core.Record, error) {
-	return s.fetch(ctx, limit)
-}
-
-func (s fetchSession) Acknowledge(ctx context.Context, refs []core.Ref) error {
-	var real []core.Ref
-	for _, ref := range refs {
-		if known, ok := s.refs[ref.ID]; ok {
-			ref = known
-		}
-		real = append(real, ref)
-	}
-	return s.Session.Acknowledge(ctx, real)
-}
-
-func deleteBeforePublish(s core.Session) (core.Session, error) {
-	return fetchSession{Session: s, fetch: func(ctx context.Context, _ int) ([]core.Record, error) {
-		records, err := s.Fetch(ctx, 1) // one by one, so that no event is lost before it has met its own fault
-		if err != nil {
-			return nil, err
-		}
-		var refs []core.Ref
-		for _, r := range records {
-			refs = append(refs, r.Ref())
-		}
-		return records, s.Acknowledge(ctx, refs)
-	}}, nil
+	suffix string
 }
 
 func newIDEachTime(s core.Session) (core.Session, error) {
-	refs := map[string]core.Ref{}
-	return fetchSession{Session: s, refs: refs, fetch: func(ctx context.Context, limit int) ([]core.Record, error) {
-		records, err := s.Fetch(ctx, limit)
-		for i, r := range records {
-			records[i].Message.ID = core.NewID()
-			refs[records[i].Message.ID] = r.Ref()
-		}
-		return records, err
-	}}, nil
+	return renamingSession{s, fmt.Sprint("@", os.Getpid())}, nil
+}
+
+func (s renamingSession) Fetch(ctx context.Context, request core.FetchRequest) (core.FetchResult, error) {
+	result, err := s.Session.Fetch(ctx, request)
+	for i := range result.Records {
+		result.Records[i].Message.ID += s.suffix
+	}
+	return result, err
+}
+
+func (s renamingSession) Acknowledge(ctx context.Context, refs []core.Ref) error {
+	var real []core.Ref
+	for _, ref := range refs {
+		real = append(real, core.Ref{Position: ref.Position, ID: strings.TrimSuffix(ref.ID, s.suffix)})
+	}
+	return s.Session.Acknowledge(ctx, real)
 }

@@ -111,7 +111,7 @@ func TestBrokenServicesAreSeen(t *testing.T) {
 	}{
 		{demo.EnqueueAfterCommit, func(c demo.Counts) int { return c.OrdersWithoutEvent }},
 		{demo.EnqueueBeforeBegin, func(c demo.Counts) int { return c.EventsWithoutOrder }},
-		{demo.DeleteBeforePublish, func(c demo.Counts) int { return c.OrdersWithoutEvent }},
+		{demo.NoConfirmation, func(c demo.Counts) int { return c.OrdersWithoutEvent }},
 		{demo.NewIDEachTime, func(c demo.Counts) int { return c.EffectsAppliedTwice }},
 	} {
 		t.Run(tc.service, func(t *testing.T) {

@@ -27,9 +27,6 @@ var faultShares = []struct {
 // relayDeathShare is how many of a hundred faultless orders cost the relay its life.
 const relayDeathShare = 14
 
-// maxRelayDeaths bounds them, because each costs the time after which a lease is taken over.
-const maxRelayDeaths = 20
-
 // order is what a customer sends.
 type order struct {
 	ID       string `json:"order"`
@@ -59,7 +56,6 @@ const (
 func newPlan(n int, seed uint64) []plannedOrder {
 	random := rand.New(rand.NewPCG(seed, 0))
 	plan := make([]plannedOrder, n)
-	deaths := 0
 	for i := range plan {
 		p := plannedOrder{
 			order: order{
@@ -71,10 +67,7 @@ func newPlan(n int, seed uint64) []plannedOrder {
 			relayDies:   random.IntN(100) < relayDeathShare,
 			retries:     random.IntN(2) == 0,
 		}
-		p.relayDies = p.relayDies && p.fault == noFault && deaths < maxRelayDeaths
-		if p.relayDies {
-			deaths++
-		}
+		p.relayDies = p.relayDies && p.fault == noFault
 		switch p.fault {
 		case statementFails:
 			p.Product = "product-of-" + p.ID

@@ -14,19 +14,21 @@ import (
 	"github.com/lockstep-go/lockstep/core"
 )
 
-// leaseTTL is how long a killed relay keeps its successor waiting. A service would leave it at its default of 5 s; here
-// relays die by the dozen.
-const leaseTTL = 500 * time.Millisecond
-
 // runRelay carries events until standard input ends, and then what is left of them.
 func runRelay(ctx context.Context, service service, dialect core.Dialect, publisher *publisher, deaths string) error {
 	if service.relayDialect != nil {
 		dialect = service.relayDialect(dialect)
 	}
-	broker := newMortalBroker(watermill.New(publisher), deaths)
+	if err := releaseLease(ctx, dialect); err != nil {
+		return err
+	}
+	mortal := newMortalBroker(watermill.New(publisher), deaths)
+	var broker core.Broker = mortal
+	if service.relayBroker != nil {
+		broker = service.relayBroker(broker)
+	}
 	relay, err := core.NewRelay(dialect, broker, core.RelayConfig{
-		Lanes: 1, PollInterval: 10 * time.Millisecond, LeaseTTL: leaseTTL,
-		Hooks: core.Hooks{Acknowledged: broker.acknowledged},
+		PollInterval: 10 * time.Millisecond, Hooks: core.Hooks{Acknowledged: mortal.acknowledged},
 	})
 	if err != nil {
 		return err
@@ -46,6 +48,22 @@ func runRelay(ctx context.Context, service service, dialect core.Dialect, publis
 			return err
 		}
 	}
+}
+
+// releaseLease gives up the lease of the relay that was killed before this one began. A relay cannot know that another
+// one is dead, and waits for the lease's end, 5 s by default. This one knows: its parent has waited for the other. With
+// relays that die by the dozen, nobody wants to watch them wait.
+func releaseLease(ctx context.Context, dialect core.Dialect) (err error) {
+	session, err := dialect.Open(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, session.Close()) }()
+	lease, err := session.ReadLease(ctx)
+	if err != nil {
+		return err
+	}
+	return session.ReleaseLease(ctx, lease.Holder, lease.Epoch)
 }
 
 // mortalBroker kills the process after an event was stored and before the relay knows, for the orders that have a file
@@ -79,7 +97,9 @@ func (b *mortalBroker) Publish(ctx context.Context, msgs []core.Message) error {
 		if _, err := os.Stat(file); err != nil {
 			continue
 		}
-		b.awaitSettled()
+		if err := b.awaitSettled(ctx); err != nil {
+			return err
+		}
 		if err := b.broker.Publish(ctx, msgs[i:i+1]); err != nil {
 			return fmt.Errorf("publish one of %d: %w", len(msgs), err)
 		}
@@ -117,10 +137,17 @@ func (b *mortalBroker) acknowledged(refs []core.Ref) {
 	b.settled.Broadcast()
 }
 
-func (b *mortalBroker) awaitSettled() {
+// awaitSettled waits until everything that is stored has left the outbox.
+func (b *mortalBroker) awaitSettled(ctx context.Context) error {
+	defer context.AfterFunc(ctx, func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.settled.Broadcast()
+	})()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for len(b.inOutbox) > 0 {
+	for len(b.inOutbox) > 0 && ctx.Err() == nil {
 		b.settled.Wait()
 	}
+	return ctx.Err()
 }

@@ -22,8 +22,9 @@ type service struct {
 	title string
 	place func(context.Context, *shop, order) error
 	relay bool // its events are delivered by a relay
-	// relayDialect lets tests break the relay. Nil leaves the dialect as it is.
+	// relayDialect and relayBroker let tests break the relay. Nil leaves it as it is.
 	relayDialect func(core.Dialect) core.Dialect
+	relayBroker  func(core.Broker) core.Broker
 }
 
 var fourServices = []service{

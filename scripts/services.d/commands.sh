@@ -39,7 +39,7 @@ up_command() {
   local missing=() name
   chosen "$@"
   for name in "${names[@]}"; do pid_of "$name" >/dev/null || missing+=("$name"); done
-  [ ${#missing[@]} -eq 0 ] || require_debian_root start "${missing[@]}"
+  [ ${#missing[@]} -eq 0 ] || { require_debian_root start "${missing[@]}" && say_base; }
   each_server up_server "${names[@]}"
 }
 
@@ -47,7 +47,7 @@ install_command() {
   local missing=() name
   chosen "$@"
   for name in "${names[@]}"; do "${name}_installed" || missing+=("$name"); done
-  [ ${#missing[@]} -eq 0 ] || require_debian_root install "${missing[@]}"
+  [ ${#missing[@]} -eq 0 ] || { require_debian_root install "${missing[@]}" && say_base; }
   each_server install_server "${names[@]}"
 }
 
