@@ -137,14 +137,14 @@ func TestAnUnknownTopicHurtsNoOther(t *testing.T) {
 	if !errors.Is(batch.Results[0], kafkago.UnknownTopicOrPartition) || batch.Results[1] != nil {
 		t.Errorf("results: got %v, want UnknownTopicOrPartition and nil", batch.Results)
 	}
+	expectClass(t, "the unknown topic", batch.Results[0], core.ErrUnavailable)
 }
 
 func TestNothingIsClaimedWithoutABroker(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	if err := open(t, "127.0.0.1:1").Publish(ctx, []core.Message{{ID: "a", Topic: "t"}}); err == nil {
-		t.Error("Publish: got nil without a broker")
-	}
+	err := open(t, "127.0.0.1:1").Publish(ctx, []core.Message{{ID: "a", Topic: "t"}})
+	expectClass(t, "without a broker", resultsOf(t, err, 1)[0], core.ErrUnavailable)
 }
 
 // A broker that stands still takes the request and does not answer; then it goes on, and so does Publish.
@@ -157,9 +157,12 @@ func TestASilentBrokerIsNoConfirmation(t *testing.T) {
 	servers.Control(t, "pause", "kafka")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	if err := broker.Publish(ctx, []core.Message{{ID: "during", Topic: topic}}); err == nil {
-		t.Error("Publish to a paused broker: got nil")
+	began := time.Now()
+	during := broker.Publish(ctx, []core.Message{{ID: "during", Topic: topic}})
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("Publish to a paused broker returned after %v, with 1 s to do so", took)
 	}
+	expectClass(t, "during", resultsOf(t, during, 1)[0], core.ErrUncertain)
 
 	servers.Control(t, "resume", "kafka")
 	if err := broker.Publish(t.Context(), []core.Message{{ID: "after", Topic: topic}}); err != nil {
