@@ -119,7 +119,7 @@ func TestRecorderAnswers(t *testing.T) {
 			if len(batch.Results) != tt.results {
 				t.Errorf("%s: got %d results, want %d", name, len(batch.Results), tt.results)
 			}
-		case tt.results >= 0 || err != plain:
+		case tt.results >= 0 || !errors.Is(err, plain):
 			t.Errorf("%s: got %v", name, err)
 		}
 		expectStored(t, r, "a")

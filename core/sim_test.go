@@ -26,7 +26,7 @@ const (
 )
 
 // simulate runs the schedule of a seed, and returns what it found wrong, and the log.
-func simulate(t *testing.T, seed uint64) (err error, log string) {
+func simulate(t *testing.T, seed uint64) (log string, err error) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(drawPlan(seed))
 		ctx, cancel := context.WithCancel(context.Background())
@@ -34,7 +34,7 @@ func simulate(t *testing.T, seed uint64) (err error, log string) {
 		err = w.run(ctx)
 		log = w.log.String()
 	})
-	return err, log
+	return log, err
 }
 
 // run lets everything happen, then heals everything, and waits until all is delivered.
@@ -283,7 +283,7 @@ func schedules(t *testing.T, usual int) int {
 
 func TestSimulation(t *testing.T) {
 	if *simSeed != 0 {
-		err, log := simulate(t, *simSeed)
+		log, err := simulate(t, *simSeed)
 		t.Logf("plan %+v\n%s", drawPlan(*simSeed), log)
 		if err != nil {
 			t.Errorf("seed %d: %v", *simSeed, err)
@@ -298,7 +298,7 @@ func TestSimulation(t *testing.T) {
 				t.Parallel()
 				for i := shard; i < n && failed.Load() == 0; i += 2 {
 					seed := uint64(i + 1)
-					if err, _ := simulate(t, seed); err != nil {
+					if _, err := simulate(t, seed); err != nil {
 						if failed.CompareAndSwap(0, seed) {
 							t.Errorf("schedule %d of %d: %v\nagain: go test ./core -run TestSimulation -v -sim.seed=%d", i+1, n, err, seed)
 						}
@@ -315,7 +315,7 @@ func FuzzSimulation(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, seed uint64) {
-		if err, _ := simulate(t, seed); err != nil {
+		if _, err := simulate(t, seed); err != nil {
 			t.Errorf("seed %d: %v", seed, err)
 		}
 	})
@@ -329,8 +329,8 @@ func TestSimulationRepeatsASeed(t *testing.T) {
 		if p := drawPlan(seed); p.relays > 1 || p.kills+p.stops+p.restarts+p.lostTails > 0 || p.databaseFaults > 0 {
 			continue
 		}
-		_, first := simulate(t, seed)
-		_, second := simulate(t, seed)
+		first, _ := simulate(t, seed)
+		second, _ := simulate(t, seed)
 		if a, b := sorted(first), sorted(second); a != b {
 			for i, line := range strings.Split(a, "\n") {
 				if other := strings.Split(b, "\n"); i >= len(other) || line != other[i] {

@@ -131,7 +131,7 @@ func (b *Broker) divide(c *call, batch, ids []int) map[int][]int {
 	loose, bytes := 0, maxBatchBytes
 	for _, i := range batch {
 		m := &c.msgs[i]
-		id := loose
+		var id int
 		if m.Key != "" {
 			id = b.balancer.Balance(kafkago.Message{Key: []byte(m.Key)}, ids...)
 		} else {
@@ -167,5 +167,5 @@ func (c *call) fail(batch []int, err error) {
 
 // behind is the result of a message that was not sent because of err.
 func behind(err error) error {
-	return fmt.Errorf("%w: kafka: an earlier message failed: %v", core.ErrNotAttempted, err) //nolint:errorlint // its class is not this one's
+	return fmt.Errorf("%w: kafka: an earlier message failed: %v", core.ErrNotAttempted, err)
 }

@@ -148,7 +148,7 @@ func failure(class error, doing string, cause error) error {
 	case class == nil:
 		return fmt.Errorf("kafka: %s: %w%s", doing, cause, cure)
 	case hidden && !errors.Is(class, core.ErrUncertain):
-		return fmt.Errorf("%w: kafka: %s: %v%s", class, doing, cause, cure) //nolint:errorlint // see above
+		return fmt.Errorf("%w: kafka: %s: %v%s", class, doing, cause, cure)
 	}
 	return fmt.Errorf("%w: kafka: %s: %w%s", class, doing, cause, cure)
 }

@@ -154,7 +154,7 @@ func (s *session) query(ctx context.Context, statements string, scan func(*sqlx.
 			}
 		}
 		// What fails after the last row, COMMIT included, is known once the rows are closed.
-		return errors.Join(rows.Err(), rows.Close())
+		return errors.Join(rows.Err(), rows.Close()) //nolint:sqlclosecheck // its error is wanted
 	})
 }
 

@@ -64,6 +64,9 @@ func query(t *testing.T, db *sql.DB, statement string, args ...any) []string {
 		}
 		last = append(last, values[len(values)-1].String)
 	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
 	return last
 }
 
