@@ -48,10 +48,15 @@ func (f BrokerFixture) expect(ctx context.Context, msgs []core.Message) error {
 		}
 		got := stored[i]
 		if got.Key != want.Key || !maps.Equal(got.Headers, want.Headers) || !bytes.Equal(got.Payload, want.Payload) {
-			return fmt.Errorf("message %q is stored as %.300v, want %.300v", want.ID, got, want)
+			return fmt.Errorf("message %q is stored as %s, want %s", want.ID, brief(got), brief(want))
 		}
 	}
 	return nil
+}
+
+// brief tells a message, as far as that fits a line.
+func brief(m core.Message) string {
+	return fmt.Sprintf("{ID: %q, Topic: %q, Key: %.40q, Headers: %.200q, Payload: %d bytes %.40q}", m.ID, m.Topic, m.Key, m.Headers, len(m.Payload), m.Payload)
 }
 
 func checkKeyOrder(ctx context.Context, f BrokerFixture) error {
@@ -156,7 +161,7 @@ func checkArguments(ctx context.Context, f BrokerFixture) error {
 		err := f.Broker.Publish(ctx, msgs)
 		for i := range msgs {
 			if !sameMessage(&msgs[i], &copies[i]) {
-				return fmt.Errorf("after %s that returned %v, message %d was %.200v and is %.200v", what, err, i, copies[i], msgs[i])
+				return fmt.Errorf("after %s that returned %v, message %d was %s and is %s", what, err, i, brief(copies[i]), brief(msgs[i]))
 			}
 		}
 		if !bytes.Equal(room, kept) {
