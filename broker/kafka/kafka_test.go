@@ -39,6 +39,10 @@ func TestConformance(t *testing.T) {
 			Read: func(ctx context.Context, n int) ([]core.Message, error) {
 				return read(ctx, address, topic, partitions, n)
 			},
+			Freeze: func() (thaw func(), err error) {
+				servers.Control(t, "pause", "kafka")
+				return func() { servers.Control(t, "resume", "kafka") }, nil
+			},
 		}
 	})
 }
@@ -145,29 +149,6 @@ func TestNothingIsClaimedWithoutABroker(t *testing.T) {
 	defer cancel()
 	err := open(t, "127.0.0.1:1").Publish(ctx, []core.Message{{ID: "a", Topic: "t"}})
 	expectClass(t, "without a broker", resultsOf(t, err, 1)[0], core.ErrUnavailable)
-}
-
-// A broker that stands still takes the request and does not answer; then it goes on, and so does Publish.
-func TestASilentBrokerIsNoConfirmation(t *testing.T) {
-	address, topic := servers.Kafka(t), servers.KafkaTopic(t, 1)
-	broker := open(t, address)
-	if err := broker.Publish(t.Context(), []core.Message{{ID: "before", Topic: topic}}); err != nil {
-		t.Fatal(err)
-	}
-	servers.Control(t, "pause", "kafka")
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	began := time.Now()
-	during := broker.Publish(ctx, []core.Message{{ID: "during", Topic: topic}})
-	if took := time.Since(began); took > 10*time.Second {
-		t.Errorf("Publish to a paused broker returned after %v, with 1 s to do so", took)
-	}
-	expectClass(t, "during", resultsOf(t, during, 1)[0], core.ErrUncertain)
-
-	servers.Control(t, "resume", "kafka")
-	if err := broker.Publish(t.Context(), []core.Message{{ID: "after", Topic: topic}}); err != nil {
-		t.Errorf("Publish after the pause: got %v, want nil", err)
-	}
 }
 
 func TestConfigNamesTheField(t *testing.T) {

@@ -46,18 +46,21 @@ func TestConformance(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		var silence sync.Mutex
 		stored := make(chan core.Message, 10_000) // room for all that a check publishes
 		go func() {
 			for m := range received {
+				silence.Lock()
 				stored <- fromWatermill(m)
 				m.Ack()
+				silence.Unlock()
 			}
 		}()
+		var msgs []core.Message
 		return conformance.BrokerFixture{
 			Broker: watermill.New(channel),
 			Topic:  "orders",
 			Read: func(ctx context.Context, n int) ([]core.Message, error) {
-				var msgs []core.Message
 				for len(msgs) < n {
 					select {
 					case m := <-stored:
@@ -66,7 +69,11 @@ func TestConformance(t *testing.T) {
 						return nil, ctx.Err()
 					}
 				}
-				return msgs, nil
+				return msgs[:n], nil
+			},
+			Freeze: func() (thaw func(), err error) {
+				silence.Lock()
+				return silence.Unlock, nil
 			},
 		}
 	})
