@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -68,14 +69,24 @@ func newDemo() *cobra.Command {
 }
 
 func runDemo(cmd *cobra.Command, config demo.Config, asJSON bool) error {
+	ctx, stop := context.WithCancel(cmd.Context())
+	defer stop()
 	out := cmd.OutOrStdout()
 	var printer *demo.Printer
 	if !asJSON {
 		printer = demo.NewPrinter(out, isTerminal(out))
 		printer.Start(config)
-		config.Watch = printer.Progress
+		config.Watch = func(at demo.Progress) {
+			printer.Progress(at)
+			if printer.Err() != nil {
+				stop() // nobody is there to see the rest
+			}
+		}
 	}
-	report, err := demo.Run(cmd.Context(), config)
+	report, err := demo.Run(ctx, config)
+	if printer != nil && printer.Err() != nil {
+		return printFailed(printer.Err())
+	}
 	if err != nil {
 		if printer != nil {
 			printer.Abort()
@@ -86,15 +97,17 @@ func runDemo(cmd *cobra.Command, config demo.Config, asJSON bool) error {
 		encoder := json.NewEncoder(out)
 		encoder.SetIndent("", "  ")
 		if err := encoder.Encode(report); err != nil {
-			return fmt.Errorf("print the counts: %w", err)
+			return printFailed(err)
 		}
-	} else {
-		printer.Finish(report)
+	} else if printer.Finish(report); printer.Err() != nil {
+		return printFailed(printer.Err())
 	}
 	return report.Check()
 }
 
-// isTerminal reports whether out is a terminal that shows colours and redraws a line.
+func printFailed(err error) error { return fmt.Errorf("print the counts: %w", err) }
+
+// isTerminal reports whether out is a terminal that shows colours, redraws a line, and is wide enough for the frame.
 func isTerminal(out io.Writer) bool {
 	file, ok := out.(*os.File)
 	if !ok || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
@@ -103,5 +116,9 @@ func isTerminal(out io.Writer) bool {
 	if runtime.GOOS == "windows" && os.Getenv("WT_SESSION") == "" {
 		return false // the old console shows escape codes as they are
 	}
-	return isatty.IsTerminal(file.Fd())
+	if !isatty.IsTerminal(file.Fd()) {
+		return false
+	}
+	width := terminalWidth(file)
+	return width == 0 || width >= demo.LiveWidth
 }

@@ -24,10 +24,12 @@ func main() {
 	if demo.IsChild() {
 		os.Exit(demo.RunChild())
 	}
-	// Whatever ends the program early must let it remove its files and wait for its children: an interrupt, a closed
-	// terminal, and a reader of its output that has gone away. A second signal ends it at once.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
+	// Whatever ends the program early must let it remove its files and wait for its children: an interrupt, and a closed
+	// terminal. A second signal ends it at once. A reader of its output that has gone away is an error of the write that
+	// finds out; the signal, which comes with each such write, does nothing.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	context.AfterFunc(ctx, stop)
+	signal.Ignore(syscall.SIGPIPE)
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
@@ -40,6 +42,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitOK
+	}
+	if errors.Is(err, syscall.EPIPE) {
+		return exitFailure // there is nobody who wants to know
 	}
 	if ctx.Err() != nil {
 		err = errors.New("interrupted")

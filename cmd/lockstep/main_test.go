@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"maps"
 	"os"
 	"slices"
@@ -92,6 +93,21 @@ func wantKeys(t *testing.T, what string, object any, want ...string) {
 		t.Errorf("%s has the keys %v, want %v", what, got, want)
 	}
 }
+
+func TestOutputThatCannotBeWrittenIsAFailure(t *testing.T) {
+	t.Parallel()
+	for _, args := range []string{"demo --orders 5", "demo --orders 5 --json"} {
+		var stderr bytes.Buffer
+		code := run(t.Context(), strings.Fields(args), fullWriter{}, &stderr)
+		if want := "lockstep: print the counts: the disk is full\n"; code != exitFailure || stderr.String() != want {
+			t.Errorf("lockstep %s: got exit code %d and %q, want %d and %q", args, code, &stderr, exitFailure, want)
+		}
+	}
+}
+
+type fullWriter struct{}
+
+func (fullWriter) Write([]byte) (int, error) { return 0, errors.New("the disk is full") }
 
 func TestDemoInterrupted(t *testing.T) {
 	t.Parallel()

@@ -58,35 +58,30 @@ type deadRow struct {
 	DropReason string    `db:"drop_reason"`
 }
 
-func (r deadRow) deadLetter() (core.DeadLetter, error) {
-	h, err := headers.Decode(r.Headers)
-	if err != nil {
-		return core.DeadLetter{}, fmt.Errorf("dead letter at position %d: %w", r.Position, err)
-	}
+func (r deadRow) deadLetter() core.DeadLetter {
 	return core.DeadLetter{
 		Record: core.Record{
 			Position:  r.Position,
-			Message:   core.Message{ID: r.ID, Topic: r.Topic, Key: r.Key, Headers: h, Payload: r.Payload},
+			Message:   core.Message{ID: r.ID, Topic: r.Topic, Key: r.Key, Headers: headers.OfRow(r.Headers), Payload: r.Payload},
 			CreatedAt: r.CreatedAt,
 			Attempts:  r.Attempts,
 		},
 		Cause: r.Cause, BuriedAt: r.BuriedAt, DropReason: r.DropReason,
-	}, nil
+	}
 }
 
 // ListDead implements [core.DeadLetterStore].
 func (s *session) ListDead(ctx context.Context, filter core.DeadFilter, after int64, limit int) ([]core.DeadLetter, error) {
 	var letters []core.DeadLetter
-	err := s.query(ctx, s.sql(`SELECT position, id, topic, key, headers::text AS headers, payload, created_at, attempts, cause, buried_at,
-  drop_reason FROM {dead}`)+where(filter)+` AND position > `+integer(after)+` ORDER BY position, id LIMIT `+integer(limit),
+	err := s.query(ctx, s.sql(`SELECT position, id, topic, key, headers::text AS headers, payload, `+createdAt+` AS created_at, attempts, cause,
+  buried_at, drop_reason FROM {dead}`)+where(filter)+` AND position > `+integer(after)+` ORDER BY position, id LIMIT `+integer(limit),
 		func(rows *sqlx.Rows) error {
 			var row deadRow
 			if err := rows.StructScan(&row); err != nil {
 				return err
 			}
-			letter, err := row.deadLetter()
-			letters = append(letters, letter)
-			return err
+			letters = append(letters, row.deadLetter())
+			return nil
 		})
 	if err != nil {
 		return nil, fmt.Errorf("list dead letters: %w", err)

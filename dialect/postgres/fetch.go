@@ -30,6 +30,9 @@ FROM {control}`
 
 const notBlocked = `NOT EXISTS (SELECT FROM {blocked} AS b WHERE b.topic = o.topic AND b.key = o.key)`
 
+// createdAt is a time that Go and a bigint can hold, whatever a table without its CHECK has.
+const createdAt = `greatest(timestamptz '0001-01-01 00:00Z', least(created_at, timestamptz '9999-12-31 00:00Z'))`
+
 // fetch makes the statement. Its parts are read by the primary key, at most limit rows of each, and merged: a tail poll
 // costs the same however many dead rows lie before the tail. Payloads are counted on the server as well, because all of
 // the result is sent, whether the client wants to stop or not.
@@ -48,7 +51,7 @@ func (s *session) fetch(request core.FetchRequest) string {
   UNION ALL ` + tail
 	}
 	query := fetchHeader + ` UNION ALL
-SELECT position, id, topic, key, headers::text, payload, (date_part('epoch', created_at) * 1e6)::bigint, attempts,
+SELECT position, id, topic, key, headers::text, payload, (date_part('epoch', ` + createdAt + `) * 1e6)::bigint, attempts,
   coalesce((date_part('epoch', retry_at - now()) * 1e6)::bigint, 0)
 FROM (
   SELECT *, sum(octet_length(payload)) OVER (ORDER BY position ROWS UNBOUNDED PRECEDING) - octet_length(payload) AS before
@@ -94,9 +97,7 @@ func (f *fetched) add(rows *sqlx.Rows) error {
 	if f.full {
 		return nil
 	}
-	if m.Headers, err = headers.Decode(object); err != nil {
-		return fmt.Errorf("event at position %d: %w", r.Position, err)
-	}
+	m.Headers = headers.OfRow(object)
 	r.CreatedAt, r.RetryIn = time.UnixMicro(createdAt), time.Duration(retryIn)*time.Microsecond
 	if n := len(f.result.Records); n > 0 && f.result.Records[n-1].Position >= r.Position {
 		// SQL promises no order without an ORDER BY around the whole, which would sort every payload a second time.

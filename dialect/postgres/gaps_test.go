@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-
 	"github.com/lockstep-go/lockstep/conformance"
 	"github.com/lockstep-go/lockstep/core"
 	"github.com/lockstep-go/lockstep/dialect/postgres"

@@ -4,6 +4,10 @@
 // connection of its own. A session's statements carry their values in their text and travel as one message of the
 // simple protocol: one round trip each, one transaction each, and whole behind a pooler that hands every transaction to
 // another server connection.
+//
+// Programs in any language may insert into the outbox. A row whose headers are no JSON object, which a CHECK refuses, is
+// delivered all the same: with one header, lockstep-undecodable-headers, that holds the column's text. A
+// creation time beyond the years 1 to 9999 is brought to their end.
 package postgres
 
 import (

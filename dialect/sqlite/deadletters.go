@@ -45,20 +45,16 @@ type deadRow struct {
 	DropReason string `db:"drop_reason"`
 }
 
-func (r deadRow) deadLetter() (core.DeadLetter, error) {
-	h, err := headers.Decode(r.Headers)
-	if err != nil {
-		return core.DeadLetter{}, fmt.Errorf("dead letter at position %d: %w", r.Position, err)
-	}
+func (r deadRow) deadLetter() core.DeadLetter {
 	return core.DeadLetter{
 		Record: core.Record{
 			Position:  r.Position,
-			Message:   core.Message{ID: r.ID, Topic: r.Topic, Key: r.Key, Headers: h, Payload: r.Payload},
+			Message:   core.Message{ID: r.ID, Topic: r.Topic, Key: r.Key, Headers: headers.OfRow(r.Headers), Payload: r.Payload},
 			CreatedAt: time.UnixMilli(r.CreatedAt),
 			Attempts:  r.Attempts,
 		},
 		Cause: r.Cause, BuriedAt: time.UnixMilli(r.BuriedAt), DropReason: r.DropReason,
-	}, nil
+	}
 }
 
 // ListDead implements [core.DeadLetterStore].
@@ -72,9 +68,8 @@ FROM {dead}`+condition+` AND position > ? ORDER BY position, id LIMIT ?`, append
 			if err := rows.StructScan(&row); err != nil {
 				return false, err
 			}
-			letter, err := row.deadLetter()
-			letters = append(letters, letter)
-			return true, err
+			letters = append(letters, row.deadLetter())
+			return true, nil
 		})
 	if err != nil {
 		return nil, fmt.Errorf("list dead letters: %w", err)

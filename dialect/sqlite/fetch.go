@@ -75,9 +75,7 @@ func (f *fetched) add(rows *sqlx.Rows) (more bool, err error) {
 		f.result.Generation, f.result.Incarnation = r.Position, m.ID
 		return true, nil
 	}
-	if m.Headers, err = headers.Decode(object); err != nil {
-		return false, fmt.Errorf("event at position %d: %w", r.Position, err)
-	}
+	m.Headers = headers.OfRow(object)
 	if n := len(f.result.Records); n > 0 && f.result.Records[n-1].Position >= r.Position {
 		return false, errors.New("SQLite returned the events out of order")
 	}

@@ -3,7 +3,7 @@ CREATE TABLE IF NOT EXISTS {outbox} (
   id         TEXT    NOT NULL DEFAULT (lower(hex(randomblob(16)))),
   topic      TEXT    NOT NULL CHECK (topic <> ''),
   key        TEXT    NOT NULL DEFAULT '',
-  headers    TEXT    NOT NULL DEFAULT '{}' CHECK (json_type(headers) = 'object'),
+  headers    TEXT    NOT NULL DEFAULT '{}' CHECK (json_valid(headers) AND json_type(headers) = 'object'),
   payload    BLOB    NOT NULL,
   created_at INTEGER NOT NULL DEFAULT ({now}),
   attempts   INTEGER NOT NULL DEFAULT 0,
@@ -17,7 +17,7 @@ CREATE TABLE IF NOT EXISTS {delayed} (
   id         TEXT    NOT NULL DEFAULT (lower(hex(randomblob(16)))),
   topic      TEXT    NOT NULL CHECK (topic <> ''),
   key        TEXT    NOT NULL DEFAULT '',
-  headers    TEXT    NOT NULL DEFAULT '{}' CHECK (json_type(headers) = 'object'),
+  headers    TEXT    NOT NULL DEFAULT '{}' CHECK (json_valid(headers) AND json_type(headers) = 'object'),
   payload    BLOB    NOT NULL,
   created_at INTEGER NOT NULL DEFAULT ({now}),
   not_before INTEGER NOT NULL

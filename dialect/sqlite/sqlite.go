@@ -3,6 +3,9 @@
 // SQLite has one writer at a time. [Dialect.DB] is one connection that begins every transaction with BEGIN IMMEDIATE:
 // an application and a relay in one process share it and wait their turn in Go, which is both faster and fairer than
 // several connections that poll for the file's lock. The relay reads over a connection of its own.
+//
+// Programs in any language may insert into the outbox. A row whose headers are no JSON object, which a CHECK refuses, is
+// delivered all the same: with one header, lockstep-undecodable-headers, that holds the column's text.
 package sqlite
 
 import (

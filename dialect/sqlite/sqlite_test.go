@@ -1,12 +1,14 @@
 package sqlite_test
 
 import (
+	"maps"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/lockstep-go/lockstep/conformance"
+	"github.com/lockstep-go/lockstep/core"
 	"github.com/lockstep-go/lockstep/dialect/sqlite"
 )
 
@@ -89,6 +91,48 @@ func TestOpenRefuses(t *testing.T) {
 		}
 		if d != nil {
 			d.Close()
+		}
+	}
+}
+
+// What Go cannot decode must not get in; and if it does, through a program that turned the checks off, it must hold back
+// nobody.
+func TestHeadersThatAreNotJSONHoldBackNobody(t *testing.T) {
+	d := open(t, filepath.Join(t.TempDir(), "outbox.db"), sqlite.Config{})
+	insert := func(headers string) error {
+		_, err := d.DB().ExecContext(t.Context(), `INSERT INTO outbox (topic, headers, payload) VALUES ('t', ?, x'')`, headers)
+		return err
+	}
+	bad := []string{"{a:1}", "{'a':'1'}", "[]", "{", ""}
+	for _, headers := range bad {
+		if err := insert(headers); err == nil {
+			t.Errorf("headers %q were accepted, want a CHECK to refuse them", headers)
+		}
+	}
+	if _, err := d.DB().ExecContext(t.Context(), `PRAGMA ignore_check_constraints = ON`); err != nil {
+		t.Fatal(err)
+	}
+	for _, headers := range append(bad, `{"a": "1"}`) {
+		if err := insert(headers); err != nil {
+			t.Fatal(err)
+		}
+	}
+	session, err := d.Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer session.Close()
+	result, err := session.Fetch(t.Context(), core.FetchRequest{Limit: 10, MaxBytes: 1 << 20})
+	if err != nil || len(result.Records) != len(bad)+1 {
+		t.Fatalf("Fetch: got %d records and %v, want %d and nil", len(result.Records), err, len(bad)+1)
+	}
+	for i, r := range result.Records {
+		want := map[string]string{"a": "1"}
+		if i < len(bad) {
+			want = map[string]string{"lockstep-undecodable-headers": bad[i]}
+		}
+		if !maps.Equal(r.Message.Headers, want) {
+			t.Errorf("record %d: got the headers %q, want %q", i, r.Message.Headers, want)
 		}
 	}
 }

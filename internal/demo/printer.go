@@ -12,11 +12,12 @@ import (
 type Printer struct {
 	out     io.Writer
 	live    bool
+	err     error     // the first that out returned; nothing is printed after it
 	started time.Time // the service at work
 	drawn   time.Time // the moving line
 }
 
-// NewPrinter returns a printer to out. live says that out is a terminal.
+// NewPrinter returns a printer to out. live says that out is a terminal of at least [LiveWidth] columns.
 func NewPrinter(out io.Writer, live bool) *Printer { return &Printer{out: out, live: live} }
 
 const (
@@ -26,6 +27,21 @@ const (
 	textWidth  = 78
 	redraw     = 50 * time.Millisecond
 )
+
+// LiveWidth is how wide a terminal must be for the table's frame and the moving line. A narrower one breaks lines, which
+// plain text survives.
+const LiveWidth = 1 + titleWidth + 2 + columns*(cellWidth+3) + 1
+
+const columns = 4
+
+// Err returns the first error of the writer. Nothing was printed after it.
+func (p *Printer) Err() error { return p.err }
+
+func (p *Printer) printf(format string, args ...any) {
+	if p.err == nil {
+		_, p.err = fmt.Fprintf(p.out, format, args...)
+	}
+}
 
 // Start says what is going to happen.
 func (p *Printer) Start(config Config) {
@@ -62,7 +78,7 @@ func (p *Printer) Progress(at Progress) {
 	}
 	p.drawn = time.Now()
 	full := barWidth * at.Done / at.Total
-	fmt.Fprintf(p.out, "\r  %-*s %s%s %d/%d\x1b[K", titleWidth, at.Title,
+	p.printf("\r  %-*s %s%s %d/%d\x1b[K", titleWidth, at.Title,
 		p.style(cyan, strings.Repeat("━", full)), p.style(dim, strings.Repeat("━", barWidth-full)), at.Done, at.Total)
 }
 
@@ -89,6 +105,7 @@ func (p *Printer) Finish(report Report) {
 	}
 	p.line("")
 	p.line("The same again:  lockstep demo --seed %d --orders %d", report.Seed, report.Orders)
+	p.line("                 (from the source: go run ./cmd/lockstep demo ...)")
 	p.line("Read next:       internal/demo/lockstep.go beside inside_tx.go, and core/doc.go")
 	p.line("                 at https://github.com/lockstep-go/lockstep")
 }
@@ -98,24 +115,38 @@ func explain(s Result) string {
 	c := s.Counts
 	switch s.Name {
 	case "database_first":
+		if c.OrdersWithoutEvent == 0 {
+			return "No order lost its event this time. A crash or an absent broker between COMMIT and publish loses it, and " +
+				"trying again does not help: the service finds the order and says \"done\"."
+		}
 		return fmt.Sprintf("%s nobody will ship. The order was committed, and a crash or an absent broker swallowed its "+
 			"event. Trying again does not help: the service finds the order and says \"done\".", many(c.OrdersWithoutEvent, "order"))
 	case "broker_first":
-		return fmt.Sprintf("%s shipped that the shop does not know, %d shipped twice. The event was out before the order was "+
-			"safe, and a second attempt sends a second event: with a new id, so that the consumer cannot recognise it.",
-			many(c.EventsWithoutOrder, "order"), c.EffectsAppliedTwice)
+		return shipped(c) + " The event is out before the order is safe, and a second attempt sends a second event: with a new " +
+			"id, so that the consumer cannot recognise it."
 	case "inside_tx":
-		return fmt.Sprintf("%s shipped that the shop does not know, %d shipped twice. A failed INSERT now stops the event; a "+
-			"crash before COMMIT, a failed COMMIT and a lost answer do not, because a broker does not roll back.",
-			many(c.EventsWithoutOrder, "order"), c.EffectsAppliedTwice)
+		return shipped(c) + " A failed INSERT now stops the event; a crash before COMMIT, a failed COMMIT and a lost answer do " +
+			"not, because a broker does not roll back."
 	case lockstepName:
-		return fmt.Sprintf("The event is a row, committed with its order or not at all. The relay repeats what it cannot be "+
-			"sure of, %s here, under the same id: the consumer recognises it.", many(c.EventsDeliveredTwice, "time"))
+		repeats := "nothing here"
+		if c.EventsDeliveredTwice > 0 {
+			repeats = many(c.EventsDeliveredTwice, "time") + " here"
+		}
+		return "The event is a row, committed with its order or not at all. The relay repeats what it cannot be sure of, " +
+			repeats + ", under the same id: the consumer recognises it."
 	}
 	return ""
 }
 
-var heads = [][3]string{
+// shipped says what became of events that were sent before COMMIT.
+func shipped(c Counts) string {
+	if c.EventsWithoutOrder == 0 && c.EffectsAppliedTwice == 0 {
+		return "No order was shipped wrongly this time."
+	}
+	return fmt.Sprintf("%s shipped that the shop does not know, %d shipped twice.", many(c.EventsWithoutOrder, "order"), c.EffectsAppliedTwice)
+}
+
+var heads = [columns][3]string{
 	{"orders", "without", "an event"},
 	{"events", "without", "an order"},
 	{"events", "delivered", "twice"},
@@ -200,7 +231,7 @@ func (p *Printer) style(code, text string) string {
 	return "\x1b[" + code + "m" + text + "\x1b[0m"
 }
 
-func (p *Printer) line(format string, args ...any) { fmt.Fprintf(p.out, format+"\n", args...) }
+func (p *Printer) line(format string, args ...any) { p.printf(format+"\n", args...) }
 
 // text prints s in lines of at most textWidth columns.
 func (p *Printer) text(indent, s string) {
@@ -221,7 +252,7 @@ func (p *Printer) text(indent, s string) {
 
 func (p *Printer) clear() {
 	if p.live {
-		fmt.Fprint(p.out, "\r\x1b[K")
+		p.printf("\r\x1b[K")
 	}
 }
 

@@ -2,6 +2,7 @@ package demo_test
 
 import (
 	"bytes"
+	"errors"
 	"strings"
 	"testing"
 	"unicode"
@@ -55,6 +56,45 @@ func TestTerminalOutputMovesAndHasColours(t *testing.T) {
 	for _, want := range []string{"\x1b[31m18000\x1b[0m", "\x1b[K", "│"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is missing from:\n%s", want, out)
+		}
+	}
+}
+
+func TestNothingIsPrintedAfterAWriteError(t *testing.T) {
+	t.Parallel()
+	out := &fullWriter{room: 1}
+	p := demo.NewPrinter(out, true)
+	p.Start(demo.Config{Orders: 1})
+	p.Abort()
+	p.Finish(demo.Report{})
+	if !errors.Is(p.Err(), errFull) || out.calls != 2 {
+		t.Errorf("got %v after %d writes, want the writer's error after 2", p.Err(), out.calls)
+	}
+}
+
+var errFull = errors.New("full")
+
+// fullWriter has room for so many writes.
+type fullWriter struct{ room, calls int }
+
+func (w *fullWriter) Write(b []byte) (int, error) {
+	w.calls++
+	if w.calls > w.room {
+		return 0, errFull
+	}
+	return len(b), nil
+}
+
+func TestNothingWrongIsNotCounted(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	p := demo.NewPrinter(&out, false)
+	p.Finish(demo.Report{Services: []demo.Result{
+		{Name: "database_first"}, {Name: "broker_first"}, {Name: "inside_tx"}, {Name: "lockstep"},
+	}})
+	for _, wrong := range []string{"0 orders nobody", "0 orders shipped", "0 times"} {
+		if strings.Contains(out.String(), wrong) {
+			t.Errorf("%q in:\n%s", wrong, &out)
 		}
 	}
 }

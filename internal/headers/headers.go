@@ -46,6 +46,20 @@ func Decode(object []byte) (map[string]string, error) {
 	return h, nil
 }
 
+// Undecodable is the name of the header that holds a column's text where that is not a JSON object.
+const Undecodable = "lockstep-undecodable-headers"
+
+// OfRow is Decode for a row that a relay or an operator reads. A table is open to programs in any language, and one row
+// that cannot be decoded must hold back nobody: its message goes out with the column's text as its one header, so that
+// nothing of it is lost.
+func OfRow(column []byte) map[string]string {
+	h, err := Decode(column)
+	if err != nil {
+		return map[string]string{Undecodable: string(column)}
+	}
+	return h
+}
+
 // Size is the bytes of all names and values.
 func Size(h map[string]string) int {
 	n := 0

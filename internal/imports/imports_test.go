@@ -58,7 +58,7 @@ var rules = []rule{
 	{path: "config/all", allow: []string{"core", "config", "dialect", "broker"}},
 
 	{path: "cmd/lockstep", allow: []string{"core", "config", "conformance", "internal/demo",
-		"github.com/spf13/cobra", "github.com/mattn/go-isatty", "github.com/prometheus", "go.opentelemetry.io"}},
+		"github.com/spf13/cobra", "github.com/mattn/go-isatty", "golang.org/x/sys", "github.com/prometheus", "go.opentelemetry.io"}},
 
 	{path: "examples", allow: []string{"core", "dialect", "broker", "conformance", "inbox", "config"}, anyoneElses: true},
 	{path: "internal", allow: []string{"core", "internal"}, anyoneElses: true},

@@ -106,11 +106,14 @@ func missing(t TB, variable, name string) {
 // does not exist.
 func needs(t TB, name string) bool {
 	t.Helper()
-	value := os.Getenv(RequireVariable)
+	value := strings.TrimSpace(os.Getenv(RequireVariable))
 	if value == "" || value == "all" {
 		return value == "all"
 	}
 	names := strings.Split(value, ",")
+	for i := range names {
+		names[i] = strings.TrimSpace(names[i])
+	}
 	for _, n := range names {
 		if !known(n) {
 			t.Fatalf("%s=%s: there is no server %q; want all, or names from %s separated by commas",

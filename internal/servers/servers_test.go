@@ -92,7 +92,7 @@ func TestUnset(t *testing.T) {
 		}{
 			{require: ""},
 			{require: "all", fails: variable + " is not set and LOCKSTEP_TEST_REQUIRE=all asks for " + kind.name},
-			{require: "kafka,rabbitmq,mariadb,mysql,postgres", fails: variable + " is not set"},
+			{require: "kafka, rabbitmq,mariadb , mysql,\tpostgres", fails: variable + " is not set"},
 			{require: "postgres,oracle", fails: `there is no server "oracle"; want all, or names from postgres, mysql`},
 		} {
 			t.Run(kind.name+"/"+test.require, func(t *testing.T) {
