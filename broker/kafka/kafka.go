@@ -97,7 +97,7 @@ func (b *Broker) Publish(ctx context.Context, msgs []core.Message) error {
 	for i, m := range msgs {
 		ids := partitions[m.Topic]
 		if len(ids) == 0 {
-			results[i] = fmt.Errorf("kafka: topic %q: %w: create it, or wait until it is known", m.Topic, kafkago.UnknownTopicOrPartition)
+			results[i] = fmt.Errorf("%w: kafka: topic %q: %w: create it, or wait until it is known", core.ErrUnavailable, m.Topic, kafkago.UnknownTopicOrPartition)
 			continue
 		}
 		p := partition{m.Topic, ids[unkeyed%uint64(len(ids))]}
@@ -133,7 +133,7 @@ func (b *Broker) partitions(ctx context.Context, msgs []core.Message) (map[strin
 	}
 	answer, err := b.client.Metadata(ctx, &kafkago.MetadataRequest{Topics: slices.Collect(maps.Keys(topics))})
 	if err != nil {
-		return nil, fmt.Errorf("kafka: read metadata: %w", err)
+		return nil, fmt.Errorf("%w: kafka: read metadata: %w", core.ErrUnavailable, err)
 	}
 	for _, t := range answer.Topics {
 		for _, p := range t.Partitions {
@@ -160,12 +160,25 @@ func (b *Broker) produce(ctx context.Context, p partition, msgs []core.Message, 
 		err = answer.Error
 	}
 	if err != nil {
-		return fmt.Errorf("kafka: produce to %s/%d: %w", p.topic, p.id, err)
+		return fmt.Errorf("kafka: produce to %s/%d: %w", p.topic, p.id, classified(err))
 	}
 	if len(answer.RecordErrors) > 0 {
 		return fmt.Errorf("kafka: produce to %s/%d: %d records refused: %v", p.topic, p.id, len(answer.RecordErrors), answer.RecordErrors)
 	}
 	return nil
+}
+
+// classified says what an error of Produce means for its records. What is not the broker's own word leaves their fate
+// unknown, and so does a broker that gave up waiting for its replicas.
+func classified(err error) error {
+	var code kafkago.Error
+	switch {
+	case !errors.As(err, &code), code == kafkago.RequestTimedOut, code == kafkago.NotEnoughReplicasAfterAppend:
+		return fmt.Errorf("%w: %w", core.ErrUncertain, err)
+	case code.Temporary():
+		return fmt.Errorf("%w: %w", core.ErrUnavailable, err)
+	}
+	return err
 }
 
 func toRecord(m core.Message) kafkago.Record {
