@@ -3,6 +3,7 @@ package crashtest
 import (
 	"context"
 	"database/sql"
+	"sync"
 	"testing"
 	"time"
 
@@ -30,7 +31,7 @@ func TestAnOutageCostsNothingButTime(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			site := newSite(t, onPostgres)
-			control := controlClient(t, test.server, site)
+			controls := controlClients(t, test.server, site)
 			site.shop.tolerant = test.server == "postgres"
 			closing := site.shop.trade(t, site.seed, 2*time.Millisecond)
 			relay := startPlainRelay(t, site.plan)
@@ -51,7 +52,7 @@ func TestAnOutageCostsNothingButTime(t *testing.T) {
 			}
 			curing := time.Now()
 			back := make(chan time.Time, 1)
-			go func() { back <- firstSuccess(control) }()
+			go func() { back <- firstSuccess(controls) }()
 			servers.Control(t, test.cure, test.server)
 			controlled := <-back
 			resumed := relay.await(t, stored, curing).At
@@ -101,25 +102,36 @@ func TestServersAreKilledUnderARelay(t *testing.T) {
 	got.expectPromises(t)
 }
 
-// firstSuccess tries until try succeeds, each time within a second, and returns when that was.
-func firstSuccess(try func(context.Context) error) time.Time {
-	for {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		err := try(ctx)
-		cancel()
-		if err == nil {
-			return time.Now()
-		}
-		time.Sleep(20 * time.Millisecond) // the pace of a client that tries again
+// firstSuccess tries each of controls until one succeeds, each time within a second, and returns when that was.
+func firstSuccess(controls []func(context.Context) error) time.Time {
+	ctx, done := context.WithCancel(context.Background())
+	defer done()
+	first := make(chan time.Time, len(controls))
+	var group sync.WaitGroup
+	for _, try := range controls {
+		group.Go(func() {
+			for ctx.Err() == nil {
+				ctx, cancel := context.WithTimeout(ctx, time.Second)
+				err := try(ctx)
+				cancel()
+				if err == nil {
+					first <- time.Now()
+					done()
+				}
+				time.Sleep(20 * time.Millisecond) // the pace of a client that tries again
+			}
+		})
 	}
+	group.Wait()
+	return <-first
 }
 
-// controlClient returns something to try at a server, over a connection of its own each time and through the library
-// that the relay uses.
-func controlClient(t *testing.T, server string, site *site) func(context.Context) error {
+// controlClients returns things to try at a server, through the library that the relay uses: over a connection of its
+// own each time, and over one that has seen the outage.
+func controlClients(t *testing.T, server string, site *site) []func(context.Context) error {
 	t.Helper()
 	if server == "postgres" {
-		return func(ctx context.Context) error {
+		ask := func(ctx context.Context) error {
 			db, err := sql.Open("postgres", site.plan.DSN+"&connect_timeout=1")
 			if err != nil {
 				return err
@@ -128,14 +140,30 @@ func controlClient(t *testing.T, server string, site *site) func(context.Context
 			_, err = db.ExecContext(ctx, `SELECT 1`)
 			return err
 		}
+		return []func(context.Context) error{ask}
 	}
 	topic := servers.KafkaTopic(t, partitions)
-	return func(ctx context.Context) error {
+	open := func() *kafka.Broker {
 		broker, err := kafka.Open(kafka.Config{Brokers: []string{site.plan.Kafka}})
 		if err != nil {
-			return err
+			t.Error(err)
 		}
-		defer broker.Close()
-		return broker.Publish(ctx, []core.Message{{ID: core.NewID(), Topic: topic, Key: "control"}})
+		return broker
+	}
+	tell := func(ctx context.Context, broker *kafka.Broker) error {
+		return broker.Publish(ctx, []core.Message{{ID: core.NewID(), Topic: topic}}) // each time to another partition
+	}
+	old := open()
+	t.Cleanup(func() { old.Close() })
+	if err := tell(t.Context(), old); err != nil {
+		t.Fatal(err)
+	}
+	return []func(context.Context) error{
+		func(ctx context.Context) error { return tell(ctx, old) },
+		func(ctx context.Context) error {
+			broker := open()
+			defer broker.Close()
+			return tell(ctx, broker)
+		},
 	}
 }
