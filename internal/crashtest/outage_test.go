@@ -22,12 +22,15 @@ const steady = 16 << 20
 // A server goes away under load, by kill -9 or by standing still without a word, for longer than any of the relay's
 // time limits; then it comes back.
 func TestAnOutageCostsNothingButTime(t *testing.T) {
-	away := dose.Of(t, 12*time.Second, 10*time.Minute)
-	for _, test := range []struct{ name, server, harm, cure string }{
-		{"the broker is killed", "kafka", "kill", "up"},
-		{"the broker is silent", "kafka", "pause", "resume"},
-		{"the database is killed", "postgres", "kill", "up"},
-		{"the database is silent", "postgres", "pause", "resume"},
+	killed, silent := dose.Of(t, 12*time.Second, 10*time.Minute), dose.Of(t, 12*time.Second, 2*time.Minute)
+	for _, test := range []struct {
+		name, server, harm, cure string
+		away                     time.Duration
+	}{
+		{"the broker is killed", "kafka", "kill", "up", killed},
+		{"the broker is silent", "kafka", "pause", "resume", silent},
+		{"the database is killed", "postgres", "kill", "up", killed},
+		{"the database is silent", "postgres", "pause", "resume", silent},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			site := newSite(t, onPostgres)
@@ -43,7 +46,7 @@ func TestAnOutageCostsNothingButTime(t *testing.T) {
 			if test.server != "postgres" {
 				committed = site.count(t, `SELECT count(*) FROM orders`)
 			}
-			time.Sleep(away) // the outage itself
+			time.Sleep(test.away) // the outage itself
 			after := relay.memory(t)
 			if test.server != "postgres" {
 				if now := site.count(t, `SELECT count(*) FROM orders`); now == committed {
