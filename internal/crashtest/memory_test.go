@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -23,13 +24,15 @@ func (c *child) memory(t *testing.T) memory {
 	defer file.Close()
 	var m memory
 	for lines := bufio.NewScanner(file); lines.Scan(); {
-		var kB int64
-		switch name, value, _ := strings.Cut(lines.Text(), ":"); name {
-		case "VmRSS":
-			fmt.Sscanf(value, "%d kB", &kB)
+		fields := strings.Fields(lines.Text()) // as in "VmHWM: 12345 kB"
+		if len(fields) != 3 {
+			continue
+		}
+		kB, _ := strconv.ParseInt(fields[1], 10, 64) // 0 where it is no number
+		switch fields[0] {
+		case "VmRSS:":
 			m.resident = kB << 10
-		case "VmHWM":
-			fmt.Sscanf(value, "%d kB", &kB)
+		case "VmHWM:":
 			m.peak = kB << 10
 		}
 	}
