@@ -1,38 +1,130 @@
-// Package core is Lockstep's engine: a transactional outbox and the relay that empties it.
+// Package core keeps a service's database and its events in step. The application writes its rows and its events in
+// one database transaction ([Outbox]); a [Relay] carries the events to the broker and removes them once the broker has
+// them. A [Dialect] teaches the engine one database, a [Broker] one message system.
 //
-// An application that changes its database and must tell a message broker about it does two writes that no
-// transaction spans. Lockstep makes it one write: [Outbox.Enqueue] inserts the event as a row in the application's own
-// transaction, and a [Relay] carries the row to the [Broker] and removes it once the broker has it.
-//
-//	application tx ──Enqueue──► outbox table ──Fetch──► Relay ──Publish──► Broker
-//	                                 ▲                    │
-//	                                 └────Acknowledge─────┘
+//	application tx ──Enqueue──► outbox ──Fetch──► reader ──► lanes ──Publish──► broker
+//	                              ▲                          │ │ │
+//	                              └── Acknowledge, Fail, Bury ┴─┴─┘
 //
 // # Promises
 //
-// Key means (topic, key) throughout; an empty key is no key. This first engine keeps these promises of the design:
+// Key means (topic, key) throughout; an empty key is no key.
 //
-//   - Atomic: an event exists if and only if the transaction that enqueued it committed.
-//   - At least once: an event leaves the outbox only after the broker confirmed that it stored it. Silence, time-outs
-//     and closed connections are never confirmation.
-//   - Ordered per key: the first occurrences of a key's events arrive in enqueue order, provided that transactions
-//     which write one key are serialised before they enqueue (they update the same row). A duplicate is a re-delivery
-//     of something already delivered.
-//   - Nothing waits for the relay: no transaction, row lock or snapshot is held while publishing.
-//   - Crash anywhere: kill -9 of application, relay, broker or database breaks none of the above; a graceful stop
-//     produces no duplicates.
+//  1. Atomic: an event exists if and only if the transaction that enqueued it committed, savepoints included.
+//  2. At least once: an event is removed only after the broker confirmed that it stored it. Silence, time-outs and closed
+//     connections are never confirmation.
+//  3. Ordered per key: the first occurrences of a key's events arrive in enqueue order; a duplicate is a re-delivery of
+//     something already delivered. The transactions that write one key must be serialised before they enqueue: they
+//     update the same row, or ask for the key lock ([OutboxConfig]). A delayed event takes its place when it comes due.
+//     Under SkipDead, or after an operator unblocked the key, a retried dead letter has no order.
+//  4. One bad event hurts nobody else: it holds back its own key.
+//  5. An outage costs nothing but time: while broker or database is away no attempt is counted, nothing is buried, and
+//     delivery resumes by itself within seconds of their return.
+//  6. Nothing is thrown away silently: an event leaves by delivery or by an operator's decision.
+//  7. Crash anywhere: kill -9 of application, relay, broker or database breaks none of the above; a graceful stop sends no
+//     duplicates.
+//  8. Nothing waits for the relay: no transaction, row lock or snapshot is held while publishing.
+//
+// 1 and 7 reach as far as the database's and the broker's own durability. A failover or a backup that loses commits loses
+// events with their rows.
+//
+// # The life of a message
+//
+//	           Enqueue, COMMIT
+//	                 │                       NotBefore in the future
+//	                 ▼                                 │
+//	┌──────────► in outbox ◄────── promoted ──── in delayed events
+//	│                │ fetched, dispatched to its key's lane
+//	│                ▼
+//	│            in flight ◄────────────────────────┐
+//	│                │ published                     │ probe: alone, 50 ms to 1 s later
+//	│     ┌──────────┼──────────────┬───────────────┴─┐
+//	│     ▼          ▼              ▼                 │
+//	│  stored     refused n      permanent   unavailable, uncertain: held, not counted
+//	│     │          │              │
+//	│     ▼          ├─ n < MaxAttempts: failure noted; read again after its delay ──┐
+//	│ acknowledged   ▼              ▼                                                 │
+//	│  (removed)   buried: a dead letter; its key is blocked unless SkipDead          │
+//	│                │                                                                │
+//	├─ RetryDead ────┤                                                                │
+//	│                └─ DropDead: kept, marked, never sent                            │
+//	└─────────────────────────────────────────────────────────────────────────────────┘
+//
+// Whatever goes back to the outbox, or waits, holds back the later messages of its key and nobody else's. A message that
+// was not attempted, because an earlier one of its call failed, waits in its place.
 //
 // # How the relay reads
 //
-// Positions are handed out before commit, so a lower position can become visible after a higher one. This engine has
-// no cursor that could pass such a row by: each fetch reads the oldest rows there are, and the batch is settled before
-// the next fetch. One publish call holds at most one message of each key, and a key's next message is published only
-// after the one before it was confirmed.
+// Positions are handed out before COMMIT, so a lower one may become visible after a higher one. Each fetch reads the tail
+// and every unresolved gap in one statement. A gap is forgotten only when the dialect proved that nobody can fill it, and
+// a later fetch found it empty; never by age. There is one cursor: a hold ends by the reader going back to the first
+// message that was passed over and reading everything from there again, in order. What an operator or a promotion put
+// below the cursor is announced by the generation, and answered by reading from the start.
 //
-// # Limits of this version
+// One call holds at most one message of each key, unless the broker is [KeyOrdered], and a key's next message is published
+// only after the one before it was confirmed. So the order does not depend on the lease: each relay's first occurrences of
+// a key are in order, and therefore those of several are. The lease saves duplicates.
 //
-// One batch is in flight at a time. A message that its broker refuses is tried again for ever and holds back its key;
-// there are no dead letters yet, and once a whole batch's worth of held rows stands at the head of the table nothing
-// behind it moves. Several relays may run on one outbox: each keeps the order, and together they send duplicates,
-// because there is no lease yet.
+// # If X dies at Y, then Z
+//
+//	application   before COMMIT              neither its rows nor its events exist
+//	              during COMMIT              both or neither; InTx says ErrCommitUnknown and does not repeat
+//	              after COMMIT               the relay delivers; the lost wake-up costs one PollInterval
+//	relay         before Publish             the next owner publishes
+//	              during Publish             the next owner publishes again: perhaps a duplicate
+//	              after it, before the       the next owner publishes again: a duplicate with the same id
+//	              acknowledgement
+//	              during Fail or Bury        done wholly or not at all; if not, the attempt is made again
+//	              while it promotes          moved wholly or not at all
+//	              anywhere (kill -9)         a standby takes the lease when it has expired, within LeaseTTL + 1 s
+//	              frozen, and thawed         its term is over by its own clocks: it publishes nothing more; calls in
+//	                                         flight may arrive late, as duplicates
+//	              stopped (context done)     calls end, what they stored is acknowledged, the lease is released
+//	broker        before a call              unavailable: the topic is held, probed every second, nothing is counted
+//	              during a call              uncertain: sent again, not counted
+//	              after it stored            the answer is lost: sent again, a duplicate
+//	              does not return            given up 1 s after PublishTimeout; too many end Run with ErrAbandoned
+//	database      during Enqueue             the application's error; nothing is committed
+//	              during Fetch               the reading session ends; a new one starts from nothing
+//	              during Acknowledge, Fail,  repeated over a new session until it is done; if the lease ends first, the
+//	              Bury                       next owner sends duplicates
+//	              comes back older           positions are used again, ids are not: what is removed must match both
+//	              while the lease is kept    the term ends by the relay's own clock, publishing with it
+//
+// # Limits
+//
+// A message that kills the process each time it is published is not found out: nothing marks it as suspect, and the relay
+// is killed again. A message sent alone that times out while nothing else succeeds is tried for ever, because nothing
+// tells it from an outage. Delivered events are removed; there is no archive yet. The application wakes relays in its own process
+// ([Waker]); others poll, because there is no NOTIFY yet. [Stats] and what operators do to dead letters are methods of
+// [Session]; there is no operator command line yet.
+//
+// # Glossary
+//
+//	acknowledge   to remove a record from the outbox because the broker stored it
+//	blocked key   a key whose dead letter waits for an operator: fetches leave its messages out
+//	bury          to move a record to the dead letters
+//	cursor        the position up to which everything was read, but for the gaps
+//	dead letter   a message that was refused MaxAttempts times, or for good
+//	epoch         the lease's count of owners
+//	gap           positions that were not visible when later ones were: still open, or never committed
+//	generation    a counter in the database: records appeared or disappeared below the cursor
+//	hold          what keeps back one key, or one topic, behind a message that is not delivered yet
+//	in flight     dispatched to a lane, and not known to be removed
+//	incarnation   the server and its start: another one's answers do not continue this one's
+//	key           (topic, key): what messages are ordered by
+//	lane          a sequence of publish calls, one at a time; a key always takes the same one
+//	lease         the row by which one relay owns an outbox; the others stand by
+//	lonely        in a publish call of its own, beside the lanes' batches
+//	outage        the broker, a topic of it, or the database cannot be reached
+//	position      a record's place in the outbox; with the message's id it names the record for good
+//	probe         a message in memory that is tried again, alone, after a failure that is not counted
+//	promote       to move delayed events that are due into the outbox
+//	record        a message as it stands in the outbox
+//	rewind        to move the cursor back
+//	session       one connection to the database that never reconnects by itself
+//	settle        to write what became of records: acknowledge, note a failure, bury
+//	standby       a relay that waits for the lease
+//	sweep         a full read from the start, as insurance
+//	term          the time in which the lease's owner may publish, by its own clocks, ending a fifth of the TTL early
 package core
