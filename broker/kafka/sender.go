@@ -60,7 +60,7 @@ func (s *sender) send(ctx context.Context, batch []int) {
 	if len(batch) == 0 {
 		return
 	}
-	err, verdict := s.produce(ctx, batch)
+	verdict, err := s.produce(ctx, batch)
 	switch {
 	case err == nil:
 		return
@@ -103,20 +103,20 @@ func (s *sender) sendable(batch []int) []int {
 
 // produce sends one batch and returns nil once it is stored. It tries again while the batch is surely not stored and
 // newer metadata may help.
-func (s *sender) produce(ctx context.Context, batch []int) (error, verdict) {
+func (s *sender) produce(ctx context.Context, batch []int) (verdict, error) {
 	for try := 0; ; try++ {
 		if err := ctx.Err(); err != nil {
-			return s.failure(core.ErrUnavailable, fmt.Errorf("not sent: %w", err)), unavailable
+			return unavailable, s.failure(core.ErrUnavailable, fmt.Errorf("not sent: %w", err))
 		}
 		err := s.request(ctx, batch)
 		if err == nil {
-			return nil, 0
+			return 0, nil
 		}
 		verdict := verdictOf(err)
 		if verdict == misrouted && refresh(ctx, try) {
 			continue
 		}
-		return s.failure(verdict.class(), err), verdict
+		return verdict, s.failure(verdict.class(), err)
 	}
 }
 
