@@ -1,14 +1,12 @@
 package conformance
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
-	"strings"
 	"testing"
+	"time"
 
 	"github.com/lockstep-go/lockstep/core"
 )
@@ -19,21 +17,47 @@ type BrokerFixture struct {
 	Broker core.Broker
 	// Topic is empty, and the check's own.
 	Topic string
-	// Read returns the first n messages that the topic holds; those of one key in the order in which they were stored.
+	// Read returns the first n messages that the topic holds, waiting until it holds so many; those of one key in the
+	// order in which they were stored. It may be called again.
 	Read func(ctx context.Context, n int) ([]core.Message, error)
+	// Freeze makes the message system fall silent, as a machine does that stands still: connections stay, nothing is
+	// taken in or answered, until thaw is called. It adds the checks for that.
+	Freeze func() (thaw func(), err error)
 }
 
 // TestBroker runs every check for brokers. open is called once for each, and registers its clean-up with t.
 func TestBroker(t *testing.T, open func(t *testing.T) BrokerFixture) {
 	t.Helper()
-	runChecks(t, group[BrokerFixture]{checks: brokerChecks}, open)
+	for _, g := range brokerGroups {
+		runChecks(t, g, open)
+	}
 }
 
-var brokerChecks = []check[BrokerFixture]{
-	{"nil-is-stored", "a nil error means that the broker has stored every message, every part of it as it was given", checkStored},
-	{"key-order", "messages of one key that are published one after another are stored in that order", checkKeyOrder},
-	{"ended-context", "publish returns when the context is done, and claims nothing that it does not know", checkEndedContext},
-	{"arguments-untouched", "publish does not change the messages", checkArguments},
+var brokerGroups = []group[BrokerFixture]{
+	{checks: []check[BrokerFixture]{
+		{"nil-is-stored", "a nil error is a promise: the broker has stored every message, every part of it as it was given", checkStored},
+		{"key-order", "messages of one key that are published one after another are stored in that order", checkKeyOrder},
+		{"ended-context", "publish returns when the context is done, and claims nothing that it does not know", checkEndedContext},
+		{"batch-results", "a *BatchError gives one result for each message; it is what Publish returns, and not inside of another error", checkBatchResults},
+		{"arguments-untouched", "publish must not change msgs or what they refer to", checkArguments},
+		{"large-batch", "a batch of the largest messages is stored, as one of small ones is", checkLargeBatch},
+	}},
+	{
+		needs:  "Freeze",
+		has:    func(f BrokerFixture) bool { return f.Freeze != nil },
+		checks: []check[BrokerFixture]{{"silent-broker", "publish returns when the context is done, also where the message system says nothing", checkSilentBroker}},
+	},
+	{
+		needs: "a KeyOrdered broker",
+		has: func(f BrokerFixture) bool {
+			_, ok := ability[core.KeyOrdered](f.Broker)
+			return ok
+		},
+		checks: []check[BrokerFixture]{
+			{"keys-in-a-call", "several messages of one key in a call are stored in order", checkKeysInACall},
+			{"keys-with-a-hole", "after a message is not stored, no later one of its key in the call may be", checkKeysWithAHole},
+		},
+	},
 }
 
 // publish sends msgs to the fixture's topic.
@@ -44,96 +68,58 @@ func (f BrokerFixture) publish(ctx context.Context, msgs ...core.Message) error 
 	return f.Broker.Publish(ctx, msgs)
 }
 
-func checkStored(ctx context.Context, f BrokerFixture) error {
-	const awkward = `é漢😀 'single' "double" \back\`
-	allBytes := make([]byte, 256)
-	for i := range allBytes {
-		allBytes[i] = byte(i)
-	}
-	msgs := []core.Message{
-		{ID: "plain", Key: "42", Headers: map[string]string{"h": "v"}, Payload: []byte("{}")},
-		{ID: "least"},
-		{ID: awkward, Key: awkward, Headers: map[string]string{"awkward": awkward, "empty": ""}, Payload: allBytes},
-		{ID: "long", Key: strings.Repeat("k", core.MaxKeyBytes), Payload: bytes.Repeat([]byte("x"), 100_000)},
-	}
-	if err := f.publish(ctx, msgs...); err != nil {
-		return err
-	}
-	stored, err := f.Read(ctx, len(msgs))
-	if err != nil {
-		return err
-	}
-	for _, want := range msgs {
-		i := slices.IndexFunc(stored, func(m core.Message) bool { return m.ID == want.ID })
-		if i < 0 {
-			return fmt.Errorf("message %q is not among the %d stored ones", want.ID, len(stored))
-		}
-		got := stored[i]
-		if got.Key != want.Key || !maps.Equal(got.Headers, want.Headers) || !bytes.Equal(got.Payload, want.Payload) {
-			return fmt.Errorf("message %q is stored as %.300v, want %.300v", want.ID, got, want)
-		}
-	}
-	return nil
+// publishEach publishes msgs and returns what the broker says of each.
+func (f BrokerFixture) publishEach(ctx context.Context, msgs ...core.Message) ([]error, error) {
+	return resultsOf(f.publish(ctx, msgs...), len(msgs))
 }
 
-func checkKeyOrder(ctx context.Context, f BrokerFixture) error {
-	const calls, keys = 50, 20
-	for n := range calls {
-		var msgs []core.Message
-		for k := range keys {
-			msgs = append(msgs, core.Message{ID: fmt.Sprintf("%d/%d", k, n), Key: fmt.Sprint(k), Payload: []byte{byte(n)}})
-		}
-		if err := f.publish(ctx, msgs...); err != nil {
-			return err
-		}
-	}
-	stored, err := f.Read(ctx, calls*keys)
-	if err != nil {
-		return err
-	}
-	next := map[string]byte{}
-	for _, m := range stored {
-		if m.Payload[0] != next[m.Key] {
-			return fmt.Errorf("key %s: message %d stands where message %d belongs", m.Key, m.Payload[0], next[m.Key])
-		}
-		next[m.Key]++
-	}
-	if len(next) != keys {
-		return fmt.Errorf("%d keys are stored, want %d", len(next), keys)
-	}
-	return nil
-}
-
-func checkEndedContext(ctx context.Context, f BrokerFixture) error {
-	ended, cancel := context.WithCancel(ctx)
-	cancel()
-	first := core.Message{ID: "first", Payload: []byte("x")}
-	err := f.publish(ended, first)
+// resultsOf returns what a Publish call of n messages says of each, as the engine understands it, or what is wrong with
+// how it is said.
+func resultsOf(err error, n int) ([]error, error) {
 	if err == nil {
-		stored, err := f.Read(ctx, 1)
-		if err != nil {
-			return err
-		}
-		if stored[0].ID != "first" {
-			return fmt.Errorf("nil was returned, and the topic holds %v", stored)
-		}
-		return nil
+		return make([]error, n), nil
 	}
-	var batch *core.BatchError
-	if errors.As(err, &batch) && (len(batch.Results) != 1 || batch.Results[0] == nil) {
-		return fmt.Errorf("the results of one message that failed are %v", batch.Results)
+	batch, direct := err.(*core.BatchError) //nolint:errorlint // what is wrapped is looked for below
+	switch {
+	case direct && batch == nil:
+		return nil, errors.New("the error is a nil *BatchError, which is not a nil error")
+	case direct && len(batch.Results) != n:
+		return nil, fmt.Errorf("the *BatchError has %d results for %d messages", len(batch.Results), n)
+	case direct && !slices.ContainsFunc(batch.Results, func(err error) bool { return err != nil }):
+		return nil, errors.New("every result of the *BatchError says that the message is stored: return nil")
+	case direct:
+		return batch.Results, nil
+	case errors.As(err, &batch):
+		return nil, fmt.Errorf("a *BatchError is inside of another error, where nobody looks for it: %w", err)
 	}
-	return nil
+	results := make([]error, n)
+	for i := range results {
+		results[i] = fmt.Errorf("%w: %w", core.ErrUncertain, err)
+	}
+	return results, nil
 }
 
-func checkArguments(ctx context.Context, f BrokerFixture) error {
-	given := core.Message{ID: "a", Key: "k", Headers: map[string]string{"h": "v"}, Payload: []byte("payload")}
-	if err := f.publish(ctx, given); err != nil {
-		return err
-	}
-	if given.ID != "a" || given.Key != "k" || !maps.Equal(given.Headers, map[string]string{"h": "v"}) ||
-		string(given.Payload) != "payload" {
-		return fmt.Errorf("the message is now %v", given)
+// missing is how long a message that must be stored is looked for.
+const missing = 3 * time.Second
+
+// find looks for messages among those that the topic holds, of which others may be. There are most messages at most.
+func (f BrokerFixture) find(ctx context.Context, ids []string, most int) error {
+	for n := len(ids); n > 0; n++ {
+		limited, cancel := context.WithTimeout(ctx, missing)
+		stored, err := f.Read(limited, n)
+		cancel()
+		if err != nil {
+			return fmt.Errorf("%q were said to be stored; not all of them are: %w", ids, err)
+		}
+		lost := slices.DeleteFunc(slices.Clone(ids), func(id string) bool {
+			return slices.ContainsFunc(stored, func(m core.Message) bool { return m.ID == id })
+		})
+		if len(lost) == 0 {
+			return nil
+		}
+		if n >= most {
+			return fmt.Errorf("%q were said to be stored, and are not among the %d stored messages", lost, len(stored))
+		}
 	}
 	return nil
 }

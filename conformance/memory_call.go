@@ -228,6 +228,6 @@ func (m *Memory) settle() {
 	for len(m.late) > 0 && !m.late[0].due.After(now) {
 		execute := m.late[0].execute
 		m.late = m.late[1:]
-		execute()
+		_ = execute() // nobody is left to be told
 	}
 }

@@ -368,7 +368,7 @@ func TestMemoryTxIsLikeSQL(t *testing.T) {
 	if err := tx.Commit(); err != nil {
 		t.Error(err)
 	}
-	if err := tx.Rollback(); err != sql.ErrTxDone {
+	if err := tx.Rollback(); !errors.Is(err, sql.ErrTxDone) {
 		t.Errorf("Rollback after Commit: got %v, want %v", err, sql.ErrTxDone)
 	}
 	if err := NewMemory(MemoryConfig{}).Enqueue(t.Context(), tx, []core.Message{event("a")}); err == nil {

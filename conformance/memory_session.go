@@ -20,7 +20,7 @@ func (s *memorySession) Close() error {
 	defer s.release()
 	m := s.memory
 	fault := m.consult(Call{Op: "Close", Session: s.session})
-	s.wait(context.Background(), fault.Before)
+	_ = s.wait(context.Background(), fault.Before) // it closes in any case
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s.breakLocked(ErrBroken)

@@ -69,6 +69,9 @@ type BatchError struct {
 }
 
 func (e *BatchError) Error() string {
+	if e == nil {
+		return "publish: a nil *BatchError, which is neither nil nor a result: return a plain nil instead"
+	}
 	failed, first := 0, error(nil)
 	for _, err := range e.Results {
 		if err != nil {
@@ -83,6 +86,9 @@ func (e *BatchError) Error() string {
 
 // Unwrap returns the results that are errors.
 func (e *BatchError) Unwrap() []error {
+	if e == nil {
+		return nil
+	}
 	var errs []error
 	for _, err := range e.Results {
 		if err != nil {

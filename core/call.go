@@ -19,7 +19,7 @@ type call struct {
 	cancel    context.CancelFunc
 	abandonAt time.Time
 	abandoned bool
-	successes int64 // the engine's count when the call began
+	number    int64 // of the engine's calls, in the order in which they began
 }
 
 // publish runs the call. It contains the adapter's panics: what a panicking call stored is unknown.

@@ -60,7 +60,8 @@ type engine struct {
 	writer                 settler
 
 	count, bytes int   // in flight
-	successes    int64 // publish calls in which something was stored
+	began        int64 // publish calls
+	alive        int64 // the highest number of a call in which something was stored
 
 	// resetting says that the reading session is over, and that a new one begins when every call has ended and
 	// everything is settled.

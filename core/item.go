@@ -22,8 +22,9 @@ type item struct {
 	bytes  int
 	// alone says that the message travels in a call of its own, because an earlier call with it failed.
 	alone bool
-	// uncertain counts the calls whose outcome was not counted as an attempt, for their delays.
-	uncertain int
+	// failedAt is the number of the latest call that had begun when this message last failed without a verdict of its
+	// own; 0: it has not.
+	failedAt int64
 }
 
 func bytesOf(r *Record) int {

@@ -18,6 +18,10 @@ const (
 	MaxPayloadBytes    = 1_000_000
 )
 
+// ReservedHeaderPrefix begins the names of the headers in which brokers carry what has no place of its own, such as the
+// ID. A message's own headers don't begin with it.
+const ReservedHeaderPrefix = "lockstep-"
+
 // Message is one event: what the application enqueues and what the broker is given.
 type Message struct {
 	// ID names the message for its consumers, which recognise a re-delivery by it. Any unique string of at most
@@ -30,7 +34,8 @@ type Message struct {
 	// Key orders messages: those of one (topic, key) are delivered in the order they were enqueued. An empty key is
 	// no key, and no order.
 	Key string
-	// Headers travel beside the payload. Names and values are UTF-8 without NUL; names are not empty.
+	// Headers travel beside the payload. Names and values are UTF-8 without NUL; names are not empty, and do not begin
+	// with [ReservedHeaderPrefix].
 	Headers map[string]string
 	// Payload is opaque bytes, at most [MaxPayloadBytes].
 	Payload []byte
@@ -94,6 +99,9 @@ func headersFault(headers map[string]string) string {
 		total += len(name) + len(value)
 		if name == "" {
 			return "has an empty name: give every header a name"
+		}
+		if strings.HasPrefix(name, ReservedHeaderPrefix) {
+			return fmt.Sprintf("has a name %.40q that begins with %s, as Lockstep's own do: choose another", name, ReservedHeaderPrefix)
 		}
 		if reason := textFault(name, MaxHeaderNameBytes); reason != "" {
 			return fmt.Sprintf("has a name %.40q that %s", name, reason)

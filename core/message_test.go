@@ -40,6 +40,7 @@ func TestEnqueueRefusesWhatCannotBeCarried(t *testing.T) {
 		{"invalid UTF-8 in key", "Key", func(m *core.Message) { m.Key = "\xff" }},
 		{"long id", "ID", func(m *core.Message) { m.ID = strings.Repeat("i", core.MaxIDBytes+1) }},
 		{"empty header name", "Headers", func(m *core.Message) { m.Headers = map[string]string{"": "v"} }},
+		{"header name of ours", "Headers", func(m *core.Message) { m.Headers = map[string]string{"lockstep-id": "forged"} }},
 		{"long header name", "Headers", func(m *core.Message) {
 			m.Headers = map[string]string{strings.Repeat("h", core.MaxHeaderNameBytes+1): "v"}
 		}},
@@ -83,7 +84,7 @@ func TestEnqueueTakesTheLimitsThemselves(t *testing.T) {
 		ID:      strings.Repeat("i", core.MaxIDBytes),
 		Topic:   strings.Repeat("t", core.MaxTopicBytes),
 		Key:     strings.Repeat("k", core.MaxKeyBytes),
-		Headers: map[string]string{strings.Repeat("h", core.MaxHeaderNameBytes): "v"},
+		Headers: map[string]string{strings.Repeat("h", core.MaxHeaderNameBytes): "v", "lockstep": "v"},
 		Payload: make([]byte, core.MaxPayloadBytes),
 		// In UTC: where the clock shows another year it is another year's last hours.
 		NotBefore: time.Date(9999, 12, 31, 23, 59, 59, 999_999_000, time.UTC).In(time.FixedZone("east", 14*3600)),

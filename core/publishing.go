@@ -62,8 +62,9 @@ func (e *engine) startProbes(now time.Time) {
 
 func (e *engine) call(now time.Time, l *lane, items []*item, lonely bool) {
 	ctx, cancel := context.WithTimeout(e.work, e.config.PublishTimeout)
+	e.began++
 	c := &call{
-		items: items, lane: l, lonely: lonely, cancel: cancel, successes: e.successes,
+		items: items, lane: l, lonely: lonely, cancel: cancel, number: e.began,
 		abandonAt: now.Add(e.config.PublishTimeout + abandonAfter),
 	}
 	if lonely {
@@ -95,7 +96,7 @@ func (e *engine) giveUp(now time.Time) {
 		e.abandons++
 		e.ended(c, errNoAnswer)
 	}
-	if e.abandons > 2*len(e.lanes) {
+	if e.abandons > len(e.lanes)+lonelyCalls {
 		e.failure = ErrAbandoned
 	}
 }
@@ -132,18 +133,18 @@ func (e *engine) ended(c *call, err error) {
 	if !slices.ContainsFunc(all, func(err error) bool { return verdictOf(err) != notAttempted }) {
 		all = results(fmt.Errorf("%w: nothing was attempted: %w", ErrUnavailable, err), len(c.items))
 	}
-	counted := len(c.items) == 1 && e.successes > c.successes // the broker is alive, and it was about this message alone
 	alive := map[string]bool{}
 	var notSent []*item
 	for i, it := range c.items {
 		switch v := verdictOf(all[i]); {
 		case v == stored:
 			e.stored(it)
+			e.alive = max(e.alive, c.number)
 			alive[it.key.topic] = true
 		case v == permanent:
 			e.refuse(it, all[i], true)
 			alive[it.key.topic] = true
-		case v == refused, v == uncertain && counted:
+		case v == refused, v == uncertain && e.witnessed(c, it):
 			e.refuse(it, all[i], false)
 			alive[it.key.topic] = alive[it.key.topic] || v == refused
 		case v == notAttempted:
@@ -165,13 +166,21 @@ func (e *engine) ended(c *call, err error) {
 		}
 	}
 	for topic := range alive {
-		e.alive(topic)
+		e.topicAlive(topic)
 	}
+}
+
+// witnessed reports whether an outcome that says nothing by itself counts as an attempt: the call was about this message
+// alone, and since the message last failed a call that began later has succeeded. So the broker has been alive between
+// the two failures, and one outage cannot explain both.
+func (e *engine) witnessed(c *call, it *item) bool {
+	before := it.failedAt
+	it.failedAt = e.began
+	return len(c.items) == 1 && before > 0 && e.alive > before
 }
 
 // stored notes that the broker has it.
 func (e *engine) stored(it *item) {
-	e.successes++
 	e.settle.acks = append(e.settle.acks, it)
 	if h := e.keys[it.key]; h != nil && h.probe == it {
 		e.unprobe(h)
@@ -333,8 +342,8 @@ func (e *engine) holdTopic(topic string) {
 	}
 }
 
-// alive ends what is held back only because topic was thought to be away.
-func (e *engine) alive(topic string) {
+// topicAlive ends what is held back only because topic was thought to be away.
+func (e *engine) topicAlive(topic string) {
 	now := time.Now()
 	if t := e.topics[topic]; t != nil && t.settling {
 		t.settling, t.due = false, now

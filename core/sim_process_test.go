@@ -40,16 +40,21 @@ func (w *world) start(parent context.Context) {
 	if err != nil {
 		panic(err)
 	}
+	w.mu.Lock()
 	relay.WithRandom(w.random(uint64(1000 + len(w.processes))))
+	w.processes = append(w.processes, p)
+	w.mu.Unlock()
 	if !w.plan.leased {
 		relay.WithoutLease()
 	}
-	w.processes = append(w.processes, p)
 	w.running.Add(1)
 	go func() {
 		defer w.running.Done()
 		defer close(p.done)
 		p.err = relay.Run(stopping)
+		if errors.Is(p.err, core.ErrAbandoned) {
+			w.start(parent) // as whoever supervises it would
+		}
 	}()
 }
 
@@ -95,7 +100,9 @@ type processSession struct {
 func (s processSession) Fetch(ctx context.Context, request core.FetchRequest) (result core.FetchResult, err error) {
 	err = s.p.do(ctx, func(ctx context.Context) (err error) {
 		result, err = s.Session.Fetch(ctx, request)
-		s.p.w.fetched(request, result, err)
+		if !s.p.dead() { // what a killed process still notices at that instant is nobody's business
+			s.p.w.fetched(request, result, err)
+		}
 		return err
 	})
 	return result, err

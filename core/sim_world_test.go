@@ -125,9 +125,8 @@ type world struct {
 	hanging   map[string]bool
 	healed    bool // but for a topic that is away
 	allHealed bool
-	away      bool // the broker
-	failures  int  // attempts counted
-	draws     map[string]uint64
+	away      bool    // the broker
+	failures  int     // attempts counted
 	wrong     []error // seen on the way
 	log       strings.Builder
 	begun     time.Time
@@ -137,7 +136,7 @@ func newWorld(p plan) *world {
 	w := &world{
 		plan: p, memory: conformance.NewMemory(conformance.MemoryConfig{Outbox: "outbox"}), recorder: &conformance.Recorder{},
 		events: map[string]*event{}, next: map[string]int{}, dropped: map[string]bool{}, freed: map[string]bool{},
-		refusals: map[string]int{}, draws: map[string]uint64{}, hanging: map[string]bool{}, begun: time.Now(),
+		refusals: map[string]int{}, hanging: map[string]bool{}, begun: time.Now(),
 	}
 	w.memory.Inject(w.databaseFault)
 	w.recorder.Inject(w.publishFault)
@@ -146,14 +145,12 @@ func newWorld(p plan) *world {
 
 func (w *world) random(stream uint64) *rand.Rand { return rand.New(rand.NewPCG(w.plan.seed, stream)) }
 
-// draw returns the randomness of one call. It depends on what the call is and how many like it came before, and not on
-// what else happens at the same instant: of that, synctest chooses the order.
+// draw returns the randomness of one call. It depends on what the call is and when it is made, and on nothing else that
+// happens at the same instant: of that, synctest chooses the order.
 func (w *world) draw(what string) *rand.Rand {
-	n := w.draws[what]
-	w.draws[what]++
 	h := fnv.New64a()
 	_, _ = io.WriteString(h, what)
-	return rand.New(rand.NewPCG(w.plan.seed^h.Sum64(), n))
+	return rand.New(rand.NewPCG(w.plan.seed^h.Sum64(), uint64(time.Since(w.begun))))
 }
 
 // note adds a line to the log, by which two runs of a seed are compared.
@@ -166,7 +163,7 @@ func (w *world) note(format string, args ...any) {
 func (w *world) config() core.RelayConfig {
 	return core.RelayConfig{
 		Lanes: w.plan.lanes, BatchSize: w.plan.batch, InFlight: w.plan.inFlight,
-		PublishTimeout: 2 * time.Second, LeaseTTL: 3 * time.Second,
+		PublishTimeout: publishTimeout, LeaseTTL: 3 * time.Second,
 		Failures: core.FailurePolicy{MaxAttempts: 3, FirstDelay: 100 * time.Millisecond, MaxDelay: time.Second, SkipDead: w.plan.skipDead},
 		Hooks: core.Hooks{Failed: func(core.Failure) { w.failed() }, Buried: func(core.Burial) { w.failed() }, Rewound: func(from, to int64) {
 			w.mu.Lock()
@@ -207,8 +204,10 @@ func latency(r *rand.Rand, most time.Duration) time.Duration {
 func (w *world) databaseFault(call conformance.Call) conformance.Fault {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.note("database %s %d %d", call.Op, call.Session, call.Tx)
-	r := w.draw(fmt.Sprint(call.Op, call.Session, call.Tx))
+	if call.Op != "Close" {
+		w.note("database %s %d", call.Op, call.Tx)
+	}
+	r := w.draw(fmt.Sprint(call.Op, call.Tx))
 	f := conformance.Fault{Before: latency(r, w.plan.slow), After: latency(r, w.plan.slow), Late: r.IntN(2) == 0}
 	chance := w.plan.databaseFaults
 	if call.Tx > 0 {
@@ -264,7 +263,8 @@ func (w *world) publishFault(call conformance.PublishCall) conformance.PublishFa
 			fate.Err = core.ErrUnavailable
 		case w.healed: // but for the topic that is away
 		case w.hanging[m.ID]:
-			f.Hang = true
+			hang(r, &f)
+			fate.Err = core.ErrUncertain
 		case n > 0:
 			w.refusals[m.ID]--
 			fate.Err = errors.New("refused")
@@ -290,6 +290,15 @@ func awayFault(r *rand.Rand, f conformance.PublishFault, call conformance.Publis
 	return f
 }
 
+// hang makes a call outlast its context: by less than it takes to be given up, or by more. Calls that end with their
+// contexts would end at the same instant when they began at the same instant.
+func hang(r *rand.Rand, f *conformance.PublishFault) {
+	f.Deaf = true
+	f.After = publishTimeout + latency(r, 2*time.Second)
+}
+
+const publishTimeout = 2 * time.Second
+
 // breakCall makes something of a call go wrong.
 func breakCall(r *rand.Rand, f *conformance.PublishFault) {
 	uncertain := func(i int) {
@@ -312,17 +321,16 @@ func breakCall(r *rand.Rand, f *conformance.PublishFault) {
 			}
 		}
 	case 2:
-		f.Hang = true
+		hang(r, f)
 		for i := range f.Fates {
-			f.Fates[i].LateCopy = latency(r, 5*time.Second)
+			f.Fates[i] = conformance.Fate{Err: core.ErrUncertain, LateCopy: latency(r, 5*time.Second)}
 		}
 	case 3:
 		f.Panic = "adapter bug"
 	case 4:
 		f.Resize = 1 - 2*r.IntN(2)
 	case 5: // longer than its time
-		f.After += 5 * time.Second
-		f.Deaf = r.IntN(2) == 0
+		hang(r, f)
 	case 6:
 		for i := range f.Fates {
 			if r.IntN(2) == 0 {
@@ -339,7 +347,6 @@ func (w *world) keepOrder(f conformance.PublishFault, call conformance.PublishCa
 		return f
 	}
 	failed := map[string]bool{}
-	hung := map[string]time.Duration{} // when the key's last late copy comes; -1: never
 	for i, m := range call.Messages {
 		if m.Key == "" || i >= len(f.Fates) {
 			continue
@@ -350,20 +357,6 @@ func (w *world) keepOrder(f conformance.PublishFault, call conformance.PublishCa
 			*fate = conformance.Fate{Err: core.ErrNotAttempted}
 		}
 		failed[key] = failed[key] || fate.Err != nil
-		if !f.Hang {
-			continue
-		}
-		before, follows := hung[key]
-		switch {
-		case follows && before < 0:
-			fate.LateCopy = 0
-		case fate.LateCopy > 0:
-			fate.LateCopy = max(fate.LateCopy, before+1)
-		}
-		hung[key] = fate.LateCopy
-		if fate.LateCopy == 0 {
-			hung[key] = -1
-		}
 	}
 	return f
 }

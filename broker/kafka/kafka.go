@@ -3,13 +3,16 @@
 // A message's topic is the Kafka topic, its key is the record key, its headers are record headers, and its ID is the
 // header [IDHeader]. A record's partition is chosen by murmur2 over its key, as the Java client does by default.
 // kafka-go's Writer is not used: it acknowledges nothing unless told to, and goes on producing after its context ended.
+//
+// Kafka stores a record batch as a whole or not at all, and bounds its size (max.message.bytes). What goes to a
+// partition is therefore sent as a row of batches, each answered before the next is sent, and a batch that the broker
+// refuses for what is in it is halved until only the guilty record is left.
 package kafka
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -32,7 +35,10 @@ const (
 	requestTimeout = 30 * time.Second
 )
 
-var _ core.Broker = (*Broker)(nil)
+var (
+	_ core.Broker     = (*Broker)(nil)
+	_ core.KeyOrdered = (*Broker)(nil)
+)
 
 // Config says how to reach the cluster.
 type Config struct {
@@ -51,12 +57,13 @@ func (c Config) Validate() error {
 	return nil
 }
 
-// Broker is a [core.Broker] for one Kafka cluster. Safe for concurrent use.
+// Broker is a [core.Broker] for one Kafka cluster, and a [core.KeyOrdered]. Safe for concurrent use.
 type Broker struct {
 	transport *kafkago.Transport
 	client    *kafkago.Client
 	balancer  kafkago.Murmur2Balancer
 	next      atomic.Uint64 // spreads messages without a key
+	turns     sync.Map      // partition → turn
 }
 
 // Open returns a broker for the cluster. It connects when first used; Close it after the relay ended.
@@ -77,108 +84,88 @@ func (b *Broker) Close() error {
 	return nil
 }
 
-// partition is where a record goes.
-type partition struct {
-	topic string
-	id    int
-}
+// KeyOrdered implements [core.KeyOrdered].
+func (*Broker) KeyOrdered() {}
 
-// Publish implements [core.Broker]: one request, with one record batch, for each partition that is concerned, all at
-// the same time, each answered by every in-sync replica (acks=all). Kafka stores a batch as a whole or not at all, so
-// the messages of a partition share their result.
+// Publish implements [core.Broker]. Each record batch is answered by every in-sync replica (acks=all) before the next
+// one of its partition is sent; the partitions are served at the same time. Calls that run at the same time queue for
+// each partition.
 func (b *Broker) Publish(ctx context.Context, msgs []core.Message) error {
-	partitions, err := b.partitions(ctx, msgs)
-	if err != nil {
-		return err
+	topics := map[string][]int{} // indexes into msgs
+	for i := range msgs {
+		topics[msgs[i].Topic] = append(topics[msgs[i].Topic], i)
 	}
-	results := make([]error, len(msgs))
-	batches := map[partition][]int{} // indexes into msgs
-	unkeyed := b.next.Add(1)
-	for i, m := range msgs {
-		ids := partitions[m.Topic]
-		if len(ids) == 0 {
-			results[i] = fmt.Errorf("kafka: topic %q: %w: create it, or wait until it is known", m.Topic, kafkago.UnknownTopicOrPartition)
-			continue
-		}
-		p := partition{m.Topic, ids[unkeyed%uint64(len(ids))]}
-		if m.Key != "" {
-			p.id = b.balancer.Balance(kafkago.Message{Key: []byte(m.Key)}, ids...)
-		}
-		batches[p] = append(batches[p], i)
+	c := &call{msgs: msgs, results: make([]error, len(msgs))}
+	var waiting sync.WaitGroup
+	for topic, batch := range topics {
+		waiting.Go(func() { b.publishTopic(ctx, c, topic, batch) })
 	}
-	var requests sync.WaitGroup
-	for p, batch := range batches {
-		requests.Go(func() {
-			err := b.produce(ctx, p, msgs, batch)
-			for _, i := range batch {
-				results[i] = err
-			}
-		})
-	}
-	requests.Wait()
-	for _, err := range results {
+	waiting.Wait()
+	for _, err := range c.results {
 		if err != nil {
-			return &core.BatchError{Results: results}
+			return &core.BatchError{Results: c.results}
 		}
 	}
 	return nil
 }
 
-// partitions returns the partitions of each topic in msgs, ascending; none for a topic that does not exist.
-// kafka-go answers this from memory, which it refreshes every [metadataTTL].
-func (b *Broker) partitions(ctx context.Context, msgs []core.Message) (map[string][]int, error) {
-	topics := map[string][]int{}
-	for _, m := range msgs {
-		topics[m.Topic] = nil
-	}
-	answer, err := b.client.Metadata(ctx, &kafkago.MetadataRequest{Topics: slices.Collect(maps.Keys(topics))})
+// publishTopic sends the messages of one topic, all its partitions at the same time.
+func (b *Broker) publishTopic(ctx context.Context, c *call, topic string, batch []int) {
+	ids, err := b.partitions(ctx, topic)
 	if err != nil {
-		return nil, fmt.Errorf("kafka: read metadata: %w", err)
+		c.fail(batch, err)
+		return
 	}
-	for _, t := range answer.Topics {
-		for _, p := range t.Partitions {
-			topics[t.Name] = append(topics[t.Name], p.ID)
+	var waiting sync.WaitGroup
+	for id, batch := range b.divide(c, batch, ids) {
+		s := &sender{broker: b, call: c, partition: partition{topic, id}, held: map[string]bool{}}
+		waiting.Go(func() { s.run(ctx, batch) })
+	}
+	waiting.Wait()
+}
+
+// divide gives each partition its messages: those with a key by the key, the others to one partition after another,
+// a batch for each.
+func (b *Broker) divide(c *call, batch, ids []int) map[int][]int {
+	divided := map[int][]int{}
+	loose, bytes := 0, maxBatchBytes
+	for _, i := range batch {
+		m := &c.msgs[i]
+		var id int
+		if m.Key != "" {
+			id = b.balancer.Balance(kafkago.Message{Key: []byte(m.Key)}, ids...)
+		} else {
+			if bytes += recordBytes(m); bytes > maxBatchBytes {
+				loose, bytes = ids[b.next.Add(1)%uint64(len(ids))], recordBytes(m)
+			}
+			id = loose
 		}
-		slices.Sort(topics[t.Name])
+		divided[id] = append(divided[id], i)
 	}
-	return topics, nil
+	return divided
 }
 
-// produce sends one batch and returns nil once it is stored.
-func (b *Broker) produce(ctx context.Context, p partition, msgs []core.Message, batch []int) error {
-	records := make([]kafkago.Record, len(batch))
-	for n, i := range batch {
-		records[n] = toRecord(msgs[i])
-	}
-	answer, err := b.client.Produce(ctx, &kafkago.ProduceRequest{
-		Topic:        p.topic,
-		Partition:    p.id,
-		RequiredAcks: kafkago.RequireAll,
-		Records:      kafkago.NewRecordReader(records...),
-	})
-	if err == nil {
-		err = answer.Error
-	}
-	if err != nil {
-		return fmt.Errorf("kafka: produce to %s/%d: %w", p.topic, p.id, err)
-	}
-	if len(answer.RecordErrors) > 0 {
-		return fmt.Errorf("kafka: produce to %s/%d: %d records refused: %v", p.topic, p.id, len(answer.RecordErrors), answer.RecordErrors)
-	}
-	return nil
+// call is one Publish call. Its parts write to results at different places, and so need no lock.
+type call struct {
+	msgs    []core.Message
+	results []error
 }
 
-func toRecord(m core.Message) kafkago.Record {
-	record := kafkago.Record{Value: kafkago.NewBytes(m.Payload)}
-	if m.Payload == nil {
-		record.Value = kafkago.NewBytes([]byte{}) // nil would be a tombstone
+// fail gives the messages of batch the result err. Where it says that the first of a key is not stored, the later ones
+// were not attempted.
+func (c *call) fail(batch []int, err error) {
+	failed := map[string]bool{}
+	for _, i := range batch {
+		key := c.msgs[i].Key
+		c.results[i] = err
+		if key != "" && failed[key] && !errors.Is(err, core.ErrUncertain) {
+			c.results[i] = behind(err)
+		}
+		failed[key] = true
 	}
-	if m.Key != "" {
-		record.Key = kafkago.NewBytes([]byte(m.Key))
-	}
-	record.Headers = append(record.Headers, kafkago.Header{Key: IDHeader, Value: []byte(m.ID)})
-	for _, name := range slices.Sorted(maps.Keys(m.Headers)) {
-		record.Headers = append(record.Headers, kafkago.Header{Key: name, Value: []byte(m.Headers[name])})
-	}
-	return record
+}
+
+// behind is the result of a message that was not sent because of err.
+func behind(err error) error {
+	return fmt.Errorf("%w: kafka: an earlier message failed: %v", core.ErrNotAttempted, err)
 }

@@ -20,31 +20,55 @@ import (
 // KeyMetadata is the metadata name under which a message's key travels. Messages without a key don't have it.
 const KeyMetadata = "lockstep-key"
 
-// inFlight bounds the publisher's concurrent calls. Watermill's Publish is one round trip for one message, so it is
-// what throughput comes from.
-const inFlight = 32
+const (
+	// inFlight bounds what one Publish has in flight. Watermill's Publish is one round trip for one message, so it is
+	// what throughput comes from.
+	inFlight = 32
+
+	// maxCalls bounds all calls of the publisher that have not returned, those that were abandoned among them: each
+	// holds a goroutine and its message.
+	maxCalls = 512
+)
 
 var _ core.Broker = (*Broker)(nil)
 
 // Broker is a [core.Broker] over a Watermill publisher. Safe for concurrent use, as Watermill publishers are.
 type Broker struct {
 	publisher message.Publisher
+	calls     slots
 }
 
 // New returns a broker that publishes through publisher, which stays the caller's to close, after the relay ended.
-func New(publisher message.Publisher) *Broker { return &Broker{publisher: publisher} }
+func New(publisher message.Publisher) *Broker {
+	return &Broker{publisher: publisher, calls: make(slots, maxCalls)}
+}
+
+// slots bounds how much goes on at the same time. It holds a token for each that does.
+type slots chan struct{}
+
+// take waits for a free slot. It returns false where ctx is done first.
+func (s slots) take(ctx context.Context) bool {
+	select {
+	case s <- struct{}{}:
+		if ctx.Err() == nil {
+			return true
+		}
+		<-s
+		return false
+	case <-ctx.Done():
+		return false
+	}
+}
 
 // Publish implements [core.Broker]: one call of the publisher for each message, several at a time. Watermill's Publish
 // has no context; when ctx ends first, the call is abandoned and its message's fate is unknown. The publisher may then
-// still deliver it: a duplicate.
+// still deliver it: a duplicate. No call is begun after ctx has ended.
 func (b *Broker) Publish(ctx context.Context, msgs []core.Message) error {
 	results := make([]error, len(msgs))
-	slots := make(chan struct{}, inFlight)
+	slots := make(slots, inFlight)
 	var calls sync.WaitGroup
 	for i, m := range msgs {
-		select {
-		case slots <- struct{}{}:
-		case <-ctx.Done():
+		if !slots.take(ctx) {
 			results[i] = fmt.Errorf("%w: watermill: the call's time was over: %w", core.ErrNotAttempted, context.Cause(ctx))
 			continue
 		}
@@ -64,12 +88,24 @@ func (b *Broker) Publish(ctx context.Context, msgs []core.Message) error {
 
 // publishOne returns when the publisher has answered or ctx is done.
 func (b *Broker) publishOne(ctx context.Context, m core.Message) error {
+	if !b.calls.take(ctx) {
+		return fmt.Errorf("%w: watermill: the publisher has not answered earlier calls, up to %d of them: restart the relay if it never does",
+			core.ErrUnavailable, maxCalls)
+	}
 	answer := make(chan error, 1) // room for one, so that an abandoned call can end
-	go func() { answer <- b.call(m) }()
+	go func() {
+		answer <- b.call(m)
+		<-b.calls
+	}()
 	select {
 	case err := <-answer:
 		return err
 	case <-ctx.Done():
+	}
+	select {
+	case err := <-answer: // it came at the same time
+		return err
+	default:
 		return fmt.Errorf("%w: watermill: no answer from the publisher: %w", core.ErrUncertain, context.Cause(ctx))
 	}
 }

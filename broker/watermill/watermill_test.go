@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -45,18 +46,21 @@ func TestConformance(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		var silence sync.Mutex
 		stored := make(chan core.Message, 10_000) // room for all that a check publishes
 		go func() {
 			for m := range received {
+				silence.Lock()
 				stored <- fromWatermill(m)
 				m.Ack()
+				silence.Unlock()
 			}
 		}()
+		var msgs []core.Message
 		return conformance.BrokerFixture{
 			Broker: watermill.New(channel),
 			Topic:  "orders",
 			Read: func(ctx context.Context, n int) ([]core.Message, error) {
-				var msgs []core.Message
 				for len(msgs) < n {
 					select {
 					case m := <-stored:
@@ -65,7 +69,11 @@ func TestConformance(t *testing.T) {
 						return nil, ctx.Err()
 					}
 				}
-				return msgs, nil
+				return msgs[:n], nil
+			},
+			Freeze: func() (thaw func(), err error) {
+				silence.Lock()
+				return silence.Unlock, nil
 			},
 		}
 	})
@@ -124,8 +132,12 @@ func TestPublishGivesEachMessageItsResult(t *testing.T) {
 		t.Fatalf("Publish: got %v, want a *BatchError with 4 results", err)
 	}
 	r := batch.Results
-	if r[0] != nil || r[3] != nil || !errors.Is(r[1], refused) || r[2] == nil {
+	if r[0] != nil || r[3] != nil || !errors.Is(r[1], refused) {
 		t.Errorf("results: got %v, want [nil, refused, an error, nil]", r)
+	}
+	// Watermill does not say what an error means, so the message may be stored.
+	if !errors.Is(r[1], core.ErrUncertain) || !errors.Is(r[2], core.ErrUncertain) {
+		t.Errorf("results: got %v and %v, want uncertain ones", r[1], r[2])
 	}
 }
 
@@ -147,8 +159,9 @@ func TestPublishReturnsWhenItsTimeIsOver(t *testing.T) {
 		if !errors.As(err, &batch) {
 			t.Fatalf("Publish: got %v, want a *BatchError", err)
 		}
-		if batch.Results[0] != nil || !errors.Is(batch.Results[1], context.DeadlineExceeded) {
-			t.Errorf("results: got %v, want nil and the deadline's error", batch.Results)
+		if batch.Results[0] != nil || !errors.Is(batch.Results[1], context.DeadlineExceeded) ||
+			!errors.Is(batch.Results[1], core.ErrUncertain) {
+			t.Errorf("results: got %v, want nil and the deadline's error, uncertain", batch.Results)
 		}
 		close(release) // synctest fails the test if the abandoned call's goroutines don't end
 	})
@@ -181,3 +194,95 @@ func TestPublishBoundsTheCallsInFlight(t *testing.T) {
 		}
 	})
 }
+
+// What was not begun is not stored, and says so: with a publisher that hangs, all but the first 32.
+func TestWhatWasNotBegunIsNotAttempted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hanging := newHangingPublisher()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+
+		err := watermill.New(hanging).Publish(ctx, make([]core.Message, 40))
+
+		var batch *core.BatchError
+		if !errors.As(err, &batch) || len(batch.Results) != 40 {
+			t.Fatalf("Publish: got %v, want a *BatchError with 40 results", err)
+		}
+		for i, result := range batch.Results {
+			want := core.ErrUncertain
+			if i >= 32 {
+				want = core.ErrNotAttempted
+			}
+			if !errors.Is(result, want) {
+				t.Errorf("result %d: got %v, want %v", i, result, want)
+			}
+		}
+		if n := hanging.running.Load(); n != 32 {
+			t.Errorf("%d calls of the publisher, want 32", n)
+		}
+		close(hanging.release)
+	})
+}
+
+func TestNothingIsBegunWithAnEndedContext(t *testing.T) {
+	broker := watermill.New(publisherFunc(func(string, *message.Message) error {
+		t.Error("the publisher was called")
+		return nil
+	}))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 20 {
+		var batch *core.BatchError
+		err := broker.Publish(ctx, make([]core.Message, 2))
+		if !errors.As(err, &batch) || !errors.Is(batch.Results[0], core.ErrNotAttempted) || !errors.Is(batch.Results[1], core.ErrNotAttempted) {
+			t.Fatalf("Publish: got %v, want two messages that were not attempted", err)
+		}
+	}
+}
+
+// A publisher that hangs for good costs a bounded number of goroutines, however long the relay tries.
+func TestAbandonedCallsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hanging := newHangingPublisher()
+		broker := watermill.New(hanging)
+		var last error
+		for range 40 {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			last = broker.Publish(ctx, make([]core.Message, 32))
+			cancel()
+		}
+		if n := hanging.running.Load(); n != 512 {
+			t.Errorf("%d calls of the publisher have not returned, want 512", n)
+		}
+		var batch *core.BatchError
+		if !errors.As(last, &batch) {
+			t.Fatalf("Publish: got %v, want a *BatchError", last)
+		}
+		for _, result := range batch.Results {
+			if !errors.Is(result, core.ErrUnavailable) || errors.Is(result, context.DeadlineExceeded) {
+				t.Errorf("a message that was not sent: got %v, want unavailable", result)
+			}
+		}
+		close(hanging.release)
+		if err := broker.Publish(t.Context(), make([]core.Message, 40)); err != nil {
+			t.Errorf("Publish after the publisher came back: got %v, want nil", err)
+		}
+	})
+}
+
+// hangingPublisher is a Watermill publisher that answers nothing before release is closed.
+type hangingPublisher struct {
+	running atomic.Int64
+	release chan struct{}
+}
+
+func newHangingPublisher() *hangingPublisher { return &hangingPublisher{release: make(chan struct{})} }
+
+func (p *hangingPublisher) Publish(string, ...*message.Message) error {
+	p.running.Add(1)
+	defer p.running.Add(-1)
+	<-p.release
+	return nil
+}
+
+func (*hangingPublisher) Close() error { return nil }

@@ -3,7 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
-	"math"
+	"time"
 
 	"github.com/lib/pq"
 
@@ -33,9 +33,8 @@ INSERT INTO {outbox} (id, topic, key, headers, payload)
 SELECT id, topic, key, headers::jsonb, payload FROM m WHERE not_before = 0 ORDER BY n`
 )
 
-// farthest is the latest time that can be asked for, in microseconds since 1970: 64 bits hold three times what
-// PostgreSQL can.
-const farthest = math.MaxInt64 / 3
+// What PostgreSQL holds ends later, and what 64 bits of microseconds hold ends later still.
+const lastYear = 90_000
 
 // Enqueue implements [core.Dialect].
 func (d *Dialect) Enqueue(ctx context.Context, tx core.Execer, msgs []core.Message) error {
@@ -67,16 +66,17 @@ func (d *Dialect) Enqueue(ctx context.Context, tx core.Execer, msgs []core.Messa
 	return nil
 }
 
-// dueMicros rounds up to the database's microseconds, so that nothing is early.
+// dueMicros is NotBefore in microseconds since 1970, from 1 on, rounded up so that nothing is early.
 func dueMicros(m core.Message) int64 {
-	us := m.NotBefore.UnixMicro()
-	if m.NotBefore.Nanosecond()%1000 != 0 {
+	t := m.NotBefore
+	if t.Year() > lastYear {
+		t = time.Date(lastYear, 1, 1, 0, 0, 0, 0, time.UTC)
+	}
+	us := t.UnixMicro()
+	if t.Nanosecond()%1000 != 0 {
 		us++
 	}
-	if us == 0 {
-		us = 1
-	}
-	return min(us, farthest)
+	return max(1, us)
 }
 
 // lockKeys hashes on the server, so that every caller, in any language, gets the same number for a key. The seed keeps

@@ -12,8 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/lib/pq"
-
 	"github.com/lockstep-go/lockstep/conformance"
 	"github.com/lockstep-go/lockstep/core"
 	"github.com/lockstep-go/lockstep/dialect/postgres"
@@ -42,13 +40,15 @@ func (w *writers) insert(ctx context.Context, tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO outbox (topic, payload) SELECT 't', 'slow' FROM generate_series(1, 3), LATERAL (SELECT pg_sleep(0.002)) AS s`)
 		return err
 	case 2:
-		_, err := tx.StmtContext(ctx, w.prepared).ExecContext(ctx)
+		prepared := tx.StmtContext(ctx, w.prepared)
+		defer prepared.Close()
+		_, err := prepared.ExecContext(ctx)
 		return err
 	case 3:
 		_, err := tx.ExecContext(ctx, `DO $$ BEGIN FOR i IN 1..2 LOOP INSERT INTO outbox (topic, payload) VALUES ('t', 'plpgsql'); END LOOP; END $$`)
 		return err
 	case 4:
-		copied, err := tx.PrepareContext(ctx, pq.CopyIn("outbox", "topic", "payload"))
+		copied, err := tx.PrepareContext(ctx, `COPY outbox (topic, payload) FROM STDIN`)
 		if err != nil {
 			return err
 		}
@@ -58,7 +58,7 @@ func (w *writers) insert(ctx context.Context, tx *sql.Tx) error {
 		if _, err := copied.ExecContext(ctx); err != nil {
 			return err
 		}
-		return copied.Close()
+		return copied.Close() //nolint:sqlclosecheck // closing is what ends a COPY
 	default:
 		// Positions are taken, and none of their rows stays.
 		_, err := tx.ExecContext(ctx, `SAVEPOINT s; INSERT INTO outbox (topic, payload) VALUES ('t', 'gone'), ('t', 'gone'); ROLLBACK TO SAVEPOINT s`)
@@ -104,7 +104,7 @@ func (w *writers) commitTwice(ctx context.Context, tx *sql.Tx) error {
 	return err
 }
 
-func startWriters(t *testing.T, ctx context.Context, f conformance.DialectFixture, n int) (wait func()) {
+func startWriters(ctx context.Context, t *testing.T, f conformance.DialectFixture, n int) (wait func()) {
 	t.Helper()
 	w := &writers{db: f.DB, outbox: core.NewOutbox(f.Dialect, core.OutboxConfig{})}
 	var err error
@@ -207,11 +207,11 @@ func violations(t *testing.T, d time.Duration, resolve func(context.Context, cor
 		if *s, err = f.Dialect.Open(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		defer (*s).Close()
+		t.Cleanup(func() { (*s).Close() })
 	}
 	ctx, stop := context.WithTimeout(t.Context(), d)
 	defer stop()
-	wait := startWriters(t, ctx, f, 12)
+	wait := startWriters(ctx, t, f, 12)
 	var missed error
 	polls, most := 0, 0
 	for ctx.Err() == nil && missed == nil {

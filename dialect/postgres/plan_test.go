@@ -95,7 +95,8 @@ func TestFetchReadsByPositionWhateverTheStatistics(t *testing.T) {
 func checkPlans(t *testing.T, f conformance.DialectFixture) {
 	t.Helper()
 	var last, first int64
-	err := f.DB.QueryRowContext(t.Context(), `SELECT last_value, coalesce((SELECT min(position) FROM outbox), last_value) FROM outbox_position_seq`).Scan(&last, &first)
+	err := f.DB.QueryRowContext(t.Context(), `SELECT last_value, coalesce((SELECT min(position) FROM outbox), last_value)
+FROM outbox_position_seq`).Scan(&last, &first)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -192,6 +193,26 @@ func TestErrorsKeepThePasswordToThemselves(t *testing.T) {
 		if err == nil || strings.Contains(err.Error(), password) {
 			t.Errorf("got %v, want an error without the password", err)
 		}
+	}
+}
+
+// The outer limits of what an outbox takes.
+func TestDelaysWithoutBounds(t *testing.T) {
+	f := open(t, servers.PostgresSchema(t), postgres.Config{})
+	for id, notBefore := range map[string]time.Time{
+		"far": time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC), "1970": time.Unix(1, 0),
+	} {
+		enqueued(t, f, core.Message{ID: id, Topic: "t", NotBefore: notBefore})
+	}
+	s := openSession(t, f)
+	// A limit of weeks is no limit that the server could not take.
+	ctx, cancel := context.WithTimeout(t.Context(), 10_000*time.Hour)
+	defer cancel()
+	if p, err := s.Promote(ctx, 0, 10); err != nil || p.Moved != 1 {
+		t.Errorf("Promote: got %+v, %v, want the one that is due", p, err)
+	}
+	if _, err := s.Stats(ctx); err != nil {
+		t.Error(err)
 	}
 }
 

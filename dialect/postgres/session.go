@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -124,8 +123,10 @@ func prologue(ctx context.Context) string {
 	return isolation + timeouts(time.Until(deadline))
 }
 
+// timeouts bounds every later statement of the message. The setting has 32 bits of milliseconds, and 0 is no bound.
 func timeouts(d time.Duration) string {
-	return "SET LOCAL statement_timeout = " + strconv.FormatInt(max(1, d.Milliseconds()), 10) + "; "
+	ms := max(1, min(d, 24*time.Hour).Milliseconds())
+	return "SET LOCAL statement_timeout = " + integer(ms) + "; "
 }
 
 // sql puts the tables' names into a statement. It must not see values.
@@ -153,7 +154,7 @@ func (s *session) query(ctx context.Context, statements string, scan func(*sqlx.
 			}
 		}
 		// What fails after the last row, COMMIT included, is known once the rows are closed.
-		return errors.Join(rows.Err(), rows.Close())
+		return errors.Join(rows.Err(), rows.Close()) //nolint:sqlclosecheck // its error is wanted
 	})
 }
 

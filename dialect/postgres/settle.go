@@ -85,7 +85,8 @@ func (s *session) Bury(ctx context.Context, burials []core.Burial) error {
 		return nil
 	}
 	burials = ascending(burials, func(b core.Burial) int64 { return b.Position })
-	err := s.exec(ctx, planByPosition+`WITH b (position, id, attempts, cause, skip) AS MATERIALIZED (SELECT position, id, attempts, cause, skip <> 0 FROM unnest(`+
+	err := s.exec(ctx, planByPosition+`WITH b AS MATERIALIZED (
+  SELECT position, id, attempts, cause, skip <> 0 AS skip FROM unnest(`+
 		integers(burials, func(b core.Burial) int64 { return b.Position })+`, `+
 		texts(burials, func(b core.Burial) string { return b.ID })+`, `+
 		integers(burials, func(b core.Burial) int64 { return int64(b.Attempts) })+`, `+

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/lockstep-go/lockstep/core"
 )
@@ -33,25 +34,85 @@ type shop struct {
 	outbox *core.Outbox
 	topic  string
 	tokens chan struct{} // one for each order that may be written now
+	// tolerant makes writers try again when the database fails them.
+	tolerant bool
+	written  chan error
 }
 
-func newShop(t *testing.T, dsn string, dialect core.Dialect, topic string) *shop {
+// newShop makes the tables of the shop and of its outbox.
+func newShop(t *testing.T, on database, dsn, topic string) *shop {
 	t.Helper()
-	db, err := sql.Open("postgres", dsn)
+	dialect, err := on.open(dsn)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { db.Close() })
+	t.Cleanup(func() { dialect.Close() })
+	if err := dialect.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s := &shop{outbox: core.NewOutbox(dialect, core.OutboxConfig{}), topic: topic, tokens: make(chan struct{}), written: make(chan error, 1)}
+	if own, ok := dialect.(interface{ DB() *sql.DB }); ok {
+		s.db = own.DB() // SQLite's one writing connection
+	} else {
+		if s.db, err = sql.Open("postgres", dsn); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.db.Close() })
+	}
 	for _, query := range []string{
 		`CREATE TABLE customers (id int PRIMARY KEY, seq bigint NOT NULL DEFAULT 0)`,
 		`CREATE TABLE orders (id text PRIMARY KEY, customer int NOT NULL REFERENCES customers, seq bigint NOT NULL)`,
-		`INSERT INTO customers (id) SELECT generate_series(1, ` + strconv.Itoa(customers) + `)`,
+		`INSERT INTO customers (id) WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ` +
+			strconv.Itoa(customers) + `) SELECT i FROM n`,
 	} {
-		if _, err := db.ExecContext(t.Context(), query); err != nil {
+		if _, err := s.db.ExecContext(t.Context(), query); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return &shop{db: db, outbox: core.NewOutbox(dialect, core.OutboxConfig{}), topic: topic, tokens: make(chan struct{})}
+	return s
+}
+
+// open lets the writers begin. They commit one order for each token.
+func (s *shop) open(ctx context.Context, seed uint64) {
+	go func() { s.written <- s.write(ctx, seed) }()
+}
+
+// close ends the writers once they have committed what they began.
+func (s *shop) close(t *testing.T) {
+	t.Helper()
+	close(s.tokens)
+	if err := <-s.written; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// trade opens the shop and lets it commit an order every so often, at most, until the returned function is called.
+func (s *shop) trade(t *testing.T, seed uint64, every time.Duration) (closing func()) {
+	s.open(t.Context(), seed)
+	enough, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		pace := time.NewTicker(every)
+		defer pace.Stop()
+		for {
+			select {
+			case <-enough:
+				return
+			case <-pace.C:
+			}
+			select {
+			case <-enough:
+				return
+			case s.tokens <- struct{}{}:
+			}
+		}
+	}()
+	return func() {
+		t.Helper()
+		close(enough)
+		<-stopped
+		s.close(t)
+	}
 }
 
 // write commits one order for each token, from several writers, until tokens is closed.
@@ -62,7 +123,7 @@ func (s *shop) write(ctx context.Context, seed uint64) error {
 		group.Go(func() {
 			random := rand.New(rand.NewPCG(seed, uint64(w)))
 			for range s.tokens {
-				if err := s.commitOne(ctx, random); err != nil {
+				if err := s.persist(ctx, random); err != nil {
 					errs[w] = err
 					for range s.tokens { // the others go on, and the dispenser is not left waiting
 					}
@@ -72,6 +133,21 @@ func (s *shop) write(ctx context.Context, seed uint64) error {
 	}
 	group.Wait()
 	return errors.Join(errs...)
+}
+
+// persist commits one order, or, where the shop is tolerant, as many as it takes: a COMMIT without an answer may have
+// been one.
+func (s *shop) persist(ctx context.Context, random *rand.Rand) error {
+	for {
+		err := s.commitOne(ctx, random)
+		if err == nil || !s.tolerant || ctx.Err() != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(20 * time.Millisecond): // the pace of a client that tries again
+		}
+	}
 }
 
 // commitOne commits an order. Every tenth or so is first tried in a transaction that rolls back, event and all.

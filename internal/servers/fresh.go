@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"database/sql"
+	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -112,13 +113,7 @@ func KafkaTopic(t TB, partitions int) string {
 	ctx, cancel := context.WithTimeout(context.Background(), freshWithin)
 	defer cancel()
 	name := freshName()
-	created, err := client.CreateTopics(ctx, &kafkago.CreateTopicsRequest{
-		Topics: []kafkago.TopicConfig{{Topic: name, NumPartitions: partitions, ReplicationFactor: 1}},
-	})
-	if err == nil {
-		err = created.Errors[name]
-	}
-	if err != nil {
+	if err := createTopic(ctx, client, name, partitions); err != nil {
 		t.Fatalf("create topic %s: %v", name, err)
 	}
 	t.Cleanup(func() {
@@ -130,6 +125,29 @@ func KafkaTopic(t TB, partitions int) string {
 		t.Fatalf("topic %s: %v", name, err)
 	}
 	return name
+}
+
+// createTopic tries again while a broker that was just brought up answers, and is not let in by its controller yet.
+func createTopic(ctx context.Context, client *kafkago.Client, name string, partitions int) error {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		created, err := client.CreateTopics(ctx, &kafkago.CreateTopicsRequest{
+			Topics: []kafkago.TopicConfig{{Topic: name, NumPartitions: partitions, ReplicationFactor: 1}},
+		})
+		if err == nil {
+			err = created.Errors[name]
+		}
+		var code kafkago.Error
+		if !errors.As(err, &code) || !code.Temporary() {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-tick.C:
+		}
+	}
 }
 
 func deleteTopic(address, name string) error {

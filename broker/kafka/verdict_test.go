@@ -1,0 +1,89 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	kafkago "github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
+	"github.com/segmentio/kafka-go/protocol/produce"
+
+	"github.com/lockstep-go/lockstep/core"
+)
+
+var update = flag.Bool("update", false, "write the golden table anew")
+
+var verdictNames = map[verdict]string{uncertain: "uncertain", misrouted: "misrouted", unavailable: "unavailable",
+	unsuited: "unsuited", damaged: "damaged", unnameable: "unnameable"}
+
+// TestVerdicts holds every error code that kafka-go has a name for against a table that was read by a human.
+func TestVerdicts(t *testing.T) {
+	var table strings.Builder
+	for code := kafkago.Error(-1); code < 1000; code++ {
+		if code == 0 || code > kafkago.FetchSessionTopicIDError && code.Title() == "" { // a few have no title
+			continue
+		}
+		v := verdictOf(fmt.Errorf("produce: %w", code))
+		class := "refused"
+		if v.class() != nil {
+			class = v.class().Error()
+		}
+		fmt.Fprintf(&table, "%d\t%s\t%s\t%s\n", code, code.Title(), verdictNames[v], class)
+	}
+	const golden = "testdata/verdicts.tsv"
+	if *update {
+		if err := os.WriteFile(golden, []byte(table.String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if table.String() != string(want) {
+		t.Errorf("%s does not hold\n%s\nread it, and write the table anew with -update", golden, table.String())
+	}
+}
+
+func TestVerdictsOfOtherErrors(t *testing.T) {
+	for _, tt := range []struct {
+		err  error
+		want verdict
+	}{
+		{kafkago.Error(999), uncertain},
+		{errors.New("anything"), uncertain},
+		{io.EOF, uncertain},
+		{&net.OpError{Op: "read", Err: errors.New("reset")}, uncertain},
+		{&net.OpError{Op: "dial", Err: errors.New("refused")}, unavailable},
+		{produce.NewError(protocol.NewErrNoLeader("t", 1)), misrouted},
+		{produce.NewError(protocol.NewErrNoPartition("t", 1)), misrouted},
+		{produce.NewError(protocol.NewErrNoTopic("t")), misrouted},
+		{fmt.Errorf("an answer: %w", protocol.ErrNoTopic), uncertain},
+	} {
+		if got := verdictOf(tt.err); got != tt.want {
+			t.Errorf("%v: got %s, want %s", tt.err, verdictNames[got], verdictNames[tt.want])
+		}
+	}
+}
+
+// A result that says "not stored" must not also look like a time-out: the engine takes that for "may be stored".
+func TestAFailureHasOneClass(t *testing.T) {
+	_, late := (&net.Dialer{Deadline: time.Unix(1, 0)}).Dial("tcp", "127.0.0.1:1")
+	for _, cause := range []error{context.DeadlineExceeded, context.Canceled, late, kafkago.NotEnoughReplicas} {
+		err := failure(core.ErrUnavailable, "test", cause)
+		if !errors.Is(err, core.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+			t.Errorf("%v: want unavailable and nothing else", err)
+		}
+		if !strings.Contains(err.Error(), cause.Error()) {
+			t.Errorf("%v does not tell %v", err, cause)
+		}
+	}
+}

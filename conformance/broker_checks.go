@@ -1,0 +1,287 @@
+package conformance
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/lockstep-go/lockstep/core"
+)
+
+// soon is how long after its context's end a call may take to return. The engine gives a call up after a second; the
+// rest is for slow machines.
+const soon = 5 * time.Second
+
+func checkStored(ctx context.Context, f BrokerFixture) error {
+	const awkward = `é漢😀 'single' "double" \back\`
+	allBytes := make([]byte, 256)
+	for i := range allBytes {
+		allBytes[i] = byte(i)
+	}
+	msgs := []core.Message{
+		{ID: "plain", Key: "42", Headers: map[string]string{"h": "v"}, Payload: []byte("{}")},
+		{ID: "least"},
+		{ID: awkward, Key: awkward, Headers: map[string]string{"awkward": awkward, "empty": ""}, Payload: allBytes},
+		{ID: "long", Key: strings.Repeat("k", core.MaxKeyBytes), Payload: bytes.Repeat([]byte("x"), 100_000)},
+	}
+	if err := f.publish(ctx, msgs...); err != nil {
+		return err
+	}
+	return f.expect(ctx, msgs)
+}
+
+// expect reads as many messages as msgs are and compares them, in whatever order.
+func (f BrokerFixture) expect(ctx context.Context, msgs []core.Message) error {
+	stored, err := f.Read(ctx, len(msgs))
+	if err != nil {
+		return err
+	}
+	for _, want := range msgs {
+		i := slices.IndexFunc(stored, func(m core.Message) bool { return m.ID == want.ID })
+		if i < 0 {
+			return fmt.Errorf("message %q is not among the %d stored ones", want.ID, len(stored))
+		}
+		got := stored[i]
+		if got.Key != want.Key || !maps.Equal(got.Headers, want.Headers) || !bytes.Equal(got.Payload, want.Payload) {
+			return fmt.Errorf("message %q is stored as %s, want %s", want.ID, brief(got), brief(want))
+		}
+	}
+	return nil
+}
+
+// brief tells a message, as far as that fits a line.
+func brief(m core.Message) string {
+	return fmt.Sprintf("{ID: %q, Topic: %q, Key: %.40q, Headers: %.200q, Payload: %d bytes %.40q}", m.ID, m.Topic, m.Key, m.Headers, len(m.Payload), m.Payload)
+}
+
+func checkKeyOrder(ctx context.Context, f BrokerFixture) error {
+	const calls, keys = 50, 20
+	for n := range calls {
+		var msgs []core.Message
+		for k := range keys {
+			msgs = append(msgs, numbered(k, n, 0))
+		}
+		if err := f.publish(ctx, msgs...); err != nil {
+			return err
+		}
+	}
+	return f.expectOrder(ctx, keys, calls)
+}
+
+// numbered is message n of the k-th key. expectOrder knows it by its first byte.
+func numbered(k, n, padding int) core.Message {
+	return core.Message{ID: fmt.Sprintf("%d/%d", k, n), Key: fmt.Sprint(k), Payload: append([]byte{byte(n)}, make([]byte, padding)...)}
+}
+
+// expectOrder reads the numbered messages of each key and compares their order.
+func (f BrokerFixture) expectOrder(ctx context.Context, keys, each int) error {
+	stored, err := f.Read(ctx, keys*each)
+	if err != nil {
+		return err
+	}
+	next := map[string]byte{}
+	for _, m := range stored {
+		if m.Payload[0] != next[m.Key] {
+			return fmt.Errorf("key %s: message %d stands where message %d belongs", m.Key, m.Payload[0], next[m.Key])
+		}
+		next[m.Key]++
+	}
+	if len(next) != keys {
+		return fmt.Errorf("%d keys are stored, want %d", len(next), keys)
+	}
+	return nil
+}
+
+// checkEndedContext publishes with contexts that have ended, or end under way, looks whether what was said to be stored
+// is, and publishes once more.
+func checkEndedContext(ctx context.Context, f BrokerFixture) error {
+	var claimed []string
+	published := 0
+	for n, after := range []time.Duration{0, 0, time.Millisecond, 5 * time.Millisecond} {
+		ending, cancel := context.WithTimeout(ctx, after)
+		var msgs []core.Message
+		for k := range 3 {
+			msgs = append(msgs, numbered(k, n, 0))
+		}
+		began := time.Now()
+		results, err := f.publishEach(ending, msgs...)
+		cancel()
+		if err != nil {
+			return err
+		}
+		if took := time.Since(began); took > soon {
+			return fmt.Errorf("it returned after %v, with a context that ended after %v", took, after)
+		}
+		for i, result := range results {
+			if published++; result == nil {
+				claimed = append(claimed, msgs[i].ID)
+			}
+		}
+	}
+	published++
+	if err := f.publish(ctx, core.Message{ID: "after", Key: "after"}); err != nil {
+		return fmt.Errorf("after calls whose contexts ended, another one fails: %w", err)
+	}
+	return f.find(ctx, append(claimed, "after"), published)
+}
+
+func checkBatchResults(ctx context.Context, f BrokerFixture) error {
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	for n := range 3 {
+		var msgs []core.Message
+		for k := range n + 1 {
+			msgs = append(msgs, numbered(k, n, 0))
+		}
+		if _, err := f.publishEach(ended, msgs...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkArguments looks at the very memory that the broker was given, in a call that succeeds and in one that need not.
+func checkArguments(ctx context.Context, f BrokerFixture) error {
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	for what, ctx := range map[string]context.Context{"a call": ctx, "a call whose context had ended": ended} {
+		room := []byte("payload and room behind it")
+		kept := slices.Clone(room)
+		msgs := []core.Message{
+			{ID: "b", Topic: f.Topic, Key: "k", Headers: map[string]string{"h": "v", "i": "w"}, Payload: room[:len("payload")]},
+			{ID: "a", Topic: f.Topic},
+			{ID: "c", Topic: f.Topic, Headers: map[string]string{}, Payload: []byte{}, NotBefore: time.Unix(1, 0)},
+		}
+		copies := copyMessages(msgs)
+		err := f.Broker.Publish(ctx, msgs)
+		for i := range msgs {
+			if !sameMessage(&msgs[i], &copies[i]) {
+				return fmt.Errorf("after %s that returned %v, message %d was %s and is %s", what, err, i, brief(copies[i]), brief(msgs[i]))
+			}
+		}
+		if !bytes.Equal(room, kept) {
+			return fmt.Errorf("after %s, the bytes behind a payload were %q and are %q", what, kept, room)
+		}
+	}
+	return nil
+}
+
+func checkLargeBatch(ctx context.Context, f BrokerFixture) error {
+	const count = 20
+	var msgs []core.Message
+	for i := range count {
+		m := core.Message{ID: fmt.Sprint(i), Payload: bytes.Repeat([]byte{byte(i)}, core.MaxPayloadBytes)}
+		if i%2 == 0 {
+			m.Key = fmt.Sprint(i)
+		}
+		msgs = append(msgs, m)
+	}
+	if err := f.publish(ctx, msgs...); err != nil {
+		return err
+	}
+	return f.expect(ctx, msgs)
+}
+
+// checkSilentBroker publishes to a broker that takes in nothing. When it does again, so must Publish.
+func checkSilentBroker(ctx context.Context, f BrokerFixture) error {
+	const patience = 500 * time.Millisecond
+	if err := f.publish(ctx, core.Message{ID: "before", Key: "k"}); err != nil { // the connections are there
+		return err
+	}
+	thaw, err := f.Freeze()
+	if err != nil {
+		return fmt.Errorf("freeze: %w", err)
+	}
+	thaw = sync.OnceFunc(thaw)
+	defer thaw()
+	ending, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	answer := make(chan error, 1)
+	go func() { answer <- f.publish(ending, numbered(0, 0, 0), numbered(1, 0, 0)) }()
+	late := time.NewTimer(patience + soon)
+	defer late.Stop()
+	select {
+	case err = <-answer:
+	case <-late.C:
+		thaw()
+		select { // so that nothing of it is left, as far as that can be
+		case <-answer:
+		case <-ctx.Done():
+		}
+		return fmt.Errorf("it had not returned %v after its context ended", soon)
+	}
+	results, err := resultsOf(err, 2)
+	if err != nil {
+		return err
+	}
+	if slices.Contains(results, nil) {
+		return fmt.Errorf("the broker took in nothing, and the results are %v", results)
+	}
+	thaw()
+	return eventually(ctx, "a message that is published after the silence", func() (bool, error) {
+		again, cancel := context.WithTimeout(ctx, soon)
+		defer cancel()
+		return f.publish(again, core.Message{ID: "after", Key: "after"}) == nil, nil
+	})
+}
+
+func checkKeysInACall(ctx context.Context, f BrokerFixture) error {
+	const keys, each = 4, 25
+	var msgs []core.Message
+	for n := range each {
+		for k := range keys {
+			padding := 0
+			if n%5 == k { // more in all than most brokers take in one request
+				padding = 200_000
+			}
+			msgs = append(msgs, numbered(k, n, padding))
+		}
+	}
+	if err := f.publish(ctx, msgs...); err != nil {
+		return err
+	}
+	return f.expectOrder(ctx, keys, each)
+}
+
+// checkKeysWithAHole ends calls at several times and looks at what they say. What was not said to be stored may be.
+func checkKeysWithAHole(ctx context.Context, f BrokerFixture) error {
+	for _, after := range []time.Duration{0, time.Millisecond, 3 * time.Millisecond, 10 * time.Millisecond, 30 * time.Millisecond} {
+		const keys, each = 2, 20
+		var msgs []core.Message
+		for n := range each {
+			for k := range keys {
+				msgs = append(msgs, numbered(k, n, 50_000))
+			}
+		}
+		ending, cancel := context.WithTimeout(ctx, after)
+		results, err := f.publishEach(ending, msgs...)
+		cancel()
+		if err != nil {
+			return err
+		}
+		if err := holes(msgs, results); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// holes looks for a message that is said to be stored although an earlier one of its key is said to be not, or not
+// surely.
+func holes(msgs []core.Message, results []error) error {
+	failed := map[string]string{}
+	for i, m := range msgs {
+		switch id, ok := failed[m.Key]; {
+		case ok && results[i] == nil:
+			return fmt.Errorf("message %s is stored, and %s before it of the same key was not", m.ID, id)
+		case !ok && results[i] != nil:
+			failed[m.Key] = m.ID
+		}
+	}
+	return nil
+}

@@ -1,0 +1,90 @@
+package crashtest
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/lib/pq"
+
+	"github.com/lockstep-go/lockstep/core"
+)
+
+// lingering is how long a call that waits for SIGTERM goes on after it: a relay that did not wait for it would be gone.
+const lingering = 300 * time.Millisecond
+
+// watching is the broker of a child: it reports, and stops at the plan's point.
+type watching struct {
+	broker  core.Broker
+	plan    relayPlan
+	stop    context.Context // ends with SIGTERM
+	calls   atomic.Int64
+	running atomic.Int64
+}
+
+func (w *watching) Publish(ctx context.Context, msgs []core.Message) error {
+	w.running.Add(1)
+	defer w.running.Add(-1)
+	here := w.calls.Add(1) == w.plan.OnCall
+	if here && w.plan.Point == beforePublish {
+		arrive(msgs)
+		select {} // until SIGKILL
+	}
+	err := w.broker.Publish(ctx, msgs)
+	if w.plan.Slow > 0 {
+		time.Sleep(w.plan.Slow)
+	}
+	if err != nil {
+		return err
+	}
+	if here && w.plan.Point == afterAnswer {
+		arrive(msgs)
+		select {}
+	}
+	if here && w.plan.Point == untilStopped {
+		arrive(msgs)
+		<-w.stop.Done()
+		time.Sleep(lingering)
+	}
+	say(report{What: stored, N: len(msgs)})
+	return nil
+}
+
+func arrive(msgs []core.Message) {
+	r := report{What: arrived}
+	for _, m := range msgs {
+		r.IDs = append(r.IDs, m.ID)
+	}
+	say(r)
+}
+
+// nothing is a broker that takes everything and keeps nothing.
+type nothing struct{}
+
+func (nothing) Publish(context.Context, []core.Message) error { return nil }
+
+// deleteFirst breaks promise 2: it removes the events, then publishes them.
+type deleteFirst struct {
+	broker core.Broker
+	db     *sqlx.DB
+}
+
+func newDeleteFirst(broker core.Broker, dsn string) (*deleteFirst, error) {
+	db, err := sqlx.Open("postgres", dsn)
+	if err != nil {
+		return nil, err
+	}
+	return &deleteFirst{broker, db}, nil
+}
+
+func (d *deleteFirst) Publish(ctx context.Context, msgs []core.Message) error {
+	var ids []string
+	for _, m := range msgs {
+		ids = append(ids, m.ID)
+	}
+	if _, err := d.db.ExecContext(ctx, `DELETE FROM outbox WHERE id = ANY($1)`, pq.Array(ids)); err != nil {
+		return err
+	}
+	return d.broker.Publish(ctx, msgs)
+}
