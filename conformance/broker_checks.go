@@ -210,7 +210,7 @@ func checkSilentBroker(ctx context.Context, f BrokerFixture) error {
 	case <-late.C:
 		thaw()
 		select { // so that nothing of it is left, as far as that can be
-		case <-answer:
+		case <-answer: //nolint:errcheck // it is too late to say anything
 		case <-ctx.Done():
 		}
 		return fmt.Errorf("it had not returned %v after its context ended", soon)
