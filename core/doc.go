@@ -95,9 +95,9 @@
 //
 // A message that kills the process each time it is published is not found out: nothing marks it as suspect, and the relay
 // is killed again. A message sent alone that times out while nothing else succeeds is tried for ever, because nothing
-// tells it from an outage. Delivered events are removed; there is no archive yet. The application wakes relays in its own process
-// ([Waker]); others poll, because there is no NOTIFY yet. [Stats] and what operators do to dead letters are methods of
-// [Session]; there is no operator command line yet.
+// tells it from an outage. Delivered events are removed; there is no archive yet. The application wakes relays in its own
+// process ([Waker]); others poll: there is no NOTIFY yet. [Stats] and what is done to dead letters are methods of
+// [Operator]; there is no operator command line yet.
 //
 // # Glossary
 //
