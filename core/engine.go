@@ -12,6 +12,9 @@ import (
 const (
 	// fetchLimit is the most records of one fetch.
 	fetchLimit = 1000
+	// fetchBytes is where a fetch ends that has not reached its limit: while it is read, its records are in memory in more
+	// than one form, and are not counted as in flight.
+	fetchBytes = 4 << 20
 	// databaseTimeout bounds one database call. Cutting one off is harmless: each can be repeated.
 	databaseTimeout = 10 * time.Second
 	// gapPoll is the wait between fetches while a gap may be filled any moment, and resolvePoll that between questions

@@ -78,7 +78,7 @@ func (e *engine) ask(now time.Time) {
 func (e *engine) fetch(now time.Time) {
 	e.woken = false
 	limit := min(fetchLimit, max(1, e.config.InFlight-e.count+e.probeCount))
-	maxBytes := max(1, e.config.InFlightBytes-e.bytes+e.probeBytes)
+	maxBytes := min(fetchBytes, max(1, e.config.InFlightBytes-e.bytes+e.probeBytes))
 	request := e.reader.request(limit, maxBytes)
 	session := e.session
 	e.workers.Go(func() {

@@ -54,7 +54,7 @@ func TestMemoryIsIndependentOfTheBacklog(t *testing.T) {
 	}{
 		{"many", dose.Of(t, 300_000, 10_000_000), 300, 0},
 		{"many, and a slow broker", dose.Of(t, 50_000, 1_000_000), 300, 50 * time.Millisecond},
-		{"large", dose.Of(t, 500, 20_000), 256 << 10, 0},
+		{"large", dose.Of(t, 2_000, 10_000), 256 << 10, 0},
 		{"large, and a slow broker", dose.Of(t, 500, 5_000), 256 << 10, 20 * time.Millisecond},
 	} {
 		t.Run(test.name, func(t *testing.T) {
