@@ -85,7 +85,9 @@ func (w *world) disturb(ctx context.Context) {
 		if w.plan.relays == 1 {
 			<-p.done
 			if p.err != nil && w.plan.clean() {
+				w.mu.Lock()
 				w.wrong = append(w.wrong, fmt.Errorf("a graceful stop returned %w", p.err))
+				w.mu.Unlock()
 			}
 		}
 		time.Sleep(latency(r, 50*time.Millisecond))
@@ -174,7 +176,11 @@ func (w *world) heal() {
 
 // settleElsewhere waits, while one topic is away, until everything of the other is delivered.
 func (w *world) settleElsewhere() error {
-	defer func() { w.allHealed = true }()
+	defer func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.allHealed = true
+	}()
 	if !w.plan.topicAway {
 		return nil
 	}

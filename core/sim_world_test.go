@@ -125,9 +125,10 @@ type world struct {
 	hanging   map[string]bool
 	healed    bool // but for a topic that is away
 	allHealed bool
-	away      bool    // the broker
-	failures  int     // attempts counted
-	wrong     []error // seen on the way
+	away      bool       // the broker
+	failures  int        // attempts counted
+	wrong     []error    // seen on the way
+	logging   sync.Mutex // held while log is written
 	log       strings.Builder
 	begun     time.Time
 }
@@ -155,6 +156,8 @@ func (w *world) draw(what string) *rand.Rand {
 
 // note adds a line to the log, by which two runs of a seed are compared.
 func (w *world) note(format string, args ...any) {
+	w.logging.Lock()
+	defer w.logging.Unlock()
 	fmt.Fprintf(&w.log, "%v ", time.Since(w.begun))
 	fmt.Fprintf(&w.log, format, args...)
 	w.log.WriteByte('\n')

@@ -25,8 +25,8 @@ func TestRelayIsKilledAndNothingIsLost(t *testing.T) {
 }
 
 func testKills(t *testing.T, on database) {
-	perKind := dose.Of(t, 4, 25)
-	s := scenario{on: on, orders: dose.Of(t, 2_500, 50_000)}
+	perKind := dose.Of(t, 6, 25)
+	s := scenario{on: on, orders: dose.Of(t, 5_000, 50_000)}
 	for range perKind {
 		s.kills = append(s.kills, afterAnswer, afterAnswer, beforePublish, anywhere)
 	}
