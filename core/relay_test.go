@@ -375,14 +375,20 @@ func TestAStandbyTakesOver(t *testing.T) {
 		relays.Go(func() { _ = b.relay().Run(first) })
 		synctest.Wait()
 		relays.Go(func() { _ = b.relay().Run(second) })
+		when := func(epoch int64) (time.Time, int) {
+			mu.Lock()
+			defer mu.Unlock()
+			return led[epoch], len(led)
+		}
 		time.Sleep(20 * time.Second)
-		if len(led) != 1 {
-			b.Fatalf("%d relays led, want one while the other stands by", len(led))
+		if _, n := when(1); n != 1 {
+			b.Fatalf("%d relays led, want one while the other stands by", n)
 		}
 		stopped := time.Now()
 		stopFirst()
 		time.Sleep(time.Second)
-		if took := led[2].Sub(stopped); took < 0 || took > 200*time.Millisecond {
+		began, _ := when(2)
+		if took := began.Sub(stopped); took < 0 || took > 200*time.Millisecond {
 			b.Errorf("the takeover after a graceful stop took %v, want at most 200 ms", took)
 		}
 		stopSecond()

@@ -2,8 +2,9 @@
 // of what failed, and every skipped test with its reason. Plain `go test ./...` drops the output of a package that
 // passed, so it cannot say what it skipped.
 //
-// It ends with 1 when anything failed or never ended, when nothing ran, and, where LOCKSTEP_TEST_REQUIRE is "all", when anything was
-// skipped.
+// It ends with 1 when anything failed or never ended, when nothing ran, and, where LOCKSTEP_TEST_REQUIRE is "all", when
+// anything was skipped. A check of the conformance suite for an ability that an adapter does not have is counted apart, as
+// not exercised: no server and no setting could make it run.
 package main
 
 import (
@@ -17,6 +18,9 @@ import (
 	"strings"
 	"time"
 )
+
+// notExercisedMark is what package conformance says of a check for an ability that an adapter does not have.
+const notExercisedMark = "not exercised: the adapter has no "
 
 func main() {
 	if !report(os.Stdin, os.Stdout, os.Getenv("LOCKSTEP_TEST_REQUIRE") == "all") {
@@ -111,12 +115,25 @@ func (r *reporter) summary(forbidSkips bool) bool {
 	ofTests := func(action string) []*run {
 		return r.sorted(func(t *run) bool { return t.test != "" && t.action == action })
 	}
-	passed, skipped := ofTests("pass"), ofTests("skip")
+	passed, skipped, notExercised := ofTests("pass"), ofTests("skip"), []*run(nil)
+	skipped = slices.DeleteFunc(skipped, func(t *run) bool {
+		inapplicable := strings.Contains(reason(t.output), notExercisedMark)
+		if inapplicable {
+			notExercised = append(notExercised, t)
+		}
+		return inapplicable
+	})
 	failed := r.sorted(func(t *run) bool { return t.action == "fail" || t.action == "" })
 
 	fmt.Fprintf(r.out, "\npassed: %d\nskipped: %d\n", len(passed), len(skipped))
 	for _, t := range skipped {
 		fmt.Fprintf(r.out, "  %s: %s\n", t, reason(t.output))
+	}
+	if len(notExercised) > 0 {
+		fmt.Fprintf(r.out, "not exercised: %d\n", len(notExercised))
+		for _, t := range notExercised {
+			fmt.Fprintf(r.out, "  %s: %s\n", t, reason(t.output))
+		}
 	}
 	fmt.Fprintf(r.out, "failed: %d\n", len(failed))
 	for _, t := range failed {

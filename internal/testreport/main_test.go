@@ -21,6 +21,11 @@ const (
 {"Action":"skip","Package":"ex/b","Test":"TestNeedy","Elapsed":0}
 {"Action":"pass","Package":"ex/b","Elapsed":0.01}
 `
+	inapplicable = `{"Action":"output","Package":"ex/i","Test":"TestSuite/lock-keys","Output":"    check.go:33: not exercised: the adapter has no KeyLocker\n"}
+{"Action":"skip","Package":"ex/i","Test":"TestSuite/lock-keys","Elapsed":0}
+{"Action":"pass","Package":"ex/i","Test":"TestSuite","Elapsed":0}
+{"Action":"pass","Package":"ex/i","Elapsed":0.01}
+`
 	failing = `{"Action":"run","Package":"ex/c","Test":"TestBad"}
 {"Action":"output","Package":"ex/c","Test":"TestBad","Output":"=== RUN   TestBad\n"}
 {"Action":"output","Package":"ex/c","Test":"TestBad","Output":"    c_test.go:9: got 1, want 2\n"}
@@ -56,6 +61,8 @@ func TestReport(t *testing.T) {
 		want         bool
 		holds, lacks []string
 	}{
+		{name: "not exercised", stream: inapplicable, forbidSkips: true, want: true,
+			holds: []string{"passed: 1\nskipped: 0\nnot exercised: 1\n  ex/i.TestSuite/lock-keys: check.go:33: not exercised: the adapter has no KeyLocker\nfailed: 0"}},
 		{name: "pass", stream: passing, forbidSkips: true, want: true, lacks: []string{"chatter"},
 			holds: []string{"ok    ex/a  0.1s", "passed: 1\nskipped: 0\nfailed: 0"}},
 		{name: "skip", stream: passing + skipping, want: true,
