@@ -30,7 +30,7 @@ func runChecks[F any](t *testing.T, g group[F], open func(t *testing.T) F) {
 		t.Run(c.id, func(t *testing.T) {
 			fixture := open(t)
 			if g.needs != "" && !g.has(fixture) {
-				t.Skipf("not exercised: the adapter has no %s", g.needs)
+				t.Skipf("not exercised: needs %s", g.needs)
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), checkTimeout)
 			defer cancel()

@@ -20,7 +20,7 @@ import (
 )
 
 // notExercisedMark is what package conformance says of a check for an ability that an adapter does not have.
-const notExercisedMark = "not exercised: the adapter has no "
+const notExercisedMark = "not exercised: needs "
 
 func main() {
 	if !report(os.Stdin, os.Stdout, os.Getenv("LOCKSTEP_TEST_REQUIRE") == "all") {

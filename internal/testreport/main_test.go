@@ -21,7 +21,7 @@ const (
 {"Action":"skip","Package":"ex/b","Test":"TestNeedy","Elapsed":0}
 {"Action":"pass","Package":"ex/b","Elapsed":0.01}
 `
-	inapplicable = `{"Action":"output","Package":"ex/i","Test":"TestSuite/lock-keys","Output":"    check.go:33: not exercised: the adapter has no KeyLocker\n"}
+	inapplicable = `{"Action":"output","Package":"ex/i","Test":"TestSuite/lock-keys","Output":"    check.go:33: not exercised: needs a KeyLocker\n"}
 {"Action":"skip","Package":"ex/i","Test":"TestSuite/lock-keys","Elapsed":0}
 {"Action":"pass","Package":"ex/i","Test":"TestSuite","Elapsed":0}
 {"Action":"pass","Package":"ex/i","Elapsed":0.01}
@@ -62,7 +62,7 @@ func TestReport(t *testing.T) {
 		holds, lacks []string
 	}{
 		{name: "not exercised", stream: inapplicable, forbidSkips: true, want: true,
-			holds: []string{"passed: 1\nskipped: 0\nnot exercised: 1\n  ex/i.TestSuite/lock-keys: check.go:33: not exercised: the adapter has no KeyLocker\nfailed: 0"}},
+			holds: []string{"passed: 1\nskipped: 0\nnot exercised: 1\n  ex/i.TestSuite/lock-keys: check.go:33: not exercised: needs a KeyLocker\nfailed: 0"}},
 		{name: "pass", stream: passing, forbidSkips: true, want: true, lacks: []string{"chatter"},
 			holds: []string{"ok    ex/a  0.1s", "passed: 1\nskipped: 0\nfailed: 0"}},
 		{name: "skip", stream: passing + skipping, want: true,
