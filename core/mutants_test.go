@@ -79,7 +79,7 @@ var mutants = []mutant{
 // Each broken engine is caught within 10 000 schedules.
 func TestSimulationCatchesBrokenEngines(t *testing.T) {
 	if testing.Short() {
-		t.Skip("-short: builds and runs every broken engine, which takes minutes")
+		t.Skip("-short: builds and runs every broken engine, which takes half a minute")
 	}
 	for _, m := range mutants {
 		t.Run(m.name, func(t *testing.T) {
