@@ -86,7 +86,7 @@ func (r *Relay) lead(ctx context.Context, once bool) ([]Held, error) {
 	if !r.unleased {
 		var err error
 		if t, err = k.acquire(ctx); err != nil {
-			return nil, nil //nolint:nilerror // ctx is done, which ends a standby without anything to drain
+			return nil, nil // ctx is done, which ends a standby without anything to drain
 		}
 	}
 	broker, err := r.forTerm(ctx, t)
