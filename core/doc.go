@@ -97,9 +97,11 @@
 // is killed again. A message sent alone that times out while nothing else succeeds is tried for ever, because nothing
 // tells it from an outage. The reverse: where one part of a broker hangs (a frozen node that leads some partitions) and the
 // others answer, its messages look like poison, and their attempts are counted; with the defaults (ten attempts of 30 s,
-// and 4 to 9 minutes between them) they become dead letters after ten minutes or so: blocked, not lost. Delivered events are removed; there is no archive yet. The application wakes relays in its own
-// process ([Waker]); others poll: there is no NOTIFY yet. [Stats] and what is done to dead letters are methods of
-// [Operator]; there is no operator command line yet.
+// and 4 to 9 minutes between them) they become dead letters after ten minutes or so: blocked, not lost.
+//
+// Delivered events are removed; there is no archive yet. The application wakes relays in its own process ([Waker]); others
+// poll: there is no NOTIFY yet. [Stats] and what is done to dead letters are methods of [Operator]; there is no operator
+// command line yet.
 //
 // # Glossary
 //
