@@ -20,7 +20,7 @@ type altered struct {
 	take        func(ctx context.Context, s *memorySession, seen core.Lease, holder string, ttl time.Duration) (bool, error)
 	renew       func(ctx context.Context, s *memorySession, holder string, epoch int64, ttl time.Duration) (bool, error)
 	release     func(ctx context.Context, s *memorySession, holder string, epoch int64) error
-	listDead    func(ctx context.Context, s *memorySession, f core.DeadFilter, after int64, limit int) ([]core.DeadLetter, error)
+	listDead    func(ctx context.Context, s *memorySession, f core.DeadFilter, after core.Ref, limit int) ([]core.DeadLetter, error)
 	retry       func(ctx context.Context, s *memorySession, f core.DeadFilter, limit int) (int, error)
 	drop        func(ctx context.Context, s *memorySession, f core.DeadFilter, reason string, limit int) (int, error)
 	unblock     func(ctx context.Context, s *memorySession, topic, key string) (bool, error)
@@ -84,11 +84,11 @@ func (a altered) TakeLease(ctx context.Context, seen core.Lease, holder string, 
 	return a.memorySession.TakeLease(ctx, seen, holder, ttl)
 }
 
-func (a altered) RenewLease(ctx context.Context, holder string, epoch int64, ttl time.Duration) (bool, error) {
+func (a altered) RenewLease(ctx context.Context, holder string, epoch int64, ttl time.Duration, progress bool) (bool, error) {
 	if a.renew != nil {
 		return a.renew(ctx, a.memorySession, holder, epoch, ttl)
 	}
-	return a.memorySession.RenewLease(ctx, holder, epoch, ttl)
+	return a.memorySession.RenewLease(ctx, holder, epoch, ttl, progress)
 }
 
 func (a altered) ReleaseLease(ctx context.Context, holder string, epoch int64) error {
@@ -98,7 +98,7 @@ func (a altered) ReleaseLease(ctx context.Context, holder string, epoch int64) e
 	return a.memorySession.ReleaseLease(ctx, holder, epoch)
 }
 
-func (a altered) ListDead(ctx context.Context, f core.DeadFilter, after int64, limit int) ([]core.DeadLetter, error) {
+func (a altered) ListDead(ctx context.Context, f core.DeadFilter, after core.Ref, limit int) ([]core.DeadLetter, error) {
 	if a.listDead != nil {
 		return a.listDead(ctx, a.memorySession, f, after, limit)
 	}

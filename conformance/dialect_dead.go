@@ -104,7 +104,7 @@ func checkDeadPages(ctx context.Context, f DialectFixture) error {
 			{records[3].Position, 2, []string{"e"}},
 			{records[4].Position, 2, nil},
 		} {
-			page, err := s.ListDead(ctx, core.DeadFilter{}, tt.after, tt.limit)
+			page, err := s.ListDead(ctx, core.DeadFilter{}, core.Ref{Position: tt.after, ID: "\U0010FFFF"}, tt.limit)
 			if err != nil {
 				return err
 			}
@@ -149,7 +149,7 @@ func checkDeadRetry(ctx context.Context, f DialectFixture) error {
 		return err
 	}
 	got, want := all[0], records[0]
-	if got.Ref() != want.Ref() || got.Attempts != 0 || got.RetryIn > 0 || !got.CreatedAt.Equal(want.CreatedAt) || string(got.Message.Payload) != string(want.Message.Payload) {
+	if got.Ref() != want.Ref() || got.Attempts != 0 || got.RetryIn > 0 || !got.Message.EnqueuedAt.Equal(want.Message.EnqueuedAt) || string(got.Message.Payload) != string(want.Message.Payload) {
 		return fmt.Errorf("the retried dead letter is %+v, want %+v", got, want)
 	}
 	return f.session(ctx, func(s core.Session) error {

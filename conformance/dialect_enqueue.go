@@ -114,8 +114,8 @@ func checkRoundTrip(ctx context.Context, f DialectFixture) error {
 			return fmt.Errorf("fetched %.400v, want %.400v", got, want)
 		}
 		// The clock may be another machine's; what is looked for is a wrong unit or time zone.
-		if age := time.Since(r.CreatedAt); age < -10*time.Minute || age > 10*time.Minute {
-			return fmt.Errorf("message %q was enqueued now, and its CreatedAt is %v", want.ID, r.CreatedAt)
+		if age := time.Since(r.Message.EnqueuedAt); age < -10*time.Minute || age > 10*time.Minute {
+			return fmt.Errorf("message %q was enqueued now, and its EnqueuedAt is %v", want.ID, r.Message.EnqueuedAt)
 		}
 	}
 	return nil

@@ -165,3 +165,5 @@ func (f DialectFixture) meanwhile(ctx context.Context, look func() error) error 
 	}
 	return nil
 }
+
+func exactly(n int64) core.Count { return core.Count{N: n, Exact: true} }

@@ -93,7 +93,7 @@ func checkLeaseTakeSeen(ctx context.Context, f DialectFixture) error {
 		if err != nil {
 			return err
 		}
-		if err := expectBool("RenewLease by the owner", true)(s.RenewLease(ctx, "owner", epoch, time.Hour)); err != nil {
+		if err := expectBool("RenewLease by the owner", true)(s.RenewLease(ctx, "owner", epoch, time.Hour, false)); err != nil {
 			return err
 		}
 		renewed, err := s.ReadLease(ctx)
@@ -157,15 +157,15 @@ func checkLeaseRenew(ctx context.Context, f DialectFixture) error {
 			return err
 		}
 		err = firstError(
-			expectBool("RenewLease by another holder", false)(s.RenewLease(ctx, "Owner", epoch, time.Hour)),
-			expectBool("RenewLease in an earlier epoch", false)(s.RenewLease(ctx, "owner", epoch-1, time.Hour)),
-			expectBool("RenewLease in a later epoch", false)(s.RenewLease(ctx, "owner", epoch+1, time.Hour)))
+			expectBool("RenewLease by another holder", false)(s.RenewLease(ctx, "Owner", epoch, time.Hour, false)),
+			expectBool("RenewLease in an earlier epoch", false)(s.RenewLease(ctx, "owner", epoch-1, time.Hour, false)),
+			expectBool("RenewLease in a later epoch", false)(s.RenewLease(ctx, "owner", epoch+1, time.Hour, false)))
 		if err != nil {
 			return err
 		}
 		seen := map[int64]bool{before.Renewals: true}
 		for range 3 {
-			if err := expectBool("RenewLease by the owner", true)(s.RenewLease(ctx, "owner", epoch, time.Hour)); err != nil {
+			if err := expectBool("RenewLease by the owner", true)(s.RenewLease(ctx, "owner", epoch, time.Hour, false)); err != nil {
 				return err
 			}
 			after, err := expectLease(ctx, s, core.Lease{Holder: "owner", Epoch: epoch})
@@ -188,7 +188,7 @@ func checkLeaseExpires(ctx context.Context, f DialectFixture) error {
 			return err
 		}
 		// A renewal counts from now, for less time than the lease had, too.
-		if err := expectBool("RenewLease by the owner", true)(s.RenewLease(ctx, "owner", epoch, 150*time.Millisecond)); err != nil {
+		if err := expectBool("RenewLease by the owner", true)(s.RenewLease(ctx, "owner", epoch, 150*time.Millisecond, false)); err != nil {
 			return err
 		}
 		err = eventually(ctx, "a lease whose time is over is not expired", func() (bool, error) {
@@ -201,7 +201,7 @@ func checkLeaseExpires(ctx context.Context, f DialectFixture) error {
 		if _, err := expectLease(ctx, s, core.Lease{Holder: "owner", Epoch: epoch, Expired: true}); err != nil {
 			return err
 		}
-		if err := expectBool("RenewLease by the owner, late", true)(s.RenewLease(ctx, "owner", epoch, time.Hour)); err != nil {
+		if err := expectBool("RenewLease by the owner, late", true)(s.RenewLease(ctx, "owner", epoch, time.Hour, false)); err != nil {
 			return err
 		}
 		_, err = expectLease(ctx, s, core.Lease{Holder: "owner", Epoch: epoch})

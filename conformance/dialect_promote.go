@@ -90,8 +90,8 @@ func checkPromoteDue(ctx context.Context, f DialectFixture) error {
 		}
 		// The database's clock, which need not be ours, is read from a record that is enqueued after the promotion.
 		after, err := f.stored(ctx, event("after"))
-		if err == nil && after[0].CreatedAt.Before(soon.NotBefore) {
-			err = fmt.Errorf("an event that is due at %v was moved before %v", soon.NotBefore, after[0].CreatedAt)
+		if err == nil && after[0].Message.EnqueuedAt.Before(soon.NotBefore) {
+			err = fmt.Errorf("an event that is due at %v was moved before %v", soon.NotBefore, after[0].Message.EnqueuedAt)
 		}
 		return firstError(err, f.expect(ctx, "due", "soon", "after"))
 	})

@@ -166,7 +166,7 @@ func checkFailBoth(ctx context.Context, f DialectFixture) error {
 // dead returns the dead letters that match filter.
 func (f DialectFixture) dead(ctx context.Context, filter core.DeadFilter) (letters []core.DeadLetter, err error) {
 	err = f.session(ctx, func(s core.Session) error {
-		letters, err = s.ListDead(ctx, filter, 0, 1000)
+		letters, err = s.ListDead(ctx, filter, core.Ref{}, 1000)
 		return err
 	})
 	return letters, err
@@ -232,7 +232,7 @@ func checkBuryMoves(ctx context.Context, f DialectFixture) error {
 	if m.ID != msg.ID || m.Topic != msg.Topic || m.Key != msg.Key || !maps.Equal(m.Headers, msg.Headers) || !bytes.Equal(m.Payload, msg.Payload) {
 		return fmt.Errorf("the dead letter's message is %.400v, want %.400v", m, msg)
 	}
-	if got.Position != want.Position || !got.CreatedAt.Equal(want.CreatedAt) || got.Attempts != 7 || got.Cause != awkward {
+	if got.Position != want.Position || !got.Message.EnqueuedAt.Equal(want.Message.EnqueuedAt) || got.Attempts != 7 || got.Cause != awkward {
 		return fmt.Errorf("the dead letter is %+v, want position and time of %+v, 7 attempts and the cause", got, want)
 	}
 	if age := time.Since(got.BuriedAt); age < -10*time.Minute || age > 10*time.Minute {

@@ -3,6 +3,7 @@ package conformance
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -19,16 +20,16 @@ func (r *memoryRow) matches(f *core.DeadFilter, now time.Time) bool {
 		(f.OlderThan <= 0 || now.Sub(r.buried) >= f.OlderThan)
 }
 
-func (s *memorySession) ListDead(ctx context.Context, filter core.DeadFilter, after int64, limit int) ([]core.DeadLetter, error) {
+func (s *memorySession) ListDead(ctx context.Context, filter core.DeadFilter, after core.Ref, limit int) ([]core.DeadLetter, error) {
 	var letters []core.DeadLetter
 	err := s.run(ctx, "ListDead", func() error {
 		m := s.memory
 		now := m.now()
-		for _, row := range m.dead.rows[m.dead.from(after+1):] {
+		for _, row := range m.dead.rows[m.dead.from(after.Position):] {
 			if len(letters) >= limit {
 				break
 			}
-			if row.matches(&filter, now) {
+			if row.matches(&filter, now) && (row.position > after.Position || row.message.ID > after.ID) {
 				letters = append(letters, row.deadLetter(now))
 			}
 		}
@@ -176,4 +177,14 @@ func (m *Memory) blockedAfter(after topicKey, limit int) []core.BlockedKey {
 		return compareKeys(topicKey{a.Topic, a.Key}, topicKey{b.Topic, b.Key})
 	})
 	return keys[:min(limit, len(keys))]
+}
+
+// PauseTopic implements [core.OperatorStore].
+func (s *memorySession) PauseTopic(context.Context, string) (bool, error) {
+	return false, errors.ErrUnsupported
+}
+
+// ResumeTopic implements [core.OperatorStore].
+func (s *memorySession) ResumeTopic(context.Context, string) (bool, error) {
+	return false, errors.ErrUnsupported
 }

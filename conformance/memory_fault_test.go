@@ -331,7 +331,7 @@ func TestMemoryLosesItsTail(t *testing.T) {
 	}
 	_, dropped := s.DropDead(ctx, core.DeadFilter{ID: "b"}, "why not", 1)
 	_, retried := s.RetryDead(ctx, core.DeadFilter{ID: "c"}, 1)
-	_, renewed := s.RenewLease(ctx, "me", 1, time.Minute)
+	_, renewed := s.RenewLease(ctx, "me", 1, time.Minute, false)
 	if err := errors.Join(append(steps, dropped, retried, renewed)...); err != nil {
 		t.Fatal(err)
 	}

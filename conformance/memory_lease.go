@@ -12,6 +12,8 @@ type memoryLease struct {
 	holder          string
 	epoch, renewals int64
 	expires         time.Time
+	unclean         int
+	suspect         core.Ref
 }
 
 func (m *Memory) leaseAt(now time.Time) core.Lease {
@@ -21,6 +23,8 @@ func (m *Memory) leaseAt(now time.Time) core.Lease {
 		Epoch:    m.lease.epoch,
 		Renewals: m.lease.renewals,
 		Expired:  m.lease.holder == "" || !m.lease.expires.After(now),
+		Unclean:  m.lease.unclean,
+		Suspect:  m.lease.suspect,
 	}
 }
 
@@ -56,18 +60,26 @@ func (s *memorySession) TakeLease(ctx context.Context, seen core.Lease, holder s
 		if l.epoch != seen.Epoch || l.holder != seen.Holder || l.renewals != seen.Renewals {
 			return false
 		}
-		*l = memoryLease{holder: holder, epoch: l.epoch + 1, renewals: l.renewals + 1, expires: now.Add(ttl)}
+		if l.holder != "" {
+			l.unclean++
+		}
+		l.holder, l.expires = holder, now.Add(ttl)
+		l.epoch++
+		l.renewals++
 		return true
 	})
 }
 
-func (s *memorySession) RenewLease(ctx context.Context, holder string, epoch int64, ttl time.Duration) (bool, error) {
+func (s *memorySession) RenewLease(ctx context.Context, holder string, epoch int64, ttl time.Duration, progress bool) (bool, error) {
 	return s.changeLease(ctx, "RenewLease", func(l *memoryLease, now time.Time) bool {
 		if l.holder != holder || l.epoch != epoch {
 			return false
 		}
 		l.renewals++
 		l.expires = now.Add(ttl)
+		if progress {
+			l.unclean = 0
+		}
 		return true
 	})
 }
@@ -77,10 +89,20 @@ func (s *memorySession) ReleaseLease(ctx context.Context, holder string, epoch i
 		if l.holder != holder || l.epoch != epoch {
 			return false
 		}
-		l.holder, l.expires = "", time.Time{}
+		l.holder, l.expires, l.unclean = "", time.Time{}, 0
 		return true
 	})
 	return err
+}
+
+func (s *memorySession) MarkSuspect(ctx context.Context, holder string, epoch int64, suspect core.Ref) (bool, error) {
+	return s.changeLease(ctx, "MarkSuspect", func(l *memoryLease, _ time.Time) bool {
+		if l.holder != holder || l.epoch != epoch {
+			return false
+		}
+		l.suspect = suspect
+		return true
+	})
 }
 
 // dueMicros is when a delayed event is due in the unit of the table, rounded up, so that none is early.

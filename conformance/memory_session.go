@@ -179,17 +179,17 @@ func (s *memorySession) Stats(ctx context.Context) (core.Stats, error) {
 	var stats core.Stats
 	err := s.run(ctx, "Stats", func() error {
 		stats = core.Stats{
-			Pending:      int64(len(m.outbox.rows)),
-			PendingExact: true,
-			Delayed:      int64(len(m.delayed.rows)),
-			BlockedKeys:  int64(len(m.blocked)),
+			Pending:     core.Count{N: int64(len(m.outbox.rows)), Exact: true},
+			Delayed:     core.Count{N: int64(len(m.delayed.rows)), Exact: true},
+			Dead:        core.Count{Exact: true},
+			BlockedKeys: int64(len(m.blocked)),
 		}
 		if len(m.outbox.rows) > 0 {
 			stats.OldestAge = m.now().Sub(m.outbox.rows[0].created)
 		}
 		for _, row := range m.dead.rows {
 			if !row.dropped {
-				stats.Dead++
+				stats.Dead.N++
 			}
 		}
 		return nil

@@ -27,7 +27,8 @@ type memoryRow struct {
 }
 
 func (r *memoryRow) record(now time.Time) core.Record {
-	record := core.Record{Position: r.position, Message: r.message, CreatedAt: r.created, Attempts: r.attempts}
+	record := core.Record{Position: r.position, Message: r.message, Attempts: r.attempts}
+	record.Message.EnqueuedAt = r.created
 	if !r.retryAt.IsZero() {
 		record.RetryIn = r.retryAt.Sub(now)
 	}

@@ -9,8 +9,8 @@ import (
 )
 
 // listing alters the filter that dead letters are listed by.
-func listing(change func(f *core.DeadFilter, after *int64, limit *int)) alteredDialect {
-	return alteredDialect{session: altered{listDead: func(ctx context.Context, s *memorySession, f core.DeadFilter, after int64, limit int) ([]core.DeadLetter, error) {
+func listing(change func(f *core.DeadFilter, after *core.Ref, limit *int)) alteredDialect {
+	return alteredDialect{session: altered{listDead: func(ctx context.Context, s *memorySession, f core.DeadFilter, after core.Ref, limit int) ([]core.DeadLetter, error) {
 		change(&f, &after, &limit)
 		return s.ListDead(ctx, f, after, limit)
 	}}}
@@ -40,18 +40,18 @@ func dropping(drop func(ctx context.Context, s *memorySession, f core.DeadFilter
 }
 
 var deadMutants = map[string]mutant{
-	"lists any id":      {listing(func(f *core.DeadFilter, _ *int64, _ *int) { f.ID = "" }), []string{"dead-filter"}},
-	"lists any topic":   {listing(func(f *core.DeadFilter, _ *int64, _ *int) { f.Topic = "" }), []string{"dead-filter"}},
-	"lists any key":     {listing(func(f *core.DeadFilter, _ *int64, _ *int) { f.Key = "" }), []string{"dead-filter"}},
-	"lists any cause":   {listing(func(f *core.DeadFilter, _ *int64, _ *int) { f.CauseContains = "" }), []string{"dead-filter"}},
-	"knows wildcards":   {listing(func(f *core.DeadFilter, _ *int64, _ *int) { f.CauseContains = strings.Trim(f.CauseContains, "%_") }), []string{"dead-filter"}},
-	"folds case":        {listing(func(f *core.DeadFilter, _ *int64, _ *int) { f.CauseContains = strings.ToLower(f.CauseContains) }), []string{"dead-filter"}},
-	"lists no dropped":  {listing(func(f *core.DeadFilter, _ *int64, _ *int) { f.Dropped = false }), []string{"dead-filter", "dead-drop"}},
-	"lists any age":     {listing(func(f *core.DeadFilter, _ *int64, _ *int) { f.OlderThan = 0 }), []string{"dead-older"}},
-	"lists no age":      {listing(func(f *core.DeadFilter, _ *int64, _ *int) { f.OlderThan *= 1000 }), []string{"dead-older"}},
-	"has one page":      {listing(func(_ *core.DeadFilter, after *int64, _ *int) { *after = 0 }), []string{"dead-pages"}},
-	"has no page end":   {listing(func(_ *core.DeadFilter, _ *int64, limit *int) { *limit = 1000 }), []string{"dead-pages"}},
-	"repeats page ends": {listing(func(_ *core.DeadFilter, after *int64, _ *int) { *after-- }), []string{"dead-pages"}},
+	"lists any id":      {listing(func(f *core.DeadFilter, _ *core.Ref, _ *int) { f.ID = "" }), []string{"dead-filter"}},
+	"lists any topic":   {listing(func(f *core.DeadFilter, _ *core.Ref, _ *int) { f.Topic = "" }), []string{"dead-filter"}},
+	"lists any key":     {listing(func(f *core.DeadFilter, _ *core.Ref, _ *int) { f.Key = "" }), []string{"dead-filter"}},
+	"lists any cause":   {listing(func(f *core.DeadFilter, _ *core.Ref, _ *int) { f.CauseContains = "" }), []string{"dead-filter"}},
+	"knows wildcards":   {listing(func(f *core.DeadFilter, _ *core.Ref, _ *int) { f.CauseContains = strings.Trim(f.CauseContains, "%_") }), []string{"dead-filter"}},
+	"folds case":        {listing(func(f *core.DeadFilter, _ *core.Ref, _ *int) { f.CauseContains = strings.ToLower(f.CauseContains) }), []string{"dead-filter"}},
+	"lists no dropped":  {listing(func(f *core.DeadFilter, _ *core.Ref, _ *int) { f.Dropped = false }), []string{"dead-filter", "dead-drop"}},
+	"lists any age":     {listing(func(f *core.DeadFilter, _ *core.Ref, _ *int) { f.OlderThan = 0 }), []string{"dead-older"}},
+	"lists no age":      {listing(func(f *core.DeadFilter, _ *core.Ref, _ *int) { f.OlderThan *= 1000 }), []string{"dead-older"}},
+	"has one page":      {listing(func(_ *core.DeadFilter, after *core.Ref, _ *int) { *after = core.Ref{} }), []string{"dead-pages"}},
+	"has no page end":   {listing(func(_ *core.DeadFilter, _ *core.Ref, limit *int) { *limit = 1000 }), []string{"dead-pages"}},
+	"repeats page ends": {listing(func(_ *core.DeadFilter, after *core.Ref, _ *int) { after.Position-- }), []string{"dead-pages"}},
 
 	"retries all":       {retrying(func(_ *Memory, _ *core.DeadFilter, limit *int) { *limit = 1000 }, nil), []string{"dead-limit"}},
 	"retries in secret": {retrying(nil, func(m, old *Memory) { m.generation = old.generation }), []string{"dead-retry", "fetch-generation"}},

@@ -57,7 +57,7 @@ func leasing(after func(before memoryLease, l *memoryLease)) alteredDialect {
 		},
 		renew: func(ctx context.Context, s *memorySession, holder string, epoch int64, ttl time.Duration) (bool, error) {
 			before := s.memory.lease
-			renewed, err := s.RenewLease(ctx, holder, epoch, ttl)
+			renewed, err := s.RenewLease(ctx, holder, epoch, ttl, false)
 			after(before, &s.memory.lease)
 			return renewed, err
 		},
@@ -106,10 +106,10 @@ var leaseMutants = map[string]mutant{
 		return s.TakeLease(ctx, s.memory.Contents().Lease, holder, ttl)
 	}}}, []string{"lease-take-once"}},
 	"renews for anybody": {alteredDialect{session: altered{renew: func(ctx context.Context, s *memorySession, _ string, epoch int64, ttl time.Duration) (bool, error) {
-		return s.RenewLease(ctx, s.memory.Contents().Lease.Holder, epoch, ttl)
+		return s.RenewLease(ctx, s.memory.Contents().Lease.Holder, epoch, ttl, false)
 	}}}, []string{"lease-renew"}},
 	"renews in any epoch": {alteredDialect{session: altered{renew: func(ctx context.Context, s *memorySession, holder string, _ int64, ttl time.Duration) (bool, error) {
-		return s.RenewLease(ctx, holder, s.memory.Contents().Lease.Epoch, ttl)
+		return s.RenewLease(ctx, holder, s.memory.Contents().Lease.Epoch, ttl, false)
 	}}}, []string{"lease-renew"}},
 	"releases nothing": {alteredDialect{session: altered{release: func(context.Context, *memorySession, string, int64) error { return nil }}}, []string{"lease-release"}},
 	"releases for anybody": {alteredDialect{session: altered{release: func(ctx context.Context, s *memorySession, _ string, _ int64) error {

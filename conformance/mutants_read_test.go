@@ -125,7 +125,7 @@ var gapMutants = map[string]mutant{
 var sessionMutants = map[string]mutant{
 	"miscounts": {alteredDialect{session: altered{stats: func(ctx context.Context, s *memorySession) (core.Stats, error) {
 		stats, err := s.Stats(ctx)
-		stats.Dead = int64(len(s.memory.dead.rows))
+		stats.Dead.N = int64(len(s.memory.dead.rows))
 		return stats, err
 	}}}, []string{"stats"}},
 	"knows no age": {alteredDialect{session: altered{stats: func(ctx context.Context, s *memorySession) (core.Stats, error) {
@@ -139,7 +139,7 @@ var sessionMutants = map[string]mutant{
 		session: altered{renew: func(ctx context.Context, s *memorySession, holder string, epoch int64, ttl time.Duration) (bool, error) {
 			tx, _ := s.memory.Begin(ctx)
 			tx.LockRow(ctx, "the table")
-			return s.RenewLease(ctx, holder, epoch, ttl)
+			return s.RenewLease(ctx, holder, epoch, ttl, false)
 		}},
 		enqueue: func(ctx context.Context, m *Memory, tx core.Execer, msgs []core.Message) error {
 			if err := tx.(*MemoryTx).LockRow(ctx, "the table"); err != nil {

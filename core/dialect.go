@@ -9,7 +9,7 @@ import (
 //
 // The minimum is safe: a dialect that does each thing in the simplest way is slow or makes the relay send duplicates; it
 // never makes it lose or reorder. What a dialect can do beyond the minimum is a small interface of its own, which it
-// implements or not: [KeyLocker].
+// implements or not: [KeyLocker], [Listener], [Notifier], and for its sessions [ArchiveStore].
 type Dialect interface {
 	// Enqueue inserts msgs through tx, the caller's open transaction, with as few statements as the database allows
 	// (one, where it has no limit that msgs exceed), and with positions that ascend in argument order. A message whose
@@ -44,7 +44,7 @@ type Session interface {
 	Reader
 	Writer
 	LeaseStore
-	DeadLetterStore
+	OperatorStore
 
 	// Stats counts what the outbox holds, cheaply however much that is.
 	Stats(ctx context.Context) (Stats, error)
@@ -76,13 +76,14 @@ type Writer interface {
 	// its retry time, by the database's clock, and its cause.
 	Fail(ctx context.Context, failures []Failure) error
 
-	// Bury moves records to the dead letters, in one transaction: what matches position and id is removed and inserted
-	// there, and its key is blocked unless Skip is set. What does not match is passed over.
+	// Bury moves records to the dead letters, in one transaction: what matches position and id, and has Attempts-1
+	// attempts, is removed and inserted there, and its key is blocked unless Skip is set. What does not match is passed
+	// over: a burial that comes late, after an operator's retry, does nothing.
 	Bury(ctx context.Context, burials []Burial) error
 
 	// Promote moves delayed events that are due into the outbox, at most limit of them, in (due time, enqueue) order,
 	// and bumps the generation, all in one transaction that holds the lease row's lock and ends by itself within a
-	// second. Nothing is moved, and Fenced is set, when the lease's epoch is not epoch.
+	// second. A moved event's EnqueuedAt is its due time. Nothing is moved, and Fenced is set, when the lease's epoch is not epoch.
 	Promote(ctx context.Context, epoch int64, limit int) (Promotion, error)
 }
 
@@ -92,23 +93,29 @@ type LeaseStore interface {
 	ReadLease(ctx context.Context) (Lease, error)
 
 	// TakeLease makes holder the lease's owner for ttl, by the database's clock, with the epoch after seen's, if the
-	// lease still is as it was seen: the same epoch, holder and renewals. It reports whether it did.
+	// lease still is as it was seen: the same epoch, holder and renewals. It reports whether it did. Unclean grows by one
+	// where the lease was not released before.
 	TakeLease(ctx context.Context, seen Lease, holder string, ttl time.Duration) (bool, error)
 
 	// RenewLease extends the lease by ttl from now, by the database's clock, if holder still owns it in epoch. It
-	// reports whether it did.
-	RenewLease(ctx context.Context, holder string, epoch int64, ttl time.Duration) (bool, error)
+	// reports whether it did. Where progress is set, Unclean becomes 0.
+	RenewLease(ctx context.Context, holder string, epoch int64, ttl time.Duration, progress bool) (bool, error)
 
-	// ReleaseLease gives the lease up, if holder still owns it in epoch, so that another relay takes it at once.
+	// ReleaseLease gives the lease up, if holder still owns it in epoch, so that another relay takes it at once. Unclean
+	// becomes 0: a relay that could release its lease was not killed.
 	ReleaseLease(ctx context.Context, holder string, epoch int64) error
+
+	// MarkSuspect sets the lease's Suspect, or clears it where suspect is the zero Ref, if holder still owns the lease in
+	// epoch. It reports whether it did. The mark stays through takeovers.
+	MarkSuspect(ctx context.Context, holder string, epoch int64, suspect Ref) (bool, error)
 }
 
-// DeadLetterStore is the part of a session that operators use. What changes the outbox bumps the generation, in the
-// same transaction.
-type DeadLetterStore interface {
-	// ListDead returns the dead letters that match filter, ascending by position, those after position after, at most
-	// limit.
-	ListDead(ctx context.Context, filter DeadFilter, after int64, limit int) ([]DeadLetter, error)
+// OperatorStore is the part of a session that operators use. What changes the outbox bumps the generation, in the same
+// transaction.
+type OperatorStore interface {
+	// ListDead returns the dead letters that match filter, ascending by position and id, those after after, at most limit.
+	// The id belongs to it: after a restore positions are used again.
+	ListDead(ctx context.Context, filter DeadFilter, after Ref, limit int) ([]DeadLetter, error)
 
 	// CountDead counts the dead letters that match filter.
 	CountDead(ctx context.Context, filter DeadFilter) (int64, error)
@@ -124,8 +131,50 @@ type DeadLetterStore interface {
 	// Unblock lets a key go on without its dead letters, which stay. It reports whether the key was blocked.
 	Unblock(ctx context.Context, topic, key string) (bool, error)
 
-	// ListBlocked returns the blocked keys that come after (topic, key) in bytewise order, at most limit.
+	// ListBlocked returns the blocked keys that come after (topic, key) in bytewise order, at most limit. A paused topic is
+	// listed with an empty key and position 0.
 	ListBlocked(ctx context.Context, afterTopic, afterKey string, limit int) ([]BlockedKey, error)
+
+	// PauseTopic keeps the events of a topic in the outbox: no fetch returns them until ResumeTopic. It reports whether
+	// that changed anything.
+	PauseTopic(ctx context.Context, topic string) (bool, error)
+
+	// ResumeTopic ends a pause. It reports whether there was one.
+	ResumeTopic(ctx context.Context, topic string) (bool, error)
+}
+
+// ArchiveStore is implemented by a session of a dialect that can keep delivered events. Which topics' it keeps is the
+// dialect's configuration: Acknowledge then moves them to the archive in the transaction that removes them.
+type ArchiveStore interface {
+	// ListArchived returns the archived events that match filter, ascending by position and id, those after after, at
+	// most limit.
+	ListArchived(ctx context.Context, filter ArchiveFilter, after Ref, limit int) ([]ArchivedEvent, error)
+
+	// Replay copies the first limit archived events that match filter and come after after, ascending by position and
+	// id, into the outbox: with their ids, at new positions, in their old order. The archive keeps them, and keeps them
+	// again when they were delivered again. It returns how many, and the last one's name to go on from.
+	Replay(ctx context.Context, filter ArchiveFilter, after Ref, limit int) (n int, last Ref, err error)
+
+	// Purge removes archived events that were delivered, and dead letters that were dropped, at least olderThan ago, by
+	// the database's clock: at most limit of each, oldest first. It returns how many in all.
+	Purge(ctx context.Context, olderThan time.Duration, limit int) (int, error)
+}
+
+// Listener is implemented by a dialect that can tell at once of commits in other processes.
+type Listener interface {
+	// Listen calls wake once it listens, and then after each commit of events in other processes that it learns of, over a
+	// connection of its own. It returns when ctx is done, or with an error when the connection failed; the relay then
+	// calls it again. It may call wake without need, and may miss commits: polling is the guarantee. wake does not block.
+	Listen(ctx context.Context, wake func()) error
+}
+
+// Notifier is implemented by a dialect whose Listen learns only of what is announced.
+type Notifier interface {
+	// Notify announces to the Listen calls of other processes that events were committed, over a connection of its own
+	// that it keeps until ctx is done: never in a transaction that enqueues. It announces after each receive from
+	// committed, several of them as one, returns when ctx is done, or with an error when the connection failed;
+	// [Outbox.Run] then calls it again.
+	Notify(ctx context.Context, committed <-chan struct{}) error
 }
 
 // FetchRequest says which records to read: those after a position, and those in earlier gaps.
@@ -160,9 +209,8 @@ type Record struct {
 	// Position is the message's place in the outbox: ascending in enqueue order within a transaction and between
 	// transactions that are serialised. Later transactions may become visible earlier.
 	Position int64
-	Message  Message
-	// CreatedAt is when the message was enqueued, by the database's clock.
-	CreatedAt time.Time
+	// Message has its EnqueuedAt set.
+	Message Message
 	// Attempts is how many counted attempts to publish the message have failed.
 	Attempts int
 	// RetryIn is how long, from the fetch on, the message has to wait for its next attempt. Not positive: it is due.
@@ -233,6 +281,10 @@ type Lease struct {
 	Renewals int64
 	// Expired says that its time is over by the database's clock, or that nobody holds it.
 	Expired bool
+	// Unclean counts the latest owners that lost it without having released it or told of progress.
+	Unclean int
+	// Suspect is the message that was being published alone, by an owner that had reason to fear it; zero where none is.
+	Suspect Ref
 }
 
 // DeadFilter selects dead letters: those that match every field that is set.
@@ -262,7 +314,26 @@ type DeadLetter struct {
 	DropReason string
 }
 
-// BlockedKey is a key that waits for an operator.
+// ArchiveFilter selects archived events: those that match every field that is set.
+type ArchiveFilter struct {
+	// ID matches the message's id.
+	ID string
+	// Topic matches the topic.
+	Topic string
+	// Key matches the key.
+	Key string
+	// From and To match what was enqueued at From or later, and before To, by the database's clock.
+	From, To time.Time
+}
+
+// ArchivedEvent is an event that was delivered and kept.
+type ArchivedEvent struct {
+	Record
+	// DeliveredAt is when it was acknowledged, by the database's clock.
+	DeliveredAt time.Time
+}
+
+// BlockedKey is a key that waits for an operator, or, with an empty key, a topic that an operator paused.
 type BlockedKey struct {
 	Topic, Key string
 	// Position is the dead letter's that blocks it.
@@ -273,16 +344,21 @@ type BlockedKey struct {
 
 // Stats is what an outbox holds.
 type Stats struct {
-	// Pending is the number of events that are not delivered, exact up to 10 000, then an estimate.
-	Pending int64
-	// PendingExact says that Pending is not an estimate.
-	PendingExact bool
-	// OldestAge is how long ago the oldest pending event was enqueued, by the database's clock; 0 where there is none.
+	// Pending counts the events that are not delivered.
+	Pending Count
+	// OldestAge is how long ago the oldest pending event took its place in the outbox, by the database's clock; 0 where
+	// there is none.
 	OldestAge time.Duration
-	// Delayed is the number of events that are not due yet, counted like Pending.
-	Delayed int64
-	// Dead is the number of dead letters, counted like Pending.
-	Dead int64
-	// BlockedKeys is the number of keys that wait for an operator.
+	// Delayed counts the events that are not due yet.
+	Delayed Count
+	// Dead counts the dead letters that were not dropped.
+	Dead Count
+	// BlockedKeys is the number of keys that wait for an operator, paused topics not among them.
 	BlockedKeys int64
+}
+
+// Count is a number of rows: exact up to 10 000, then perhaps an estimate.
+type Count struct {
+	N     int64
+	Exact bool
 }

@@ -110,7 +110,7 @@ func (k *keeper) acquire(ctx context.Context) (*term, error) {
 		if since.IsZero() || now.Epoch != seen.Epoch || now.Renewals != seen.Renewals || now.Holder != seen.Holder {
 			seen, since = now, time.Now()
 		}
-		if now.Expired || time.Since(since) >= k.ttl {
+		if now.Expired || now.Holder == k.holder || time.Since(since) >= k.ttl {
 			if t := k.take(ctx, now); t != nil {
 				return t, nil
 			}
@@ -121,7 +121,7 @@ func (k *keeper) acquire(ctx context.Context) (*term, error) {
 }
 
 // take tries to make the lease that was seen this relay's own. A lost answer may leave it so without this relay's
-// knowledge; it expires then.
+// knowledge; it is found to be the holder then, and takes the lease again.
 func (k *keeper) take(ctx context.Context, seen Lease) *term {
 	sent := time.Now()
 	taken := false
@@ -183,7 +183,7 @@ func (k *keeper) renew(ctx context.Context, t *term) error {
 	sent := time.Now()
 	ours := false
 	err := k.do(ctx, func(ctx context.Context, s Session) (err error) {
-		ours, err = s.RenewLease(ctx, k.holder, t.epoch, k.ttl)
+		ours, err = s.RenewLease(ctx, k.holder, t.epoch, k.ttl, false)
 		return err
 	})
 	if err != nil {

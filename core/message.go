@@ -39,6 +39,9 @@ type Message struct {
 	Headers map[string]string
 	// Payload is opaque bytes, at most [MaxPayloadBytes].
 	Payload []byte
+	// EnqueuedAt is when the message took its place in the outbox, by the database's clock: when it was enqueued, or, for
+	// a delayed one, when it was due. It is set on what a broker is given, and ignored by [Outbox.Enqueue].
+	EnqueuedAt time.Time
 	// NotBefore delays the message: it takes its place in the outbox, and in its key's order, when the database's clock
 	// has reached this time. It is kept in whole microseconds, in the years 1970 to 9999. Zero means now.
 	NotBefore time.Time

@@ -33,8 +33,8 @@ func (o *Operator) session(ctx context.Context, doing string, use func(Session) 
 	return nil
 }
 
-// List returns the dead letters that match filter, ascending by position, those after position after, at most limit.
-func (o *Operator) List(ctx context.Context, filter DeadFilter, after int64, limit int) (letters []DeadLetter, err error) {
+// List returns the dead letters that match filter, ascending by position and id, those after after, at most limit.
+func (o *Operator) List(ctx context.Context, filter DeadFilter, after Ref, limit int) (letters []DeadLetter, err error) {
 	err = o.session(ctx, "list dead letters", func(s Session) (err error) {
 		letters, err = s.ListDead(ctx, filter, after, limit)
 		return err

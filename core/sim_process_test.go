@@ -148,9 +148,9 @@ func (s processSession) TakeLease(ctx context.Context, seen core.Lease, holder s
 	return taken, err
 }
 
-func (s processSession) RenewLease(ctx context.Context, holder string, epoch int64, ttl time.Duration) (ours bool, err error) {
+func (s processSession) RenewLease(ctx context.Context, holder string, epoch int64, ttl time.Duration, progress bool) (ours bool, err error) {
 	err = s.p.do(ctx, func(ctx context.Context) (err error) {
-		ours, err = s.Session.RenewLease(ctx, holder, epoch, ttl)
+		ours, err = s.Session.RenewLease(ctx, holder, epoch, ttl, progress)
 		return err
 	})
 	return ours, err

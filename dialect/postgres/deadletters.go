@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -61,20 +62,19 @@ type deadRow struct {
 func (r deadRow) deadLetter() core.DeadLetter {
 	return core.DeadLetter{
 		Record: core.Record{
-			Position:  r.Position,
-			Message:   core.Message{ID: r.ID, Topic: r.Topic, Key: r.Key, Headers: headers.OfRow(r.Headers), Payload: r.Payload},
-			CreatedAt: r.CreatedAt,
-			Attempts:  r.Attempts,
+			Position: r.Position,
+			Message:  core.Message{ID: r.ID, Topic: r.Topic, Key: r.Key, Headers: headers.OfRow(r.Headers), Payload: r.Payload, EnqueuedAt: r.CreatedAt},
+			Attempts: r.Attempts,
 		},
 		Cause: r.Cause, BuriedAt: r.BuriedAt, DropReason: r.DropReason,
 	}
 }
 
-// ListDead implements [core.DeadLetterStore].
-func (s *session) ListDead(ctx context.Context, filter core.DeadFilter, after int64, limit int) ([]core.DeadLetter, error) {
+// ListDead implements [core.OperatorStore].
+func (s *session) ListDead(ctx context.Context, filter core.DeadFilter, after core.Ref, limit int) ([]core.DeadLetter, error) {
 	var letters []core.DeadLetter
 	err := s.query(ctx, s.sql(`SELECT position, id, topic, key, headers::text AS headers, payload, `+createdAt+` AS created_at, attempts, cause,
-  buried_at, drop_reason FROM {dead}`)+where(filter)+` AND position > `+integer(after)+` ORDER BY position, id LIMIT `+integer(limit),
+  buried_at, drop_reason FROM {dead}`)+where(filter)+` AND (position, id) > (`+integer(after.Position)+`, `+text(after.ID)+`) ORDER BY position, id LIMIT `+integer(limit),
 		func(rows *sqlx.Rows) error {
 			var row deadRow
 			if err := rows.StructScan(&row); err != nil {
@@ -89,7 +89,7 @@ func (s *session) ListDead(ctx context.Context, filter core.DeadFilter, after in
 	return letters, nil
 }
 
-// CountDead implements [core.DeadLetterStore].
+// CountDead implements [core.OperatorStore].
 func (s *session) CountDead(ctx context.Context, filter core.DeadFilter) (n int64, err error) {
 	if err := s.queryRow(ctx, s.sql(`SELECT count(*) FROM {dead}`)+where(filter), &n); err != nil {
 		return 0, fmt.Errorf("count dead letters: %w", err)
@@ -115,7 +115,7 @@ const retryDead = `, back AS (
   DELETE FROM {dead} AS d USING back WHERE d.position = back.position AND d.id = back.id
 )`
 
-// RetryDead implements [core.DeadLetterStore].
+// RetryDead implements [core.OperatorStore].
 func (s *session) RetryDead(ctx context.Context, filter core.DeadFilter, limit int) (n int, err error) {
 	statement := s.action(filter, limit, retryDead, "back")
 	if err := s.queryRow(ctx, statement, &n); err != nil {
@@ -124,7 +124,7 @@ func (s *session) RetryDead(ctx context.Context, filter core.DeadFilter, limit i
 	return n, nil
 }
 
-// DropDead implements [core.DeadLetterStore].
+// DropDead implements [core.OperatorStore].
 func (s *session) DropDead(ctx context.Context, filter core.DeadFilter, reason string, limit int) (n int, err error) {
 	statement := s.action(filter, limit, `, dropped AS (
   UPDATE {dead} AS d SET dropped_at = clock_timestamp(), drop_reason = {reason}
@@ -137,7 +137,7 @@ func (s *session) DropDead(ctx context.Context, filter core.DeadFilter, reason s
 	return n, nil
 }
 
-// Unblock implements [core.DeadLetterStore].
+// Unblock implements [core.OperatorStore].
 func (s *session) Unblock(ctx context.Context, topic, key string) (bool, error) {
 	n := 0
 	err := s.queryRow(ctx, s.sql(`WITH unblocked AS (DELETE FROM {blocked} WHERE topic = `)+text(topic)+` AND key = `+text(key)+
@@ -151,7 +151,7 @@ SELECT count(*) FROM unblocked`), &n)
 	return n > 0, nil
 }
 
-// ListBlocked implements [core.DeadLetterStore].
+// ListBlocked implements [core.OperatorStore].
 func (s *session) ListBlocked(ctx context.Context, afterTopic, afterKey string, limit int) ([]core.BlockedKey, error) {
 	var keys []core.BlockedKey
 	err := s.query(ctx, s.sql(`SELECT DISTINCT ON (topic, key) topic, key, position, since FROM {blocked} WHERE (topic, key) > (`)+
@@ -166,4 +166,14 @@ func (s *session) ListBlocked(ctx context.Context, afterTopic, afterKey string, 
 		return nil, fmt.Errorf("list blocked keys: %w", err)
 	}
 	return keys, nil
+}
+
+// PauseTopic implements [core.OperatorStore].
+func (s *session) PauseTopic(context.Context, string) (bool, error) {
+	return false, errors.ErrUnsupported
+}
+
+// ResumeTopic implements [core.OperatorStore].
+func (s *session) ResumeTopic(context.Context, string) (bool, error) {
+	return false, errors.ErrUnsupported
 }

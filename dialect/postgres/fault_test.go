@@ -59,12 +59,12 @@ var sessionCalls = map[string]func(ctx context.Context, s core.Session) error{
 		return err
 	},
 	"RenewLease": func(ctx context.Context, s core.Session) error {
-		_, err := s.RenewLease(ctx, "me", -1, time.Second)
+		_, err := s.RenewLease(ctx, "me", -1, time.Second, false)
 		return err
 	},
 	"ReleaseLease": func(ctx context.Context, s core.Session) error { return s.ReleaseLease(ctx, "me", -1) },
 	"ListDead": func(ctx context.Context, s core.Session) error {
-		_, err := s.ListDead(ctx, core.DeadFilter{}, 0, 10)
+		_, err := s.ListDead(ctx, core.DeadFilter{}, core.Ref{}, 10)
 		return err
 	},
 	"CountDead": func(ctx context.Context, s core.Session) error {
@@ -273,7 +273,7 @@ func TestACauseThatIsNoText(t *testing.T) {
 	if err := s.Bury(t.Context(), []core.Burial{{Ref: core.Ref{Position: 1, ID: "a"}, Attempts: 2, Cause: cause}}); err != nil {
 		t.Error(err)
 	}
-	letters, err := s.ListDead(t.Context(), core.DeadFilter{CauseContains: `'{outbox}' \ end`}, 0, 10)
+	letters, err := s.ListDead(t.Context(), core.DeadFilter{CauseContains: `'{outbox}' \ end`}, core.Ref{}, 10)
 	if err != nil || len(letters) != 1 {
 		t.Errorf("ListDead: got %v, %v, want one letter", letters, err)
 	}

@@ -98,7 +98,7 @@ func (f *fetched) add(rows *sqlx.Rows) error {
 		return nil
 	}
 	m.Headers = headers.OfRow(object)
-	r.CreatedAt, r.RetryIn = time.UnixMicro(createdAt), time.Duration(retryIn)*time.Microsecond
+	r.Message.EnqueuedAt, r.RetryIn = time.UnixMicro(createdAt), time.Duration(retryIn)*time.Microsecond
 	if n := len(f.result.Records); n > 0 && f.result.Records[n-1].Position >= r.Position {
 		// SQL promises no order without an ORDER BY around the whole, which would sort every payload a second time.
 		return errors.New("the server returned the events out of order")

@@ -13,8 +13,10 @@ import (
 // ReadLease implements [core.LeaseStore].
 func (s *session) ReadLease(ctx context.Context) (core.Lease, error) {
 	var l core.Lease
-	err := s.queryRow(ctx, s.sql(`SELECT c.outbox, l.holder, l.epoch, l.renewals, l.holder = '' OR l.expires_at <= clock_timestamp()
-FROM {lease} AS l, {control} AS c`), &l.Outbox, &l.Holder, &l.Epoch, &l.Renewals, &l.Expired)
+	err := s.queryRow(ctx, s.sql(`SELECT c.outbox, l.holder, l.epoch, l.renewals, l.holder = '' OR l.expires_at <= clock_timestamp(), l.unclean,
+  l.suspect_position, l.suspect_id
+FROM {lease} AS l, {control} AS c`), &l.Outbox, &l.Holder, &l.Epoch, &l.Renewals, &l.Expired, &l.Unclean,
+		&l.Suspect.Position, &l.Suspect.ID)
 	if err != nil {
 		return core.Lease{}, fmt.Errorf("read the lease: %w", err)
 	}
@@ -23,7 +25,7 @@ FROM {lease} AS l, {control} AS c`), &l.Outbox, &l.Holder, &l.Epoch, &l.Renewals
 
 // TakeLease implements [core.LeaseStore].
 func (s *session) TakeLease(ctx context.Context, seen core.Lease, holder string, ttl time.Duration) (bool, error) {
-	took, err := s.updateLease(ctx, `holder = `+text(holder)+`, epoch = epoch + 1, renewals = renewals + 1, expires_at = clock_timestamp() + `+
+	took, err := s.updateLease(ctx, `unclean = unclean + (holder <> '')::integer, holder = `+text(holder)+`, epoch = epoch + 1, renewals = renewals + 1, expires_at = clock_timestamp() + `+
 		interval(ttl)+` WHERE epoch = `+integer(seen.Epoch)+` AND holder = `+text(seen.Holder)+` AND renewals = `+integer(seen.Renewals))
 	if err != nil {
 		return false, fmt.Errorf("take the lease: %w", err)
@@ -32,8 +34,12 @@ func (s *session) TakeLease(ctx context.Context, seen core.Lease, holder string,
 }
 
 // RenewLease implements [core.LeaseStore].
-func (s *session) RenewLease(ctx context.Context, holder string, epoch int64, ttl time.Duration) (bool, error) {
-	renewed, err := s.updateLease(ctx, `renewals = renewals + 1, expires_at = clock_timestamp() + `+interval(ttl)+ownedBy(holder, epoch))
+func (s *session) RenewLease(ctx context.Context, holder string, epoch int64, ttl time.Duration, progress bool) (bool, error) {
+	reset := ``
+	if progress {
+		reset = `, unclean = 0`
+	}
+	renewed, err := s.updateLease(ctx, `renewals = renewals + 1, expires_at = clock_timestamp() + `+interval(ttl)+reset+ownedBy(holder, epoch))
 	if err != nil {
 		return false, fmt.Errorf("renew the lease: %w", err)
 	}
@@ -42,10 +48,19 @@ func (s *session) RenewLease(ctx context.Context, holder string, epoch int64, tt
 
 // ReleaseLease implements [core.LeaseStore].
 func (s *session) ReleaseLease(ctx context.Context, holder string, epoch int64) error {
-	if _, err := s.updateLease(ctx, `holder = '', expires_at = clock_timestamp()`+ownedBy(holder, epoch)); err != nil {
+	if _, err := s.updateLease(ctx, `holder = '', expires_at = clock_timestamp(), unclean = 0`+ownedBy(holder, epoch)); err != nil {
 		return fmt.Errorf("release the lease: %w", err)
 	}
 	return nil
+}
+
+// MarkSuspect implements [core.LeaseStore].
+func (s *session) MarkSuspect(ctx context.Context, holder string, epoch int64, suspect core.Ref) (bool, error) {
+	marked, err := s.updateLease(ctx, `suspect_position = `+integer(suspect.Position)+`, suspect_id = `+text(suspect.ID)+ownedBy(holder, epoch))
+	if err != nil {
+		return false, fmt.Errorf("mark a suspect: %w", err)
+	}
+	return marked, nil
 }
 
 func ownedBy(holder string, epoch int64) string {

@@ -243,9 +243,9 @@ func TestValuesThatGoCannotHoldHoldBackNobody(t *testing.T) {
 		{"lockstep-undecodable-headers", "[1]", 9999}, {"a", "1", 1}, {"", "", 9999}, {"", "", 1},
 	} {
 		r := result.Records[i]
-		if got := r.Message.Headers[want.header]; got != want.value || r.CreatedAt.UTC().Year() != want.year {
+		if got := r.Message.Headers[want.header]; got != want.value || r.Message.EnqueuedAt.UTC().Year() != want.year {
 			t.Errorf("record %d: got %q of %v, want the header %q with %q, and the year %d",
-				i, r.Message.Headers, r.CreatedAt, want.header, want.value, want.year)
+				i, r.Message.Headers, r.Message.EnqueuedAt, want.header, want.value, want.year)
 		}
 	}
 }

@@ -71,5 +71,8 @@ CREATE TABLE IF NOT EXISTS {lease} (
   holder     text        COLLATE "C" NOT NULL DEFAULT '',
   epoch      bigint      NOT NULL DEFAULT 0,
   renewals   bigint      NOT NULL DEFAULT 0,
-  expires_at timestamptz NOT NULL DEFAULT clock_timestamp()
+  expires_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  unclean    integer     NOT NULL DEFAULT 0,
+  suspect_position bigint NOT NULL DEFAULT 0,
+  suspect_id text        COLLATE "C" NOT NULL DEFAULT ''
 ) WITH (fillfactor = 50);

@@ -34,7 +34,6 @@ func (s *session) Stats(ctx context.Context) (core.Stats, error) {
 	if err != nil {
 		return core.Stats{}, fmt.Errorf("count events: %w", err)
 	}
-	stats.PendingExact = pending[0] <= countExactly
 	// No two events share a position, which bounds an estimate of another time.
 	stats.Pending = estimate(pending[0], min(pending[1], span))
 	stats.Delayed, stats.Dead = estimate(delayed[0], delayed[1]), estimate(dead[0], dead[1])
@@ -42,9 +41,9 @@ func (s *session) Stats(ctx context.Context) (core.Stats, error) {
 	return stats, nil
 }
 
-func estimate(counted, guess int64) int64 {
+func estimate(counted, guess int64) core.Count {
 	if counted <= countExactly {
-		return counted
+		return core.Count{N: counted, Exact: true}
 	}
-	return max(counted, guess)
+	return core.Count{N: max(counted, guess)}
 }

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -48,21 +49,20 @@ type deadRow struct {
 func (r deadRow) deadLetter() core.DeadLetter {
 	return core.DeadLetter{
 		Record: core.Record{
-			Position:  r.Position,
-			Message:   core.Message{ID: r.ID, Topic: r.Topic, Key: r.Key, Headers: headers.OfRow(r.Headers), Payload: r.Payload},
-			CreatedAt: time.UnixMilli(r.CreatedAt),
-			Attempts:  r.Attempts,
+			Position: r.Position,
+			Message:  core.Message{ID: r.ID, Topic: r.Topic, Key: r.Key, Headers: headers.OfRow(r.Headers), Payload: r.Payload, EnqueuedAt: time.UnixMilli(r.CreatedAt)},
+			Attempts: r.Attempts,
 		},
 		Cause: r.Cause, BuriedAt: time.UnixMilli(r.BuriedAt), DropReason: r.DropReason,
 	}
 }
 
-// ListDead implements [core.DeadLetterStore].
-func (s *session) ListDead(ctx context.Context, filter core.DeadFilter, after int64, limit int) ([]core.DeadLetter, error) {
+// ListDead implements [core.OperatorStore].
+func (s *session) ListDead(ctx context.Context, filter core.DeadFilter, after core.Ref, limit int) ([]core.DeadLetter, error) {
 	condition, args := where(filter)
 	var letters []core.DeadLetter
 	err := s.query(ctx, `SELECT position, id, topic, key, headers, payload, created_at, attempts, cause, buried_at, drop_reason
-FROM {dead}`+condition+` AND position > ? ORDER BY position, id LIMIT ?`, append(args, after, limit),
+FROM {dead}`+condition+` AND (position, id) > (?, ?) ORDER BY position, id LIMIT ?`, append(args, after.Position, after.ID, limit),
 		func(rows *sqlx.Rows) (bool, error) {
 			var row deadRow
 			if err := rows.StructScan(&row); err != nil {
@@ -77,7 +77,7 @@ FROM {dead}`+condition+` AND position > ? ORDER BY position, id LIMIT ?`, append
 	return letters, nil
 }
 
-// CountDead implements [core.DeadLetterStore].
+// CountDead implements [core.OperatorStore].
 func (s *session) CountDead(ctx context.Context, filter core.DeadFilter) (n int64, err error) {
 	condition, args := where(filter)
 	if err := s.get(ctx, &n, `SELECT count(*) FROM {dead}`+condition, args...); err != nil {
@@ -130,7 +130,7 @@ func (s *session) act(ctx context.Context, what string, filter core.DeadFilter, 
 	return n, nil
 }
 
-// RetryDead implements [core.DeadLetterStore]. A dead letter whose position is taken stays: that is another event, of a
+// RetryDead implements [core.OperatorStore]. A dead letter whose position is taken stays: that is another event, of a
 // time before a restore.
 func (s *session) RetryDead(ctx context.Context, filter core.DeadFilter, limit int) (int, error) {
 	return s.act(ctx, "retry dead letters", filter, limit, func(w writing, r deadRef) (bool, error) {
@@ -145,7 +145,7 @@ SELECT position, id, topic, key, headers, payload, created_at FROM {dead} WHERE 
 	})
 }
 
-// DropDead implements [core.DeadLetterStore].
+// DropDead implements [core.OperatorStore].
 func (s *session) DropDead(ctx context.Context, filter core.DeadFilter, reason string, limit int) (int, error) {
 	return s.act(ctx, "drop dead letters", filter, limit, func(w writing, r deadRef) (bool, error) {
 		_, err := w.exec(`UPDATE {dead} SET dropped_at = {now}, drop_reason = ? WHERE position = ? AND id = ?`,
@@ -154,7 +154,7 @@ func (s *session) DropDead(ctx context.Context, filter core.DeadFilter, reason s
 	})
 }
 
-// Unblock implements [core.DeadLetterStore].
+// Unblock implements [core.OperatorStore].
 func (s *session) Unblock(ctx context.Context, topic, key string) (unblocked bool, err error) {
 	err = s.write(ctx, "unblock a key", func(w writing) error {
 		n, err := w.exec(`DELETE FROM {blocked} WHERE topic = ? AND key = ?`, topic, key)
@@ -167,7 +167,7 @@ func (s *session) Unblock(ctx context.Context, topic, key string) (unblocked boo
 	return unblocked && err == nil, err
 }
 
-// ListBlocked implements [core.DeadLetterStore].
+// ListBlocked implements [core.OperatorStore].
 func (s *session) ListBlocked(ctx context.Context, afterTopic, afterKey string, limit int) ([]core.BlockedKey, error) {
 	var keys []core.BlockedKey
 	// With one min(), SQLite takes the other columns from the row that holds it.
@@ -184,4 +184,14 @@ GROUP BY topic, key ORDER BY topic, key LIMIT ?`, []any{afterTopic, afterKey, li
 		return nil, fmt.Errorf("list blocked keys: %w", err)
 	}
 	return keys, nil
+}
+
+// PauseTopic implements [core.OperatorStore].
+func (s *session) PauseTopic(context.Context, string) (bool, error) {
+	return false, errors.ErrUnsupported
+}
+
+// ResumeTopic implements [core.OperatorStore].
+func (s *session) ResumeTopic(context.Context, string) (bool, error) {
+	return false, errors.ErrUnsupported
 }

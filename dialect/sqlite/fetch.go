@@ -79,7 +79,7 @@ func (f *fetched) add(rows *sqlx.Rows) (more bool, err error) {
 	if n := len(f.result.Records); n > 0 && f.result.Records[n-1].Position >= r.Position {
 		return false, errors.New("SQLite returned the events out of order")
 	}
-	r.CreatedAt, r.RetryIn = time.UnixMilli(createdAt), time.Duration(retryIn)*time.Millisecond
+	r.Message.EnqueuedAt, r.RetryIn = time.UnixMilli(createdAt), time.Duration(retryIn)*time.Millisecond
 	f.result.Records = append(f.result.Records, r)
 	f.bytes += len(m.Payload) + len(m.Key) + headers.Size(m.Headers)
 	f.result.More = f.bytes >= f.request.MaxBytes || len(f.result.Records) == f.request.Limit

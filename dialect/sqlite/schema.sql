@@ -63,5 +63,8 @@ CREATE TABLE IF NOT EXISTS {lease} (
   holder     TEXT    NOT NULL DEFAULT '',
   epoch      INTEGER NOT NULL DEFAULT 0,
   renewals   INTEGER NOT NULL DEFAULT 0,
-  expires_at INTEGER NOT NULL DEFAULT 0
+  expires_at INTEGER NOT NULL DEFAULT 0,
+  unclean    INTEGER NOT NULL DEFAULT 0,
+  suspect_position INTEGER NOT NULL DEFAULT 0,
+  suspect_id TEXT    NOT NULL DEFAULT ''
 ) STRICT;

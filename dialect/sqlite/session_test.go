@@ -166,7 +166,7 @@ func TestACauseThatIsNoText(t *testing.T) {
 	if err := s.Bury(t.Context(), []core.Burial{{Ref: core.Ref{Position: 1, ID: "a"}, Attempts: 2, Cause: cause}}); err != nil {
 		t.Error(err)
 	}
-	letters, err := s.ListDead(t.Context(), core.DeadFilter{CauseContains: "end"}, 0, 10)
+	letters, err := s.ListDead(t.Context(), core.DeadFilter{CauseContains: "end"}, core.Ref{}, 10)
 	if err != nil || len(letters) != 1 {
 		t.Errorf("ListDead: got %v, %v, want one letter", letters, err)
 	}

@@ -31,15 +31,14 @@ func (s *session) Stats(ctx context.Context) (core.Stats, error) {
 	if err != nil {
 		return core.Stats{}, fmt.Errorf("count events: %w", err)
 	}
-	stats.PendingExact = pending[0] <= countExactly
 	stats.Pending, stats.Delayed, stats.Dead = estimate(pending), estimate(delayed), estimate(dead)
 	stats.OldestAge = max(0, time.Duration(oldest)*time.Millisecond)
 	return stats, nil
 }
 
-func estimate(counted [2]int64) int64 {
+func estimate(counted [2]int64) core.Count {
 	if counted[0] <= countExactly {
-		return counted[0]
+		return core.Count{N: counted[0], Exact: true}
 	}
-	return max(counted[0], counted[1])
+	return core.Count{N: max(counted[0], counted[1])}
 }
