@@ -18,7 +18,7 @@ type altered struct {
 	promote     func(ctx context.Context, s *memorySession, epoch int64, limit int) (core.Promotion, error)
 	read        func(ctx context.Context, s *memorySession) (core.Lease, error)
 	take        func(ctx context.Context, s *memorySession, seen core.Lease, holder string, ttl time.Duration) (bool, error)
-	renew       func(ctx context.Context, s *memorySession, holder string, epoch int64, ttl time.Duration) (bool, error)
+	renew       func(ctx context.Context, s *memorySession, holder string, epoch int64, ttl time.Duration, progress bool) (bool, error)
 	release     func(ctx context.Context, s *memorySession, holder string, epoch int64) error
 	listDead    func(ctx context.Context, s *memorySession, f core.DeadFilter, after core.Ref, limit int) ([]core.DeadLetter, error)
 	retry       func(ctx context.Context, s *memorySession, f core.DeadFilter, limit int) (int, error)
@@ -26,6 +26,12 @@ type altered struct {
 	unblock     func(ctx context.Context, s *memorySession, topic, key string) (bool, error)
 	listBlocked func(ctx context.Context, s *memorySession, topic, key string, limit int) ([]core.BlockedKey, error)
 	stats       func(ctx context.Context, s *memorySession) (core.Stats, error)
+
+	suspect       func(ctx context.Context, s *memorySession, holder string, epoch int64, suspect core.Ref) (bool, error)
+	pause, resume func(ctx context.Context, s *memorySession, topic string) (bool, error)
+	listArchived  func(ctx context.Context, s *memorySession, f core.ArchiveFilter, after core.Ref, limit int) ([]core.ArchivedEvent, error)
+	replay        func(ctx context.Context, s *memorySession, f core.ArchiveFilter, after core.Ref, limit int) (int, core.Ref, error)
+	purge         func(ctx context.Context, s *memorySession, olderThan time.Duration, limit int) (int, error)
 }
 
 func (a altered) Fetch(ctx context.Context, r core.FetchRequest) (core.FetchResult, error) {
@@ -86,7 +92,7 @@ func (a altered) TakeLease(ctx context.Context, seen core.Lease, holder string, 
 
 func (a altered) RenewLease(ctx context.Context, holder string, epoch int64, ttl time.Duration, progress bool) (bool, error) {
 	if a.renew != nil {
-		return a.renew(ctx, a.memorySession, holder, epoch, ttl)
+		return a.renew(ctx, a.memorySession, holder, epoch, ttl, progress)
 	}
 	return a.memorySession.RenewLease(ctx, holder, epoch, ttl, progress)
 }
@@ -140,6 +146,48 @@ func (a altered) Stats(ctx context.Context) (core.Stats, error) {
 	return a.memorySession.Stats(ctx)
 }
 
+func (a altered) MarkSuspect(ctx context.Context, holder string, epoch int64, suspect core.Ref) (bool, error) {
+	if a.suspect != nil {
+		return a.suspect(ctx, a.memorySession, holder, epoch, suspect)
+	}
+	return a.memorySession.MarkSuspect(ctx, holder, epoch, suspect)
+}
+
+func (a altered) PauseTopic(ctx context.Context, topic string) (bool, error) {
+	if a.pause != nil {
+		return a.pause(ctx, a.memorySession, topic)
+	}
+	return a.memorySession.PauseTopic(ctx, topic)
+}
+
+func (a altered) ResumeTopic(ctx context.Context, topic string) (bool, error) {
+	if a.resume != nil {
+		return a.resume(ctx, a.memorySession, topic)
+	}
+	return a.memorySession.ResumeTopic(ctx, topic)
+}
+
+func (a altered) ListArchived(ctx context.Context, f core.ArchiveFilter, after core.Ref, limit int) ([]core.ArchivedEvent, error) {
+	if a.listArchived != nil {
+		return a.listArchived(ctx, a.memorySession, f, after, limit)
+	}
+	return a.memorySession.ListArchived(ctx, f, after, limit)
+}
+
+func (a altered) Replay(ctx context.Context, f core.ArchiveFilter, after core.Ref, limit int) (int, core.Ref, error) {
+	if a.replay != nil {
+		return a.replay(ctx, a.memorySession, f, after, limit)
+	}
+	return a.memorySession.Replay(ctx, f, after, limit)
+}
+
+func (a altered) Purge(ctx context.Context, olderThan time.Duration, limit int) (int, error) {
+	if a.purge != nil {
+		return a.purge(ctx, a.memorySession, olderThan, limit)
+	}
+	return a.memorySession.Purge(ctx, olderThan, limit)
+}
+
 // alteredDialect is a Memory whose sessions, or whose writing side, are altered.
 type alteredDialect struct {
 	*Memory
@@ -147,6 +195,8 @@ type alteredDialect struct {
 	enqueue   func(ctx context.Context, m *Memory, tx core.Execer, msgs []core.Message) error
 	lockKeys  func(ctx context.Context, m *Memory, tx core.Execer, msgs []core.Message) error
 	retryable func(err error) bool
+	listen    func(ctx context.Context, m *Memory, wake func()) error
+	notify    func(ctx context.Context, m *Memory, committed <-chan struct{}) error
 }
 
 func (d alteredDialect) Open(ctx context.Context) (core.Session, error) {
@@ -178,4 +228,18 @@ func (d alteredDialect) Retryable(err error) bool {
 		return d.retryable(err)
 	}
 	return d.Memory.Retryable(err)
+}
+
+func (d alteredDialect) Listen(ctx context.Context, wake func()) error {
+	if d.listen != nil {
+		return d.listen(ctx, d.Memory, wake)
+	}
+	return d.Memory.Listen(ctx, wake)
+}
+
+func (d alteredDialect) Notify(ctx context.Context, committed <-chan struct{}) error {
+	if d.notify != nil {
+		return d.notify(ctx, d.Memory, committed)
+	}
+	return d.Memory.Notify(ctx, committed)
 }

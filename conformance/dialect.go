@@ -18,6 +18,12 @@ type DialectFixture struct {
 	DB *sql.DB
 	// Begin begins a transaction of the application.
 	Begin func(ctx context.Context) (Tx, error)
+	// Archiving is a dialect on the same outbox that is configured to keep the delivered events of every topic, and adds
+	// the checks for that. It may be Dialect itself. Defaults to none.
+	Archiving core.Dialect
+	// Elsewhere is a dialect on the same outbox as another process has it: what is announced there is heard here. Defaults
+	// to Dialect itself, whose connections are other ones each time.
+	Elsewhere core.Dialect
 	// ConcurrentWriters says that a transaction that has enqueued does not keep others from writing, until it ends, and
 	// adds the checks for that. It is not so where the database has one writer.
 	ConcurrentWriters bool
@@ -34,7 +40,8 @@ func TestDialect(t *testing.T, open func(t *testing.T) DialectFixture) {
 }
 
 var dialectGroups = []group[DialectFixture]{
-	{checks: slices.Concat(enqueueChecks, fetchChecks, gapChecks, settleChecks, promoteChecks, leaseChecks, deadChecks, sessionChecks)},
+	{checks: slices.Concat(enqueueChecks, fetchChecks, gapChecks, settleChecks, promoteChecks, leaseChecks, deadChecks, pauseChecks,
+		sessionChecks)},
 	{
 		needs:  "ConcurrentWriters",
 		has:    func(f DialectFixture) bool { return f.ConcurrentWriters },
@@ -49,5 +56,20 @@ var dialectGroups = []group[DialectFixture]{
 		needs:  "ConcurrentWriters and a KeyLocker",
 		has:    func(f DialectFixture) bool { return f.ConcurrentWriters && f.keyLocker() != nil },
 		checks: keyLockChecks,
+	},
+	{
+		needs:  "an ArchiveStore (DialectFixture.Archiving)",
+		has:    func(f DialectFixture) bool { return f.Archiving != nil },
+		checks: archiveChecks,
+	},
+	{
+		needs:  "a Listener",
+		has:    func(f DialectFixture) bool { _, ok := f.Dialect.(core.Listener); return ok },
+		checks: listenChecks,
+	},
+	{
+		needs:  "a Notifier",
+		has:    func(f DialectFixture) bool { _, ok := f.elsewhere().(core.Notifier); return ok },
+		checks: notifyChecks,
 	},
 }

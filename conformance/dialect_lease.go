@@ -16,6 +16,8 @@ var leaseChecks = []check[DialectFixture]{
 	{"lease-renew", "RenewLease extends the lease if holder still owns it in epoch; Renewals changes with each renewal", checkLeaseRenew},
 	{"lease-expires", "the lease expires when its time is over by the database's clock", checkLeaseExpires},
 	{"lease-release", "ReleaseLease gives the lease up if holder still owns it in epoch, so that another relay takes it at once", checkLeaseRelease},
+	{"lease-unclean", "Unclean grows by one where the lease was not released before; with its release, or a renewal that tells of progress, it becomes 0", checkLeaseUnclean},
+	{"suspect-mark", "MarkSuspect sets the lease's Suspect, or clears it, if holder still owns the lease in epoch; the mark stays through takeovers", checkSuspectMark},
 }
 
 // expectLease compares the lease with what it should be; Renewals and Outbox are passed over.
@@ -236,5 +238,85 @@ func checkLeaseRelease(ctx context.Context, f DialectFixture) error {
 			err = fmt.Errorf("after the epoch %d came %d", epoch, next)
 		}
 		return err
+	})
+}
+
+func checkLeaseUnclean(ctx context.Context, f DialectFixture) error {
+	return f.session(ctx, func(s core.Session) error {
+		var epoch int64
+		take := func() (err error) { epoch, err = own(ctx, s); return err }
+		renew := func(progress bool) func() error {
+			return func() error {
+				return expectBool("RenewLease by the owner", true)(s.RenewLease(ctx, "owner", epoch, time.Hour, progress))
+			}
+		}
+		for i, step := range []struct {
+			what string
+			do   func() error
+			want int
+		}{
+			{"it was taken for the first time", take, 0},
+			{"it was taken from an owner", take, 1},
+			{"it was taken from an owner again", take, 2},
+			{"a renewal that tells of no progress", renew(false), 2},
+			{"a stranger's renewal, which tells of progress", func() error {
+				return expectBool("RenewLease by a stranger", false)(s.RenewLease(ctx, "stranger", epoch, time.Hour, true))
+			}, 2},
+			{"a renewal that tells of progress", renew(true), 0},
+			{"it was taken from an owner that had told of progress", take, 1},
+			{"a stranger's release", func() error { return s.ReleaseLease(ctx, "stranger", epoch) }, 1},
+			{"its release", func() error { return s.ReleaseLease(ctx, "owner", epoch) }, 0},
+			{"it was taken when it was free", take, 0},
+		} {
+			if err := step.do(); err != nil {
+				return err
+			}
+			lease, err := s.ReadLease(ctx)
+			if err == nil && lease.Unclean != step.want {
+				err = fmt.Errorf("step %d: after %s Unclean is %d, want %d", i+1, step.what, lease.Unclean, step.want)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func checkSuspectMark(ctx context.Context, f DialectFixture) error {
+	return f.sessions(ctx, func(a, b core.Session) error {
+		epoch, err := own(ctx, a)
+		if err != nil {
+			return err
+		}
+		suspect := core.Ref{Position: 1 << 40, ID: "it's é漢😀 "}
+		mark := func(holder string, epoch int64, ref core.Ref, want bool) error {
+			return expectBool(fmt.Sprintf("MarkSuspect by %s in epoch %d", holder, epoch), want)(a.MarkSuspect(ctx, holder, epoch, ref))
+		}
+		marked := func(when string, want core.Ref) error {
+			lease, err := b.ReadLease(ctx)
+			if err == nil && lease.Suspect != want {
+				err = fmt.Errorf("%s the suspect is %+v, want %+v", when, lease.Suspect, want)
+			}
+			return err
+		}
+		other := core.Ref{Position: 7, ID: "7"}
+		err = firstError(
+			marked("before any mark", core.Ref{}),
+			mark("owner", epoch, suspect, true), marked("after the mark", suspect),
+			mark("stranger", epoch, core.Ref{}, false), mark("owner", epoch-1, other, false), mark("owner", epoch+1, other, false),
+			marked("after marks by others", suspect),
+			expectBool("RenewLease by the owner", true)(a.RenewLease(ctx, "owner", epoch, time.Hour, true)),
+			marked("after a renewal", suspect))
+		if err != nil {
+			return err
+		}
+		if epoch, err = own(ctx, a); err != nil {
+			return err
+		}
+		return firstError(
+			marked("after a takeover", suspect),
+			mark("owner", epoch, other, true), marked("after another mark", other),
+			mark("owner", epoch, core.Ref{}, true), marked("after it was cleared", core.Ref{}))
 	})
 }

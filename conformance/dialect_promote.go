@@ -16,6 +16,7 @@ var promoteChecks = []check[DialectFixture]{
 	{"promote-order", "delayed events are moved in (due time, enqueue) order, at most limit, and take their places behind what is there", checkPromoteOrder},
 	{"promote-fenced", "nothing is moved, and Fenced is set, when the lease's epoch is not the caller's", checkPromoteFenced},
 	{"promote-generation", "promotion bumps the generation", checkPromoteGeneration},
+	{"promote-time", "a moved event's EnqueuedAt is its due time", checkPromoteTime},
 	{"promote-complete", "a promoted message is fetched as it was enqueued", checkPromoteComplete},
 }
 
@@ -186,6 +187,23 @@ func checkPromoteComplete(ctx context.Context, f DialectFixture) error {
 	}
 	if records[0].Attempts != 0 || records[0].RetryIn > 0 {
 		return fmt.Errorf("the promoted message has %d attempts and is due in %v", records[0].Attempts, records[0].RetryIn)
+	}
+	return nil
+}
+
+func checkPromoteTime(ctx context.Context, f DialectFixture) error {
+	due := time.Now().Add(-time.Hour).Truncate(time.Second) // every database keeps whole seconds as they are
+	m := event("a")
+	m.NotBefore = due
+	if err := firstError(f.commit(ctx, m), f.promote(ctx, 1, 1)); err != nil {
+		return err
+	}
+	records, err := f.all(ctx)
+	if err != nil || len(records) != 1 {
+		return fmt.Errorf("after a promotion the outbox holds %v, want one record (%v)", records, err)
+	}
+	if got := records[0].Message.EnqueuedAt; !got.Equal(due) {
+		return fmt.Errorf("an event that was due at %v has the EnqueuedAt %v", due, got)
 	}
 	return nil
 }

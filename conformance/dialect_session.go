@@ -102,6 +102,7 @@ func (f DialectFixture) eachMethod(ctx context.Context, s core.Session, then fun
 			_, err := s.RenewLease(ctx, "owner", epoch, time.Hour, false)
 			return err
 		}},
+		{"MarkSuspect", func(ctx context.Context) error { _, err := s.MarkSuspect(ctx, "owner", epoch, c.Ref()); return err }},
 		{"TakeLease", func(ctx context.Context) error { _, err := s.TakeLease(ctx, seen, "x", time.Hour); return err }},
 		{"ReleaseLease", func(ctx context.Context) error { return s.ReleaseLease(ctx, "owner", epoch) }},
 		{"ListDead", func(ctx context.Context) error {
@@ -116,6 +117,8 @@ func (f DialectFixture) eachMethod(ctx context.Context, s core.Session, then fun
 			return err
 		}},
 		{"Unblock", func(ctx context.Context) error { _, err := s.Unblock(ctx, "orders", "c"); return err }},
+		{"PauseTopic", func(ctx context.Context) error { _, err := s.PauseTopic(ctx, "another"); return err }},
+		{"ResumeTopic", func(ctx context.Context) error { _, err := s.ResumeTopic(ctx, "another"); return err }},
 		{"Stats", func(ctx context.Context) error { _, err := s.Stats(ctx); return err }},
 	} {
 		limited, cancel := context.WithTimeout(ctx, waitLimit)

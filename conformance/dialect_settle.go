@@ -20,6 +20,7 @@ var settleChecks = []check[DialectFixture]{
 	{"bury-moves", "what is buried is removed from the outbox and inserted into the dead letters, complete", checkBuryMoves},
 	{"bury-blocks", "the key of what is buried is blocked unless Skip is set; an empty key is no key", checkBuryBlocks},
 	{"bury-again", "a burial is idempotent", checkBuryAgain},
+	{"bury-late", "a burial moves what has one attempt less: one that comes late, after an operator's retry, does nothing", checkBuryLate},
 	{"bury-both", "what does not match position and id is passed over, and its key is not blocked", checkBuryBoth},
 }
 
@@ -214,6 +215,12 @@ func checkBuryMoves(ctx context.Context, f DialectFixture) error {
 	}
 	want := records[0]
 	err = f.session(ctx, func(s core.Session) error {
+		for attempt := range 6 {
+			err := s.Fail(ctx, []core.Failure{{Ref: want.Ref(), Attempts: attempt + 1, Cause: "x"}})
+			if err != nil {
+				return err
+			}
+		}
 		// Skip, because a record that was left behind would not be fetched while its key is blocked.
 		return s.Bury(ctx, []core.Burial{{Ref: want.Ref(), Attempts: 7, Cause: awkward, Skip: true}})
 	})
@@ -293,4 +300,28 @@ func checkBuryBoth(ctx context.Context, f DialectFixture) error {
 		return err
 	}
 	return firstError(f.expect(ctx, "a"), f.expectBlocked(ctx), f.expectDead(ctx, core.DeadFilter{}))
+}
+
+func checkBuryLate(ctx context.Context, f DialectFixture) error {
+	records, err := f.stored(ctx, event("a"), event("b"))
+	if err != nil {
+		return err
+	}
+	// Two relays had it in flight; one was slow, and an operator quick.
+	late := core.Burial{Ref: records[0].Ref(), Attempts: 2, Cause: "x"}
+	return f.session(ctx, func(s core.Session) error {
+		for range 2 {
+			err := firstError(
+				s.Fail(ctx, []core.Failure{{Ref: late.Ref, Attempts: 1, Cause: "x"}}),
+				s.Bury(ctx, []core.Burial{late}),
+				f.expectDead(ctx, core.DeadFilter{}, "a"), f.expectBlocked(ctx, "42"), f.expect(ctx),
+				expectCount("RetryDead", 1)(s.RetryDead(ctx, core.DeadFilter{}, 10)),
+				s.Bury(ctx, []core.Burial{late}),
+				f.expectDead(ctx, core.DeadFilter{}), f.expectBlocked(ctx), f.expect(ctx, "a", "b"))
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }

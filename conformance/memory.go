@@ -31,7 +31,7 @@ var (
 type MemoryConfig struct {
 	// Outbox is the outbox's UUID. Defaults to a new one.
 	Outbox string
-	// Archive keeps acknowledged records, where [Memory.Contents] shows them. Defaults to removing them.
+	// Archive keeps acknowledged records in the archive. Defaults to removing them.
 	Archive bool
 	// History is how many of the latest commits [Memory.Restart] can lose. Defaults to 64.
 	History int
@@ -58,6 +58,7 @@ type Memory struct {
 	serverName  string           // made of incarnation
 	sessions    []*memorySession // open ones, by age
 	open        []*MemoryTx      // by age
+	listeners   []*listener
 	lastSession int
 	lastTx      int
 	late        []lateStatement
@@ -143,6 +144,9 @@ func (m *Memory) Restart(r Restart) (lost []string) {
 	for _, tx := range slices.Clone(m.open) {
 		tx.breakLocked(ErrBroken)
 		tx.endLocked() // also those whose client has gone, and left a late COMMIT
+	}
+	for _, l := range m.listeners { // a pooler that keeps sessions cannot keep these
+		l.breakLocked(ErrBroken)
 	}
 	if !r.KeepSessions {
 		for _, s := range slices.Clone(m.sessions) {

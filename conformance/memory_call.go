@@ -10,10 +10,11 @@ import (
 
 // Call is one call over a connection to a [Memory], as a fault function sees it.
 type Call struct {
-	// Op is the method's name: Open and Close, those of core.Session, and for transactions Begin, Enqueue, LockRow,
-	// LockKeys, Savepoint, RollbackTo, Commit and Rollback.
+	// Op is the method's name: Open and Close, those of core.Session, Listen, Notify for each announcement, and for
+	// transactions Begin, Enqueue, LockRow, LockKeys, Savepoint, RollbackTo, Commit and Rollback.
 	Op string
-	// Session counts the sessions from 1, those whose Open failed too; 0 in a transaction's call.
+	// Session counts the sessions from 1, those whose Open failed too, and the connections of Listen and Notify; 0 in a
+	// transaction's call.
 	Session int
 	// Tx counts the transactions from 1; 0 in a session's call.
 	Tx int
@@ -192,7 +193,7 @@ func (c *conn) outlives(op string) bool {
 	if c.tx > 0 {
 		return op == "Commit" || op == "Rollback"
 	}
-	return op != "Open"
+	return op != "Open" && op != "Listen"
 }
 
 // leave hands a statement to the server, whose client does not wait for it any longer.

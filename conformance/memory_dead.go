@@ -3,7 +3,6 @@ package conformance
 import (
 	"cmp"
 	"context"
-	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -12,7 +11,7 @@ import (
 )
 
 func (r *memoryRow) matches(f *core.DeadFilter, now time.Time) bool {
-	return r.dropped == f.Dropped &&
+	return !r.droppedAt.IsZero() == f.Dropped &&
 		(f.ID == "" || f.ID == r.message.ID) &&
 		(f.Topic == "" || f.Topic == r.message.Topic) &&
 		(f.Key == "" || f.Key == r.message.Key) &&
@@ -29,7 +28,7 @@ func (s *memorySession) ListDead(ctx context.Context, filter core.DeadFilter, af
 			if len(letters) >= limit {
 				break
 			}
-			if row.matches(&filter, now) && (row.position > after.Position || row.message.ID > after.ID) {
+			if row.matches(&filter, now) && compareRefs(row.ref(), after) > 0 {
 				letters = append(letters, row.deadLetter(now))
 			}
 		}
@@ -94,7 +93,7 @@ func (s *memorySession) RetryDead(ctx context.Context, filter core.DeadFilter, l
 		for k, i := range indices {
 			row := *m.dead.rows[i]
 			m.unblock(&row)
-			row.attempts, row.cause, row.buried, row.dropped, row.dropReason = 0, "", time.Time{}, false, ""
+			row.attempts, row.cause, row.buried = 0, "", time.Time{}
 			rows[k] = &row
 		}
 		m.removeRows(&m.dead, indices)
@@ -108,7 +107,7 @@ func (s *memorySession) DropDead(ctx context.Context, filter core.DeadFilter, re
 		for _, i := range indices {
 			row := *m.dead.rows[i]
 			m.unblock(&row)
-			row.dropped, row.dropReason = true, reason
+			row.droppedAt, row.dropReason = m.now(), reason
 			m.replaceRow(&m.dead, i, &row)
 		}
 	})
@@ -118,7 +117,7 @@ func (s *memorySession) Unblock(ctx context.Context, topic, key string) (bool, e
 	blocked := false
 	err := s.run(ctx, "Unblock", func() error {
 		m := s.memory
-		if _, blocked = m.blocked[topicKey{topic, key}]; blocked {
+		if _, blocked = m.blocked[topicKey{topic, key}]; blocked && key != "" {
 			m.setBlocked(topicKey{topic, key}, nil)
 			m.generation++
 			m.commit()
@@ -128,7 +127,7 @@ func (s *memorySession) Unblock(ctx context.Context, topic, key string) (bool, e
 	if err != nil {
 		return false, err
 	}
-	return blocked, nil
+	return blocked && key != "", nil
 }
 
 func (s *memorySession) ListBlocked(ctx context.Context, afterTopic, afterKey string, limit int) ([]core.BlockedKey, error) {
@@ -179,12 +178,34 @@ func (m *Memory) blockedAfter(after topicKey, limit int) []core.BlockedKey {
 	return keys[:min(limit, len(keys))]
 }
 
-// PauseTopic implements [core.OperatorStore].
-func (s *memorySession) PauseTopic(context.Context, string) (bool, error) {
-	return false, errors.ErrUnsupported
+func (s *memorySession) PauseTopic(ctx context.Context, topic string) (bool, error) {
+	return s.setPaused(ctx, "PauseTopic", topic, true)
 }
 
-// ResumeTopic implements [core.OperatorStore].
-func (s *memorySession) ResumeTopic(context.Context, string) (bool, error) {
-	return false, errors.ErrUnsupported
+func (s *memorySession) ResumeTopic(ctx context.Context, topic string) (bool, error) {
+	return s.setPaused(ctx, "ResumeTopic", topic, false)
+}
+
+// setPaused makes a block with an empty key of the topic's pause: every other block has a key.
+func (s *memorySession) setPaused(ctx context.Context, op, topic string, pause bool) (changed bool, err error) {
+	err = s.run(ctx, op, func() error {
+		m := s.memory
+		name := topicKey{topic: topic}
+		if _, paused := m.blocked[name]; paused == pause {
+			return nil
+		}
+		if pause {
+			m.setBlocked(name, []core.BlockedKey{{Topic: topic, Since: m.now()}})
+		} else {
+			m.setBlocked(name, nil)
+		}
+		m.generation++
+		m.commit()
+		changed = true
+		return nil
+	}, nil)
+	if err != nil {
+		return false, err
+	}
+	return changed, nil
 }

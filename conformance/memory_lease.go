@@ -138,7 +138,7 @@ func (m *Memory) promote(epoch int64, limit int) core.Promotion {
 			break
 		}
 		moved := *row
-		moved.due, moved.message.NotBefore = 0, time.Time{}
+		moved.created, moved.due, moved.message.NotBefore = time.UnixMicro(row.due).UTC(), 0, time.Time{}
 		moved.position = m.next
 		m.next++
 		due, rows = append(due, i), append(rows, &moved)

@@ -8,7 +8,10 @@ import (
 	"github.com/lockstep-go/lockstep/core"
 )
 
-var _ core.Session = (*memorySession)(nil)
+var (
+	_ core.Session      = (*memorySession)(nil)
+	_ core.ArchiveStore = (*memorySession)(nil)
+)
 
 // memorySession is one connection to a Memory. Each of its methods is one statement, or one transaction, that is
 // executed at one instant.
@@ -91,10 +94,13 @@ func (m *Memory) fetch(request core.FetchRequest) core.FetchResult {
 }
 
 func (m *Memory) isBlocked(row *memoryRow) bool {
-	if len(m.blocked) == 0 || row.message.Key == "" {
+	if len(m.blocked) == 0 {
 		return false
 	}
-	_, blocked := m.blocked[keyOf(&row.message)]
+	if _, paused := m.blocked[topicKey{topic: row.message.Topic}]; paused {
+		return true
+	}
+	_, blocked := m.blocked[keyOf(&row.message)] // of an empty key: paused
 	return blocked
 }
 
@@ -115,16 +121,6 @@ func (s *memorySession) Acknowledge(ctx context.Context, refs []core.Ref) error 
 		m.commit()
 		return nil
 	}, func() { refs = slices.Clone(refs) })
-}
-
-// archiveRows copies rows of the outbox to the archive.
-func (m *Memory) archiveRows(indices []int) {
-	slices.Sort(indices)
-	var rows []*memoryRow
-	for _, i := range slices.Compact(indices) {
-		rows = append(rows, m.outbox.rows[i])
-	}
-	m.insertRows(&m.archive, rows, false)
 }
 
 func (s *memorySession) Fail(ctx context.Context, failures []core.Failure) error {
@@ -159,7 +155,7 @@ func (s *memorySession) Bury(ctx context.Context, burials []core.Burial) error {
 
 func (m *Memory) bury(burial core.Burial, now time.Time) {
 	i := m.outbox.find(burial.Ref)
-	if i < 0 {
+	if i < 0 || m.outbox.rows[i].attempts != burial.Attempts-1 {
 		return
 	}
 	row := *m.outbox.rows[i]
@@ -179,16 +175,20 @@ func (s *memorySession) Stats(ctx context.Context) (core.Stats, error) {
 	var stats core.Stats
 	err := s.run(ctx, "Stats", func() error {
 		stats = core.Stats{
-			Pending:     core.Count{N: int64(len(m.outbox.rows)), Exact: true},
-			Delayed:     core.Count{N: int64(len(m.delayed.rows)), Exact: true},
-			Dead:        core.Count{Exact: true},
-			BlockedKeys: int64(len(m.blocked)),
+			Pending: core.Count{N: int64(len(m.outbox.rows)), Exact: true},
+			Delayed: core.Count{N: int64(len(m.delayed.rows)), Exact: true},
+			Dead:    core.Count{Exact: true},
+		}
+		for name := range m.blocked {
+			if name.key != "" {
+				stats.BlockedKeys++
+			}
 		}
 		if len(m.outbox.rows) > 0 {
 			stats.OldestAge = m.now().Sub(m.outbox.rows[0].created)
 		}
 		for _, row := range m.dead.rows {
-			if !row.dropped {
+			if row.droppedAt.IsZero() {
 				stats.Dead.N++
 			}
 		}

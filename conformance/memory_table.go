@@ -22,8 +22,10 @@ type memoryRow struct {
 	// Of a dead letter.
 	cause      string
 	buried     time.Time
-	dropped    bool
+	droppedAt  time.Time // zero: it was not
 	dropReason string
+
+	delivered time.Time // of an archived event
 }
 
 func (r *memoryRow) record(now time.Time) core.Record {
@@ -40,13 +42,17 @@ func (r *memoryRow) deadLetter(now time.Time) core.DeadLetter {
 }
 
 func compareRows(a, b *memoryRow) int {
-	if a.due != b.due {
-		return cmp.Compare(a.due, b.due)
-	}
-	return cmp.Compare(a.position, b.position)
+	return cmp.Or(cmp.Compare(a.due, b.due), compareRefs(a.ref(), b.ref()))
 }
 
-// memoryTable holds rows ascending by due time and position.
+func (r *memoryRow) ref() core.Ref { return core.Ref{Position: r.position, ID: r.message.ID} }
+
+func compareRefs(a, b core.Ref) int {
+	return cmp.Or(cmp.Compare(a.Position, b.Position), cmp.Compare(a.ID, b.ID))
+}
+
+// memoryTable holds rows ascending by due time, position and id. Only the dead letters and the archive may hold a position
+// twice: after a restart that lost commits it was used again.
 type memoryTable struct{ rows []*memoryRow }
 
 // from returns the index of the first row at or behind position, in a table without due times.

@@ -40,18 +40,25 @@ func dropping(drop func(ctx context.Context, s *memorySession, f core.DeadFilter
 }
 
 var deadMutants = map[string]mutant{
-	"lists any id":      {listing(func(f *core.DeadFilter, _ *core.Ref, _ *int) { f.ID = "" }), []string{"dead-filter"}},
-	"lists any topic":   {listing(func(f *core.DeadFilter, _ *core.Ref, _ *int) { f.Topic = "" }), []string{"dead-filter"}},
-	"lists any key":     {listing(func(f *core.DeadFilter, _ *core.Ref, _ *int) { f.Key = "" }), []string{"dead-filter"}},
-	"lists any cause":   {listing(func(f *core.DeadFilter, _ *core.Ref, _ *int) { f.CauseContains = "" }), []string{"dead-filter"}},
-	"knows wildcards":   {listing(func(f *core.DeadFilter, _ *core.Ref, _ *int) { f.CauseContains = strings.Trim(f.CauseContains, "%_") }), []string{"dead-filter"}},
-	"folds case":        {listing(func(f *core.DeadFilter, _ *core.Ref, _ *int) { f.CauseContains = strings.ToLower(f.CauseContains) }), []string{"dead-filter"}},
-	"lists no dropped":  {listing(func(f *core.DeadFilter, _ *core.Ref, _ *int) { f.Dropped = false }), []string{"dead-filter", "dead-drop"}},
-	"lists any age":     {listing(func(f *core.DeadFilter, _ *core.Ref, _ *int) { f.OlderThan = 0 }), []string{"dead-older"}},
-	"lists no age":      {listing(func(f *core.DeadFilter, _ *core.Ref, _ *int) { f.OlderThan *= 1000 }), []string{"dead-older"}},
-	"has one page":      {listing(func(_ *core.DeadFilter, after *core.Ref, _ *int) { *after = core.Ref{} }), []string{"dead-pages"}},
-	"has no page end":   {listing(func(_ *core.DeadFilter, _ *core.Ref, limit *int) { *limit = 1000 }), []string{"dead-pages"}},
-	"repeats page ends": {listing(func(_ *core.DeadFilter, after *core.Ref, _ *int) { after.Position-- }), []string{"dead-pages"}},
+	"lists any id":            {listing(func(f *core.DeadFilter, _ *core.Ref, _ *int) { f.ID = "" }), []string{"dead-filter"}},
+	"lists any topic":         {listing(func(f *core.DeadFilter, _ *core.Ref, _ *int) { f.Topic = "" }), []string{"dead-filter"}},
+	"lists any key":           {listing(func(f *core.DeadFilter, _ *core.Ref, _ *int) { f.Key = "" }), []string{"dead-filter"}},
+	"lists any cause":         {listing(func(f *core.DeadFilter, _ *core.Ref, _ *int) { f.CauseContains = "" }), []string{"dead-filter"}},
+	"knows wildcards":         {listing(func(f *core.DeadFilter, _ *core.Ref, _ *int) { f.CauseContains = strings.Trim(f.CauseContains, "%_") }), []string{"dead-filter"}},
+	"folds case":              {listing(func(f *core.DeadFilter, _ *core.Ref, _ *int) { f.CauseContains = strings.ToLower(f.CauseContains) }), []string{"dead-filter"}},
+	"lists no dropped":        {listing(func(f *core.DeadFilter, _ *core.Ref, _ *int) { f.Dropped = false }), []string{"dead-filter", "dead-drop"}},
+	"lists any age":           {listing(func(f *core.DeadFilter, _ *core.Ref, _ *int) { f.OlderThan = 0 }), []string{"dead-older"}},
+	"lists no age":            {listing(func(f *core.DeadFilter, _ *core.Ref, _ *int) { f.OlderThan *= 1000 }), []string{"dead-older"}},
+	"has one page":            {listing(func(_ *core.DeadFilter, after *core.Ref, _ *int) { *after = core.Ref{} }), []string{"dead-pages"}},
+	"has no page end":         {listing(func(_ *core.DeadFilter, _ *core.Ref, limit *int) { *limit = 1000 }), []string{"dead-pages"}},
+	"repeats page ends":       {listing(func(_ *core.DeadFilter, after *core.Ref, _ *int) { after.Position-- }), []string{"dead-pages"}},
+	"pages by position alone": {listing(func(_ *core.DeadFilter, after *core.Ref, _ *int) { after.ID = "\U0010FFFF" }), []string{"dead-pages"}},
+	"pages by any case":       {listing(func(_ *core.DeadFilter, after *core.Ref, _ *int) { after.ID = strings.ToLower(after.ID) }), []string{"dead-pages"}},
+	"pages by id in any position": {listing(func(_ *core.DeadFilter, after *core.Ref, _ *int) {
+		if after.ID == "x" {
+			after.Position++
+		}
+	}), []string{"dead-pages"}},
 
 	"retries all":       {retrying(func(_ *Memory, _ *core.DeadFilter, limit *int) { *limit = 1000 }, nil), []string{"dead-limit"}},
 	"retries in secret": {retrying(nil, func(m, old *Memory) { m.generation = old.generation }), []string{"dead-retry", "fetch-generation"}},
@@ -72,12 +79,12 @@ var deadMutants = map[string]mutant{
 		}
 	}), []string{"dead-retry"}},
 	"retries the dropped": {retrying(func(m *Memory, f *core.DeadFilter, _ *int) {
-		f.Dropped = len(m.dead.rows) > 0 && m.dead.rows[0].dropped
+		f.Dropped = len(m.dead.rows) > 0 && !m.dead.rows[0].droppedAt.IsZero()
 	}, nil), []string{"dead-drop"}},
 
 	"deletes what is dropped": {dropping(func(ctx context.Context, s *memorySession, f core.DeadFilter, reason string, limit int) (int, error) {
 		n, err := s.DropDead(ctx, f, reason, limit)
-		s.memory.dead.rows = slices.DeleteFunc(s.memory.dead.rows, func(r *memoryRow) bool { return r.dropped })
+		s.memory.dead.rows = slices.DeleteFunc(s.memory.dead.rows, func(r *memoryRow) bool { return !r.droppedAt.IsZero() })
 		return n, err
 	}), []string{"dead-drop"}},
 	"forgets reasons": {dropping(func(ctx context.Context, s *memorySession, f core.DeadFilter, _ string, limit int) (int, error) {

@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/lockstep-go/lockstep/core"
@@ -43,6 +44,7 @@ var promoteMutants = map[string]mutant{
 	"promotes for a newer one":     {promoting(func(m *Memory, epoch *int64, _ *int) { *epoch = min(*epoch, m.lease.epoch) }, nil), []string{"promote-fenced"}},
 	"does not say Fenced":          {promoting(nil, func(_ *Memory, _ int64, p *core.Promotion) { p.Fenced = false }), []string{"promote-fenced"}},
 	"promotes in secret":           {promoting(nil, func(m *Memory, generation int64, _ *core.Promotion) { m.generation = generation }), []string{"promote-generation"}},
+	"keeps the time of enqueueing": {promoting(nil, func(m *Memory, _ int64, _ *core.Promotion) { m.outbox.rows[0].created = time.Now() }), []string{"promote-time"}},
 	"promotes without the payload": {promoting(nil, func(m *Memory, _ int64, _ *core.Promotion) { m.outbox.rows[0].message.Payload = nil }), []string{"promote-complete"}},
 }
 
@@ -55,9 +57,9 @@ func leasing(after func(before memoryLease, l *memoryLease)) alteredDialect {
 			after(before, &s.memory.lease)
 			return taken, err
 		},
-		renew: func(ctx context.Context, s *memorySession, holder string, epoch int64, ttl time.Duration) (bool, error) {
+		renew: func(ctx context.Context, s *memorySession, holder string, epoch int64, ttl time.Duration, progress bool) (bool, error) {
 			before := s.memory.lease
-			renewed, err := s.RenewLease(ctx, holder, epoch, ttl, false)
+			renewed, err := s.RenewLease(ctx, holder, epoch, ttl, progress)
 			after(before, &s.memory.lease)
 			return renewed, err
 		},
@@ -69,6 +71,16 @@ func stealing(change func(seen *core.Lease, now core.Lease)) alteredDialect {
 	return alteredDialect{session: altered{take: func(ctx context.Context, s *memorySession, seen core.Lease, holder string, ttl time.Duration) (bool, error) {
 		change(&seen, s.memory.Contents().Lease)
 		return s.TakeLease(ctx, seen, holder, ttl)
+	}}}
+}
+
+// suspecting alters what a suspect is marked with; where change reports false, nothing is marked.
+func suspecting(change func(m *Memory, holder *string, epoch *int64, suspect *core.Ref) bool) alteredDialect {
+	return alteredDialect{session: altered{suspect: func(ctx context.Context, s *memorySession, holder string, epoch int64, suspect core.Ref) (bool, error) {
+		if !change(s.memory, &holder, &epoch, &suspect) {
+			return true, nil
+		}
+		return s.MarkSuspect(ctx, holder, epoch, suspect)
 	}}}
 }
 
@@ -105,12 +117,62 @@ var leaseMutants = map[string]mutant{
 		time.Sleep(time.Millisecond)
 		return s.TakeLease(ctx, s.memory.Contents().Lease, holder, ttl)
 	}}}, []string{"lease-take-once"}},
-	"renews for anybody": {alteredDialect{session: altered{renew: func(ctx context.Context, s *memorySession, _ string, epoch int64, ttl time.Duration) (bool, error) {
-		return s.RenewLease(ctx, s.memory.Contents().Lease.Holder, epoch, ttl, false)
+	"renews for anybody": {alteredDialect{session: altered{renew: func(ctx context.Context, s *memorySession, _ string, epoch int64, ttl time.Duration, progress bool) (bool, error) {
+		return s.RenewLease(ctx, s.memory.Contents().Lease.Holder, epoch, ttl, progress)
 	}}}, []string{"lease-renew"}},
-	"renews in any epoch": {alteredDialect{session: altered{renew: func(ctx context.Context, s *memorySession, holder string, _ int64, ttl time.Duration) (bool, error) {
-		return s.RenewLease(ctx, holder, s.memory.Contents().Lease.Epoch, ttl, false)
+	"renews in any epoch": {alteredDialect{session: altered{renew: func(ctx context.Context, s *memorySession, holder string, _ int64, ttl time.Duration, progress bool) (bool, error) {
+		return s.RenewLease(ctx, holder, s.memory.Contents().Lease.Epoch, ttl, progress)
 	}}}, []string{"lease-renew"}},
+	"never was unclean":       {leasing(func(_ memoryLease, l *memoryLease) { l.unclean = 0 }), []string{"lease-unclean"}},
+	"counts each takeover":    {leasing(func(before memoryLease, l *memoryLease) { l.unclean = before.unclean + int(l.epoch-before.epoch) }), []string{"lease-unclean"}},
+	"forgets what it counted": {leasing(func(before memoryLease, l *memoryLease) { l.unclean = min(l.unclean, 1) }), []string{"lease-unclean"}},
+	"takes each renewal for progress": {alteredDialect{session: altered{renew: func(ctx context.Context, s *memorySession, holder string, epoch int64, ttl time.Duration, _ bool) (bool, error) {
+		return s.RenewLease(ctx, holder, epoch, ttl, true)
+	}}}, []string{"lease-unclean"}},
+	"knows no progress": {alteredDialect{session: altered{renew: func(ctx context.Context, s *memorySession, holder string, epoch int64, ttl time.Duration, _ bool) (bool, error) {
+		return s.RenewLease(ctx, holder, epoch, ttl, false)
+	}}}, []string{"lease-unclean"}},
+	"releases and stays unclean": {alteredDialect{session: altered{release: func(ctx context.Context, s *memorySession, holder string, epoch int64) error {
+		unclean := s.memory.lease.unclean
+		err := s.ReleaseLease(ctx, holder, epoch)
+		s.memory.lease.unclean = unclean
+		return err
+	}}}, []string{"lease-unclean"}},
+	"forgets suspects at a takeover": {leasing(func(before memoryLease, l *memoryLease) {
+		if before.epoch != l.epoch {
+			l.suspect = core.Ref{}
+		}
+	}), []string{"suspect-mark"}},
+	"forgets suspects at a renewal": {leasing(func(before memoryLease, l *memoryLease) {
+		if before.epoch == l.epoch {
+			l.suspect = core.Ref{}
+		}
+	}), []string{"suspect-mark"}},
+	"marks no suspects": {suspecting(func(*Memory, *string, *int64, *core.Ref) bool { return false }), []string{"suspect-mark"}},
+	"marks suspects for anybody": {suspecting(func(m *Memory, holder *string, _ *int64, _ *core.Ref) bool {
+		*holder = m.lease.holder
+		return true
+	}), []string{"suspect-mark"}},
+	"marks suspects in any epoch": {suspecting(func(m *Memory, _ *string, epoch *int64, _ *core.Ref) bool {
+		*epoch = m.lease.epoch
+		return true
+	}), []string{"suspect-mark"}},
+	"keeps the first suspect": {suspecting(func(m *Memory, _ *string, _ *int64, suspect *core.Ref) bool {
+		if m.lease.suspect != (core.Ref{}) && *suspect != (core.Ref{}) {
+			*suspect = m.lease.suspect
+		}
+		return true
+	}), []string{"suspect-mark"}},
+	"clears no suspect": {suspecting(func(m *Memory, _ *string, _ *int64, suspect *core.Ref) bool {
+		if *suspect == (core.Ref{}) {
+			*suspect = m.lease.suspect
+		}
+		return true
+	}), []string{"suspect-mark"}},
+	"trims the suspect's id": {suspecting(func(_ *Memory, _ *string, _ *int64, suspect *core.Ref) bool {
+		suspect.ID = strings.TrimSpace(suspect.ID)
+		return true
+	}), []string{"suspect-mark"}},
 	"releases nothing": {alteredDialect{session: altered{release: func(context.Context, *memorySession, string, int64) error { return nil }}}, []string{"lease-release"}},
 	"releases for anybody": {alteredDialect{session: altered{release: func(ctx context.Context, s *memorySession, _ string, _ int64) error {
 		lease := s.memory.Contents().Lease

@@ -136,10 +136,10 @@ var sessionMutants = map[string]mutant{
 	"retries everything": {alteredDialect{retryable: func(error) bool { return true }}, []string{"retryable"}},
 	"keeps a snapshot":   {alteredDialect{session: altered{fetch: keepingSnapshots()}}, []string{"session-holds-nothing"}},
 	"keeps a lock": {alteredDialect{
-		session: altered{renew: func(ctx context.Context, s *memorySession, holder string, epoch int64, ttl time.Duration) (bool, error) {
+		session: altered{renew: func(ctx context.Context, s *memorySession, holder string, epoch int64, ttl time.Duration, progress bool) (bool, error) {
 			tx, _ := s.memory.Begin(ctx)
 			tx.LockRow(ctx, "the table")
-			return s.RenewLease(ctx, holder, epoch, ttl, false)
+			return s.RenewLease(ctx, holder, epoch, ttl, progress)
 		}},
 		enqueue: func(ctx context.Context, m *Memory, tx core.Execer, msgs []core.Message) error {
 			if err := tx.(*MemoryTx).LockRow(ctx, "the table"); err != nil {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 // mutant is a dialect with a fault, and the checks that must find it.
@@ -29,7 +30,8 @@ func TestMutantsAreCaught(t *testing.T) {
 	}
 	finds := map[string]bool{}
 	all := map[string]mutant{}
-	for _, mutants := range []map[string]mutant{enqueueMutants, fetchMutants, gapMutants, settleMutants, promoteMutants, leaseMutants, deadMutants, sessionMutants} {
+	for _, mutants := range []map[string]mutant{enqueueMutants, fetchMutants, gapMutants, settleMutants, promoteMutants, leaseMutants, deadMutants, pauseMutants, archiveMutants,
+		listenMutants, sessionMutants} {
 		maps.Copy(all, mutants)
 	}
 	for _, name := range slices.Sorted(maps.Keys(all)) {
@@ -45,6 +47,7 @@ func TestMutantsAreCaught(t *testing.T) {
 					if err := runMutant(t, mutant.alter, c); err == nil {
 						t.Errorf("a dialect that %s passes the check %s", name, id)
 					}
+					time.Sleep(20 * checkTimeout) // for calls that it did not end
 				})
 			})
 		}
@@ -57,10 +60,10 @@ func TestMutantsAreCaught(t *testing.T) {
 }
 
 func runMutant(t *testing.T, alter alteredDialect, c check[DialectFixture]) error {
-	m := NewMemory(MemoryConfig{})
+	m := NewMemory(MemoryConfig{Archive: slices.ContainsFunc(archiveChecks, func(a check[DialectFixture]) bool { return a.id == c.id })})
 	alter.Memory = m
 	fixture := MemoryFixture(m)
-	fixture.Dialect = alter
+	fixture.Dialect, fixture.Archiving = alter, alter
 	ctx, cancel := context.WithTimeout(t.Context(), checkTimeout)
 	defer cancel()
 	return c.run(ctx, fixture)

@@ -160,7 +160,13 @@ var settleMutants = map[string]mutant{
 	"blocks nothing":           {burying(func(_ *Memory, b *core.Burial) { b.Skip = true }), []string{"bury-blocks", "fetch-blocked", "bury-again", "blocked-pages"}},
 	"blocks always":            {burying(func(_ *Memory, b *core.Burial) { b.Skip = false }), []string{"bury-blocks"}},
 	"forgets causes":           {burying(func(_ *Memory, b *core.Burial) { b.Cause = "" }), []string{"bury-moves", "dead-filter"}},
-	"forgets attempts":         {burying(func(_ *Memory, b *core.Burial) { b.Attempts = 1 }), []string{"bury-moves"}},
+	"forgets attempts": {alteredDialect{session: altered{bury: func(ctx context.Context, s *memorySession, burials []core.Burial) error {
+		err := s.Bury(ctx, burials)
+		for _, row := range s.memory.dead.rows {
+			row.attempts = 1
+		}
+		return err
+	}}}, []string{"bury-moves"}},
 	"blocks what is gone": {alteredDialect{session: altered{bury: func(ctx context.Context, s *memorySession, burials []core.Burial) error {
 		s.memory.locked(func() { s.memory.block(topicKey{"orders", "a"}, core.BlockedKey{Topic: "orders", Key: "a"}) })
 		return s.Bury(ctx, burials)
@@ -175,6 +181,11 @@ var settleMutants = map[string]mutant{
 		}
 		return s.Bury(ctx, burials)
 	}}}, []string{"bury-again"}},
+	"buries whatever the attempts": {burying(func(m *Memory, b *core.Burial) {
+		if row := m.at(b.Position); row.position != 0 {
+			b.Attempts = row.attempts + 1
+		}
+	}), []string{"bury-late"}},
 	"buries a copy": {alteredDialect{session: altered{bury: func(ctx context.Context, s *memorySession, burials []core.Burial) error {
 		kept := slices.Clone(s.memory.outbox.rows)
 		err := s.Bury(ctx, burials)

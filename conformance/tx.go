@@ -40,7 +40,7 @@ func SQLFixture(dialect core.Dialect, db *sql.DB) DialectFixture {
 
 // MemoryFixture returns a fixture for m.
 func MemoryFixture(m *Memory) DialectFixture {
-	return DialectFixture{
+	f := DialectFixture{
 		Dialect: m,
 		Begin: func(ctx context.Context) (Tx, error) {
 			tx, err := m.Begin(ctx)
@@ -52,6 +52,10 @@ func MemoryFixture(m *Memory) DialectFixture {
 		ConcurrentWriters: true,
 		Patience:          30 * time.Millisecond,
 	}
+	if m.config.Archive {
+		f.Archiving = m
+	}
+	return f
 }
 
 // savepointer returns tx's savepoints.

@@ -83,33 +83,11 @@ func verdictOf(result error) verdict {
 	return refused
 }
 
-// isKeyOrdered reports whether broker, or what it wraps, keeps the messages of a key in order within a call.
-func isKeyOrdered(broker Broker) bool {
-	for broker != nil {
-		if _, ok := broker.(KeyOrdered); ok {
-			return true
-		}
-		broker = unwrap(broker)
-	}
-	return false
-}
-
 // hiddenTerm returns a wrapped broker that can shut out an earlier owner while its wrapper can't pass that on.
-func hiddenTerm(broker Broker) Broker {
+func hiddenTerm(broker Broker) TermBroker {
 	if _, ok := broker.(TermBroker); ok {
 		return nil
 	}
-	for inner := unwrap(broker); inner != nil; inner = unwrap(inner) {
-		if _, ok := inner.(TermBroker); ok {
-			return inner
-		}
-	}
-	return nil
-}
-
-func unwrap(broker Broker) Broker {
-	if w, ok := broker.(interface{ Unwrap() Broker }); ok {
-		return w.Unwrap()
-	}
-	return nil
+	hidden, _ := ability[TermBroker](broker)
+	return hidden
 }

@@ -89,11 +89,12 @@ var errTermOver = errors.New("the lease's term is over")
 
 func newEngine(work context.Context, config *RelayConfig, dialect Dialect, broker Broker) *engine {
 	e := &engine{
-		config: config, dialect: dialect, broker: broker, several: isKeyOrdered(broker),
+		config: config, dialect: dialect, broker: broker,
 		inbox: make(chan func()), gone: make(chan struct{}),
 		reader: newReader(),
 		keys:   map[orderKey]*hold{}, topics: map[string]*hold{}, probes: map[string]int{},
 	}
+	_, e.several = ability[KeyOrdered](broker)
 	e.work, e.end = context.WithCancelCause(work)
 	for range config.Lanes {
 		e.lanes = append(e.lanes, newLane())

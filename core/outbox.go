@@ -46,7 +46,7 @@ type Outbox struct {
 func NewOutbox(dialect Dialect, config OutboxConfig) *Outbox {
 	o := &Outbox{dialect: dialect, config: config}
 	if config.LockKeys {
-		o.locker = keyLocker(dialect)
+		o.locker, _ = ability[KeyLocker](dialect)
 	}
 	return o
 }
