@@ -14,12 +14,14 @@ const abandonAfter = time.Second
 // call is one publish call in flight.
 type call struct {
 	items     []*item
+	msgs      []Message
 	lane      *lane
 	lonely    bool // one message, beside the lane's batches
 	cancel    context.CancelFunc
 	abandonAt time.Time
 	abandoned bool
 	number    int64 // of the engine's calls, in the order in which they began
+	alive     int64 // the engine's evidence of life for the first message's topic, when the call began
 }
 
 // publish runs the call. It contains the adapter's panics: what a panicking call stored is unknown.
@@ -64,6 +66,12 @@ const (
 	notAttempted
 	fenced
 )
+
+// ClassOf names what a result of [Broker.Publish] means for the relay: "stored", "refused", "permanent", "unavailable",
+// "uncertain", "not attempted" or "fenced".
+func ClassOf(result error) string {
+	return [...]string{"stored", "refused", "permanent", "unavailable", "uncertain", "not attempted", "fenced"}[verdictOf(result)]
+}
 
 func verdictOf(result error) verdict {
 	switch {

@@ -116,6 +116,19 @@ func (p FailurePolicy) withDefaults(where string) (FailurePolicy, error) {
 	return p, err
 }
 
+// refusal returns what is written about a failed attempt that counts: a failure, and a burial where it was the last one.
+func (c *RelayConfig) refusal(
+	record *Record, cause error, permanent bool, random func(time.Duration) time.Duration,
+) (Failure, *Burial) {
+	policy := c.policy(record.Message.Topic)
+	f := Failure{Ref: record.Ref(), Attempts: record.Attempts + 1, Cause: cause.Error()}
+	if permanent || f.Attempts >= policy.MaxAttempts {
+		return f, &Burial{Ref: f.Ref, Attempts: f.Attempts, Cause: f.Cause, Skip: policy.SkipDead || record.Message.Key == ""}
+	}
+	f.RetryIn = policy.retryDelay(f.Attempts, random)
+	return f, nil
+}
+
 // setDefault replaces zero, and refuses what is negative.
 func setDefault[T int | time.Duration](name string, value *T, usual T) error {
 	if *value < 0 {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -37,6 +38,7 @@ type engine struct {
 	broker  Broker
 	several bool                                // the broker keeps a key's messages in order within a call
 	once    bool                                // return when nothing is deliverable
+	report  func(RelayState)                    // is told what the engine holds, after each step
 	over    func(time.Time) bool                // whether the term is over; nil: it never is
 	random  func(n time.Duration) time.Duration // from 0 to n, n not included
 
@@ -54,7 +56,7 @@ type engine struct {
 	abandons int
 	lonely   int // calls in flight beside the lanes' batches
 	keys     map[orderKey]*hold
-	topics   map[string]*hold
+	topics   map[string]*topicHold
 	// probes counts the holds with a probe, by topic; probeCount and probeBytes are of all their messages.
 	probes                 map[string]int
 	probeCount, probeBytes int
@@ -64,7 +66,12 @@ type engine struct {
 
 	count, bytes int   // in flight
 	began        int64 // publish calls
-	alive        int64 // the highest number of a call in which something was stored
+	// alive is the highest number of a call in which something of the topic was stored.
+	alive map[string]int64
+	// caution is set while one message at a time is published.
+	caution *caution
+	// progress is set once something was acknowledged.
+	progress atomic.Bool
 
 	// resetting says that the reading session is over, and that a new one begins when every call has ended and
 	// everything is settled.
@@ -92,7 +99,7 @@ func newEngine(work context.Context, config *RelayConfig, dialect Dialect, broke
 		config: config, dialect: dialect, broker: broker,
 		inbox: make(chan func()), gone: make(chan struct{}),
 		reader: newReader(),
-		keys:   map[orderKey]*hold{}, topics: map[string]*hold{}, probes: map[string]int{},
+		keys:   map[orderKey]*hold{}, topics: map[string]*topicHold{}, probes: map[string]int{}, alive: map[string]int64{},
 	}
 	_, e.several = ability[KeyOrdered](broker)
 	e.work, e.end = context.WithCancelCause(work)
@@ -105,7 +112,7 @@ func newEngine(work context.Context, config *RelayConfig, dialect Dialect, broke
 
 // run carries records until stop is done, and then drains: it lets calls finish and settles what they stored. It
 // returns early when work ends, and, where once is set, when nothing is deliverable.
-func (e *engine) run(stop context.Context, wake <-chan struct{}) error {
+func (e *engine) run(stop context.Context, wake, heard <-chan struct{}) error {
 	defer e.finish()
 	stopped := stop.Done()
 	var drainUntil <-chan time.Time
@@ -115,6 +122,7 @@ func (e *engine) run(stop context.Context, wake <-chan struct{}) error {
 	for {
 		now := time.Now()
 		e.step(now)
+		e.report(e.state())
 		if e.failure != nil {
 			return e.failure
 		}
@@ -126,7 +134,9 @@ func (e *engine) run(stop context.Context, wake <-chan struct{}) error {
 		case f := <-e.inbox:
 			f()
 		case <-wake:
-			e.idlePolls, e.woken = 0, true
+			e.wake()
+		case <-heard:
+			e.wake()
 		case <-stopped:
 			stopped = nil
 			e.drain()
@@ -140,6 +150,14 @@ func (e *engine) run(stop context.Context, wake <-chan struct{}) error {
 	}
 }
 
+// wake has the outbox read now.
+func (e *engine) wake() {
+	e.idlePolls, e.woken = 0, true
+	if hook := e.config.Hooks.Woken; hook != nil {
+		hook()
+	}
+}
+
 // finish ends what still waits for a server, publish calls excepted: one whose broker does not return stays behind.
 func (e *engine) finish() {
 	close(e.gone)
@@ -150,6 +168,7 @@ func (e *engine) finish() {
 		_ = e.session.Close() // it is given up in any case
 	}
 	e.writer.close()
+	e.forgetHolds()
 }
 
 // awaitCalls gives publish calls the time to return that they should not need: their contexts have ended.
@@ -226,8 +245,8 @@ func (e *engine) owed() bool {
 			return true
 		}
 	}
-	for _, h := range e.topics {
-		if h.ended() && !h.due.After(now) {
+	for _, t := range e.topics {
+		if !t.untilAlive && !t.due.After(now) {
 			return true
 		}
 	}
@@ -258,8 +277,8 @@ func (e *engine) nextEvent(now time.Time) time.Time {
 	for _, h := range e.keys {
 		sooner(h.due)
 	}
-	for _, h := range e.topics {
-		sooner(h.due)
+	for _, t := range e.topics {
+		sooner(t.due)
 	}
 	if !e.reader.fetching && e.room() {
 		sooner(e.nextFetch)

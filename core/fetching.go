@@ -46,6 +46,9 @@ func (e *engine) open() {
 				return
 			}
 			e.session, e.nextFetch = session, time.Time{}
+			if hook := e.config.Hooks.Opened; hook != nil {
+				hook()
+			}
 		})
 		if !received && err == nil {
 			_ = session.Close() // unused
@@ -70,9 +73,29 @@ func (e *engine) ask(now time.Time) {
 				e.reset(fmt.Errorf("resolve gaps: %w", err))
 				return
 			}
-			e.reader.gaps = gaps // nothing else changes them while fetching is set
+			e.resolved(gaps)
 		})
 	})
+}
+
+// resolved takes in which gaps are dead.
+func (e *engine) resolved(gaps []Gap) {
+	if hook := e.config.Hooks.Resolved; hook != nil {
+		for i, g := range gaps {
+			if g.Dead && !e.reader.gaps[i].Dead {
+				hook(g.Range)
+			}
+		}
+	}
+	e.reader.gaps = gaps // nothing else changes them while fetching is set
+}
+
+// promoted has delayed events read that came due.
+func (e *engine) promoted(events int) {
+	e.woken = true
+	if hook := e.config.Hooks.Promoted; hook != nil {
+		hook(events)
+	}
 }
 
 func (e *engine) fetch(now time.Time) {
@@ -149,8 +172,12 @@ func (e *engine) fetched(result FetchResult) {
 func (e *engine) schedule(records int) {
 	now := time.Now()
 	if !e.sweepFrom.IsZero() && !e.reader.rewinding() {
-		e.nextSweep = now.Add(max(sweepPause, sweepShare*now.Sub(e.sweepFrom)))
+		took := now.Sub(e.sweepFrom)
+		e.nextSweep = now.Add(max(sweepPause, sweepShare*took))
 		e.sweepFrom = time.Time{}
+		if hook := e.config.Hooks.Swept; hook != nil {
+			hook(took)
+		}
 	}
 	if e.reader.more || e.reader.rewinding() || records > 0 {
 		e.idlePolls, e.nextFetch = 0, time.Time{}
@@ -171,8 +198,8 @@ func (e *engine) dispatch(record *Record) bool {
 		return it.record.Message.ID == record.Message.ID
 	}
 	key := keyOf(record)
-	if h := e.topics[key.topic]; h != nil {
-		h.passOver(record.Position)
+	if t := e.topics[key.topic]; t != nil {
+		t.passOver(record.Position)
 		return true
 	}
 	if h := e.keys[key]; h != nil {
@@ -183,6 +210,7 @@ func (e *engine) dispatch(record *Record) bool {
 		h := &hold{due: time.Now().Add(record.RetryIn)}
 		h.passOver(record.Position)
 		e.keys[key] = h
+		e.config.Hooks.held(h.held(key), nil)
 		return true
 	}
 	it := &item{record: *record, key: key, lane: e.laneOf(key), bytes: bytesOf(record), alone: record.Attempts > 0}
@@ -220,14 +248,16 @@ func (e *engine) goBack(now time.Time) {
 	for key, h := range e.keys {
 		if ends(h) {
 			delete(e.keys, key)
+			e.config.Hooks.released(h.held(key))
 		}
 	}
-	for topic, h := range e.topics {
-		if h.settling && e.probes[topic] == 0 {
-			h.settling, h.due = false, now // its message was settled, and said nothing about the topic
+	for topic, t := range e.topics {
+		if t.untilAlive && e.probes[topic] == 0 {
+			t.untilAlive, t.due = false, now // its message was settled, and said nothing about the topic
 		}
-		if ends(h) {
+		if !t.untilAlive && !t.due.After(now) && (t.from == 0 || back(t.from)) {
 			delete(e.topics, topic)
+			e.config.Hooks.released(Held{Topic: topic})
 		}
 	}
 	for _, l := range e.lanes {
@@ -256,6 +286,7 @@ func (e *engine) rewind(target int64) {
 // reset ends the reading session: what it read may not be true any more. A new one starts from nothing.
 func (e *engine) reset(err error) {
 	e.warn("read", err)
+	e.config.Hooks.lost(err)
 	if session := e.session; session != nil {
 		e.session = nil
 		e.workers.Go(func() { _ = session.Close() }) // it is given up in any case
@@ -287,9 +318,21 @@ func (e *engine) finishReset(now time.Time) {
 	e.resetting = false
 	e.reader = newReader()
 	e.count, e.bytes = 0, 0
-	e.keys, e.topics = map[orderKey]*hold{}, map[string]*hold{}
+	e.forgetHolds()
+	e.keys, e.topics = map[orderKey]*hold{}, map[string]*topicHold{}
 	e.probes, e.probeCount, e.probeBytes = map[string]int{}, 0, 0
+	e.alive = map[string]int64{}
 	for i := range e.lanes {
 		e.lanes[i] = newLane()
+	}
+}
+
+// forgetHolds tells that nothing is held back any more.
+func (e *engine) forgetHolds() {
+	for key, h := range e.keys {
+		e.config.Hooks.released(h.held(key))
+	}
+	for topic := range e.topics {
+		e.config.Hooks.released(Held{Topic: topic})
 	}
 }

@@ -9,10 +9,23 @@ const (
 	lastProbe  = time.Second
 )
 
-// hold keeps back one key, or one topic, behind a message that is not delivered yet. While it stands, every other
-// message of the key is passed over, and from remembers the first of them: a hold ends by the reader going back there,
-// never by time alone.
+// passed remembers what a hold keeps back: a hold ends by the reader going back there, never by time alone.
+type passed struct {
+	// from is the lowest position that was passed over; 0 while there is none.
+	from int64
+}
+
+// passOver notes that position was not dispatched because of a hold.
+func (p *passed) passOver(position int64) {
+	if p.from == 0 || position < p.from {
+		p.from = position
+	}
+}
+
+// hold keeps back one key behind a message that is not delivered yet. While it stands, every other message of the key is
+// passed over.
 type hold struct {
+	passed
 	// probe is the message that is tried again from memory, after a failure that was not counted. It stays in flight.
 	// nil where the message is read again, or settled.
 	probe *item
@@ -24,17 +37,17 @@ type hold struct {
 	flying bool
 	// due is when probe is tried, or, without one, when the reader goes back.
 	due time.Time
-	// from is the lowest position that was passed over; 0 while there is none.
-	from int64
 	// after is the count of fetches that must have returned before the hold ends.
 	after int64
 }
 
-// passOver notes that position was not dispatched because of h.
-func (h *hold) passOver(position int64) {
-	if h.from == 0 || position < h.from {
-		h.from = position
-	}
+// topicHold keeps back a topic, but for those of its messages that are probes.
+type topicHold struct {
+	passed
+	// untilAlive says that it stands until a message of the topic succeeds, or none is tried any more; otherwise it ends
+	// when it is due.
+	untilAlive bool
+	due        time.Time
 }
 
 // ended reports whether nothing but the way back is left of h.

@@ -97,6 +97,31 @@ func (l *lane) takeLonely() *item {
 	return nil
 }
 
+// first returns the message that a call which holds nothing else takes next, and whether it is one that travels alone in any
+// case; nil where none waits.
+func (l *lane) first() (it *item, alone bool) {
+	for len(l.lonely) > 0 {
+		q := l.lonely[0]
+		if len(q.waiting) > 0 && q.waiting[0].alone {
+			return q.waiting[0], true
+		}
+		l.lonely = l.lonely[1:]
+		q.listed = false
+		l.list(q)
+	}
+	if len(l.ready) == 0 {
+		return nil, false
+	}
+	q := l.ready[0]
+	if len(q.waiting) > 0 && !q.waiting[0].alone {
+		return q.waiting[0], false
+	}
+	l.ready = l.ready[1:]
+	q.listed = false
+	l.list(q)
+	return l.first()
+}
+
 func (q *keyQueue) take() *item {
 	it := q.waiting[0]
 	q.waiting = q.waiting[1:]

@@ -26,6 +26,9 @@ var errLeaseLost = errors.New("the lease was lost: another relay has it")
 type term struct {
 	epoch  int64
 	outbox string
+	// unclean counts the owners before this one that ended uncleanly, and suspect is the mark that the last one left.
+	unclean int
+	suspect Ref
 
 	mu    sync.Mutex
 	until time.Time // has a monotonic reading
@@ -135,14 +138,34 @@ func (k *keeper) take(ctx context.Context, seen Lease) *term {
 	if err != nil || !taken {
 		return nil
 	}
-	t := &term{epoch: seen.Epoch + 1, outbox: seen.Outbox}
+	t := &term{epoch: seen.Epoch + 1, outbox: seen.Outbox, unclean: seen.Unclean, suspect: seen.Suspect}
+	if seen.Holder != "" {
+		t.unclean++
+	}
 	t.extend(sent, k.ttl)
 	return t
 }
 
-// keep renews the lease and promotes delayed events until ctx is done, and returns early, with an error, when the lease
-// is lost or its term over.
-func (k *keeper) keep(ctx context.Context, t *term, promoted func()) error {
+// insist does f within t, again and again over new sessions, until it has succeeded or the lease is lost.
+func (k *keeper) insist(ctx context.Context, t *term, doing string, f func(context.Context, Session) error) error {
+	for tries := 0; ; tries++ {
+		err := k.do(ctx, f)
+		switch {
+		case err == nil, errors.Is(err, errLeaseLost):
+			return err
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case t.over(time.Now()):
+			return errTermOver
+		}
+		k.warn(doing, err)
+		sleep(ctx, min(t.remaining(time.Now()), probeDelay(tries)))
+	}
+}
+
+// keep renews the lease, with what progress reports, and promotes delayed events until ctx is done, and returns early, with
+// an error, when the lease is lost or its term over.
+func (k *keeper) keep(ctx context.Context, t *term, progress func() bool, promoted func(int)) error {
 	nextRenewal := time.Now().Add(k.ttl / 3)
 	tries := 0
 	for {
@@ -161,7 +184,7 @@ func (k *keeper) keep(ctx context.Context, t *term, promoted func()) error {
 		}
 		var err error
 		if !now.Before(nextRenewal) {
-			if err = k.renew(ctx, t); err == nil {
+			if err = k.renew(ctx, t, progress()); err == nil {
 				nextRenewal = now.Add(k.ttl / 3)
 			}
 		} else {
@@ -179,11 +202,11 @@ func (k *keeper) keep(ctx context.Context, t *term, promoted func()) error {
 	}
 }
 
-func (k *keeper) renew(ctx context.Context, t *term) error {
+func (k *keeper) renew(ctx context.Context, t *term, progress bool) error {
 	sent := time.Now()
 	ours := false
 	err := k.do(ctx, func(ctx context.Context, s Session) (err error) {
-		ours, err = s.RenewLease(ctx, k.holder, t.epoch, k.ttl, false)
+		ours, err = s.RenewLease(ctx, k.holder, t.epoch, k.ttl, progress)
 		return err
 	})
 	if err != nil {
@@ -196,7 +219,7 @@ func (k *keeper) renew(ctx context.Context, t *term) error {
 	return nil
 }
 
-func (k *keeper) promote(ctx context.Context, t *term, promoted func()) error {
+func (k *keeper) promote(ctx context.Context, t *term, promoted func(int)) error {
 	var done Promotion
 	err := k.do(ctx, func(ctx context.Context, s Session) (err error) {
 		done, err = s.Promote(ctx, t.epoch, promoteMax)
@@ -209,7 +232,7 @@ func (k *keeper) promote(ctx context.Context, t *term, promoted func()) error {
 		return errLeaseLost
 	}
 	if done.Moved > 0 {
-		promoted()
+		promoted(done.Moved)
 	}
 	return nil
 }

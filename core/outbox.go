@@ -3,6 +3,7 @@ package core
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"maps"
 	"strings"
 )
@@ -14,7 +15,8 @@ type OutboxConfig struct {
 	// that they all update, the order of their events is nobody's. The dialect must be a [KeyLocker]; if it is not,
 	// every Enqueue and InTx is refused. Defaults to false: transactions on one key update the same row.
 	LockKeys bool
-	// Waker is woken when InTx has committed, and by [Outbox.Wake]. Defaults to none: relays find events by polling.
+	// Waker is woken when InTx has committed, and by [Outbox.Wake]. Defaults to one of its own, that no relay of this
+	// process has: [Outbox.Run] announces to those of other processes all the same.
 	Waker *Waker
 	// TraceContext returns the trace context of ctx as headers, and is called once for each Enqueue. They are added to
 	// each message that has no traceparent header yet, so that the consumer's span continues the trace in which the
@@ -29,6 +31,8 @@ type OutboxConfig struct {
 	// A trace is no reason to lose an event: what would make a message too long, or cannot be a header, is left out.
 	// Defaults to none.
 	TraceContext func(ctx context.Context) map[string]string
+	// Logger is told by Run of announcements that failed. Defaults to slog.Default().
+	Logger *slog.Logger
 }
 
 // Outbox is the writing side: it puts events into the caller's transaction. Safe for concurrent use.
@@ -44,6 +48,12 @@ type Outbox struct {
 
 // NewOutbox returns the writing side of the outbox that dialect stands for.
 func NewOutbox(dialect Dialect, config OutboxConfig) *Outbox {
+	if config.Waker == nil {
+		config.Waker = NewWaker()
+	}
+	if config.Logger == nil {
+		config.Logger = slog.Default()
+	}
 	o := &Outbox{dialect: dialect, config: config}
 	if config.LockKeys {
 		o.locker, _ = ability[KeyLocker](dialect)
@@ -68,9 +78,26 @@ func (o *Outbox) Enqueue(ctx context.Context, tx Execer, msgs ...Message) error 
 	return nil
 }
 
-// Wake has the relays of this process, those with the same [Waker], look for events now. InTx does it by itself; call
-// it after the COMMIT of a transaction of your own. Before COMMIT it would find nothing.
+// Wake has the relays look for events now: those of this process that have the same [Waker], and, while [Outbox.Run] runs,
+// those of other processes. InTx does it by itself; call it after the COMMIT of a transaction of your own. Before COMMIT it
+// would find nothing.
 func (o *Outbox) Wake() { o.config.Waker.Wake() }
+
+// Run announces commits to the relays of other processes until ctx is done, where the database has a way to do that (a
+// [Notifier]), over a connection of its own: several commits that are close together as one. Without it those relays find
+// events by polling, as they do anyway when an announcement is lost. Failures are logged and tried again.
+func (o *Outbox) Run(ctx context.Context) {
+	notifier, ok := ability[Notifier](o.dialect)
+	if !ok {
+		<-ctx.Done()
+		return
+	}
+	committed, unsubscribe := o.config.Waker.subscribe()
+	defer unsubscribe()
+	insist(ctx, o.config.Logger, "announce commits to other processes", func(ctx context.Context) error {
+		return notifier.Notify(ctx, committed)
+	})
+}
 
 func (o *Outbox) enqueue(ctx context.Context, tx Execer, msgs []Message) error {
 	if tx == nil || isPool(tx) {

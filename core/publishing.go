@@ -19,6 +19,10 @@ const (
 // startCalls starts a publish call for each lane that has something to send and none in flight, and for messages that
 // travel alone.
 func (e *engine) startCalls(now time.Time) {
+	if e.caution != nil {
+		e.startCarefully(now)
+		return
+	}
 	if e.draining || e.resetting {
 		return
 	}
@@ -43,10 +47,25 @@ func (e *engine) startCalls(now time.Time) {
 
 // startProbes tries again what failed without a counted attempt.
 func (e *engine) startProbes(now time.Time) {
-	if len(e.probes) == 0 || e.lonely >= lonelyCalls {
+	if e.lonely >= lonelyCalls {
 		return
 	}
-	var due []*hold
+	due := e.dueProbes(now)
+	for _, h := range due[:min(len(due), lonelyCalls-e.lonely)] {
+		e.startProbe(now, h)
+	}
+}
+
+func (e *engine) startProbe(now time.Time, h *hold) {
+	h.flying = true
+	e.call(now, h.probe.lane, []*item{h.probe}, true)
+}
+
+// dueProbes returns the holds whose message is to be tried again now.
+func (e *engine) dueProbes(now time.Time) (due []*hold) {
+	if len(e.probes) == 0 {
+		return nil
+	}
 	for _, h := range e.keys {
 		if h.probe != nil && !h.flying && !h.due.After(now) {
 			due = append(due, h)
@@ -54,10 +73,7 @@ func (e *engine) startProbes(now time.Time) {
 	}
 	// The oldest first: fair, and the same in each run of a simulation.
 	slices.SortFunc(due, func(a, b *hold) int { return cmp.Compare(a.probe.record.Position, b.probe.record.Position) })
-	for _, h := range due[:min(len(due), lonelyCalls-e.lonely)] {
-		h.flying = true
-		e.call(now, h.probe.lane, []*item{h.probe}, true)
-	}
+	return due
 }
 
 func (e *engine) call(now time.Time, l *lane, items []*item, lonely bool) {
@@ -65,13 +81,14 @@ func (e *engine) call(now time.Time, l *lane, items []*item, lonely bool) {
 	e.began++
 	c := &call{
 		items: items, lane: l, lonely: lonely, cancel: cancel, number: e.began,
-		abandonAt: now.Add(e.config.PublishTimeout + abandonAfter),
+		abandonAt: now.Add(e.config.PublishTimeout + abandonAfter), alive: e.alive[items[0].key.topic],
 	}
 	if lonely {
 		e.lonely++
 	}
 	e.calls = append(e.calls, c)
 	msgs := make([]Message, len(items)) // not used again: a client may go on reading it after the call
+	c.msgs = msgs
 	for i, it := range items {
 		msgs[i] = it.record.Message
 	}
@@ -79,7 +96,7 @@ func (e *engine) call(now time.Time, l *lane, items []*item, lonely bool) {
 		defer cancel()
 		err := publish(ctx, e.broker, msgs)
 		if hook := e.config.Hooks.Published; hook != nil {
-			hook(msgs, time.Since(now), err)
+			hook(PublishReport{msgs, results(err, len(msgs)), time.Since(now)})
 		}
 		e.post(func() { e.published(c, err) })
 	})
@@ -94,6 +111,9 @@ func (e *engine) giveUp(now time.Time) {
 		c.cancel()
 		c.abandoned = true
 		e.abandons++
+		if hook := e.config.Hooks.Abandoned; hook != nil {
+			hook(c.msgs)
+		}
 		e.ended(c, errNoAnswer)
 	}
 	if e.abandons > len(e.lanes)+lonelyCalls {
@@ -139,7 +159,7 @@ func (e *engine) ended(c *call, err error) {
 		switch v := verdictOf(all[i]); {
 		case v == stored:
 			e.stored(it)
-			e.alive = max(e.alive, c.number)
+			e.alive[it.key.topic] = max(e.alive[it.key.topic], c.number)
 			alive[it.key.topic] = true
 		case v == permanent:
 			e.refuse(it, all[i], true)
@@ -171,17 +191,21 @@ func (e *engine) ended(c *call, err error) {
 }
 
 // witnessed reports whether an outcome that says nothing by itself counts as an attempt: the call was about this message
-// alone, and since the message last failed a call that began later has succeeded. So the broker has been alive between
-// the two failures, and one outage cannot explain both.
+// alone, and before it began, something of the topic was stored by a call that had begun after the message last failed. So
+// the topic has been alive between the two failures, and one outage cannot explain both. A success during the call says
+// nothing: the call may have been lost in an outage that ended after it began.
 func (e *engine) witnessed(c *call, it *item) bool {
 	before := it.failedAt
 	it.failedAt = e.began
-	return len(c.items) == 1 && before > 0 && e.alive > before
+	return len(c.items) == 1 && before > 0 && c.alive > before
 }
 
 // stored notes that the broker has it.
 func (e *engine) stored(it *item) {
 	e.settle.acks = append(e.settle.acks, it)
+	if e.caution != nil {
+		e.caution.left--
+	}
 	if h := e.keys[it.key]; h != nil && h.probe == it {
 		e.unprobe(h)
 		h.due = time.Now()
@@ -195,19 +219,16 @@ func (e *engine) refuse(it *item, cause error, permanent bool) {
 		e.unprobe(h)
 	}
 	h.settling = true
-	policy := e.config.policy(it.key.topic)
-	attempts := it.record.Attempts + 1
-	if permanent || attempts >= policy.MaxAttempts {
-		e.settle.burials = append(e.settle.burials, Burial{
-			Ref: it.record.Ref(), Attempts: attempts, Cause: cause.Error(), Skip: policy.SkipDead || it.key.key == "",
-		})
+	// Where another relay has counted an attempt in the meantime, nothing is buried: so this position is looked at again in
+	// either case, before anything that comes after it.
+	h.passOver(it.record.Position)
+	failure, burial := e.config.refusal(&it.record, cause, permanent, e.random)
+	if burial != nil {
+		e.settle.burials = append(e.settle.burials, *burial)
 		e.settle.buried = append(e.settle.buried, it)
 		return
 	}
-	h.passOver(it.record.Position)
-	e.settle.failures = append(e.settle.failures, Failure{
-		Ref: it.record.Ref(), Attempts: attempts, RetryIn: policy.retryDelay(attempts, e.random), Cause: cause.Error(),
-	})
+	e.settle.failures = append(e.settle.failures, failure)
 	e.settle.failed = append(e.settle.failed, it)
 }
 
@@ -259,12 +280,14 @@ func (e *engine) putBack(it *item) {
 func (e *engine) letGo(it *item, h *hold) {
 	if t := e.topics[it.key.topic]; t != nil && h.probe == nil && !h.settling {
 		delete(e.keys, it.key) // the topic's hold is enough
+		e.config.Hooks.released(h.held(it.key))
 		if h.from != 0 {
 			t.passOver(h.from)
 		}
-		h = t
+		t.passOver(it.record.Position)
+	} else {
+		h.passOver(it.record.Position)
 	}
-	h.passOver(it.record.Position)
 	e.release(it)
 }
 
@@ -274,9 +297,7 @@ func (e *engine) hold(it *item, cause error) *hold {
 	if h == nil {
 		h = &hold{}
 		e.keys[it.key] = h
-		if e.config.Hooks.Held != nil {
-			e.config.Hooks.Held(it.key.topic, it.key.key, cause)
-		}
+		e.config.Hooks.held(Held{Topic: it.key.topic, Key: it.key.key, Position: it.record.Position}, cause)
 	}
 	for _, waiting := range it.lane.drop(it.key) {
 		h.passOver(waiting.record.Position)
@@ -312,12 +333,10 @@ func (e *engine) unprobe(h *hold) {
 func (e *engine) holdTopic(topic string) {
 	t := e.topics[topic]
 	if t == nil {
-		t = &hold{settling: true} // until the topic is alive
+		t = &topicHold{untilAlive: true}
 		e.topics[topic] = t
 		e.config.Logger.Warn("lockstep: topic is held back until a message of it succeeds", "topic", topic)
-		if e.config.Hooks.Held != nil {
-			e.config.Hooks.Held(topic, "", nil)
-		}
+		e.config.Hooks.held(Held{Topic: topic}, nil)
 	}
 	var first *hold // the one whose message stays
 	for _, h := range e.keys {
@@ -338,15 +357,15 @@ func (e *engine) holdTopic(topic string) {
 		}
 	}
 	if first == nil {
-		t.settling, t.due = false, time.Now().Add(lastProbe)
+		t.untilAlive, t.due = false, time.Now().Add(lastProbe)
 	}
 }
 
 // topicAlive ends what is held back only because topic was thought to be away.
 func (e *engine) topicAlive(topic string) {
 	now := time.Now()
-	if t := e.topics[topic]; t != nil && t.settling {
-		t.settling, t.due = false, now
+	if t := e.topics[topic]; t != nil && t.untilAlive {
+		t.untilAlive, t.due = false, now
 		e.config.Logger.Info("lockstep: topic is alive again", "topic", topic)
 	}
 	if e.probes[topic] == 0 {

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -21,6 +19,9 @@ type Relay struct {
 	broker  Broker
 	config  RelayConfig
 	running atomic.Bool
+	state   state
+	// survived are the messages that this process marked last, in a term that it lost: it has outlived the call.
+	survived []Ref
 
 	unleased bool // for tests: work without a lease
 	random   func(time.Duration) time.Duration
@@ -60,22 +61,20 @@ func (r *Relay) Run(ctx context.Context) error {
 	return nil
 }
 
-// Held is a key, or with an empty Key a topic or a message without a key, that waits for a retry.
-type Held struct {
-	Topic, Key string
-	// Position is that of the first message that waits.
-	Position int64
-}
-
 // RunOnce waits for the lease, carries what the outbox holds, releases the lease, and returns when nothing more is
-// deliverable now. It names what is held back by failures, ascending by topic and key. When ctx is done it drains, like
-// Run.
+// deliverable now. It names what is held back by failures, and the first 10 000 keys and topics that are blocked until an
+// operator acts, ascending by topic and key. When ctx is done it drains, like Run.
 func (r *Relay) RunOnce(ctx context.Context) ([]Held, error) {
 	if !r.running.CompareAndSwap(false, true) {
 		return nil, ErrRunning
 	}
 	defer r.running.Store(false)
-	return r.lead(ctx, true)
+	held, err := r.lead(ctx, true)
+	if err != nil || ctx.Err() != nil {
+		return sorted(held), err
+	}
+	blocked, err := r.blocked(ctx)
+	return sorted(append(held, blocked...)), err
 }
 
 // lead runs one term: from taking the lease to losing or releasing it.
@@ -89,9 +88,9 @@ func (r *Relay) lead(ctx context.Context, once bool) ([]Held, error) {
 			return nil, nil // ctx is done, which ends a standby without anything to drain
 		}
 	}
-	broker, err := r.forTerm(ctx, t)
+	convict, broker, err := r.begin(ctx, k, t)
 	if err != nil {
-		if t != nil {
+		if t != nil && !errors.Is(err, errLeaseLost) {
 			k.release(t)
 			sleep(ctx, lastProbe)
 		}
@@ -103,25 +102,45 @@ func (r *Relay) lead(ctx context.Context, once bool) ([]Held, error) {
 	e.once, e.random = once, r.random
 	wake, unsubscribe := r.config.Waker.subscribe()
 	defer unsubscribe()
+	e.report = r.state.set
+	defer r.state.set(RelayState{})
 	if t == nil {
-		err := e.run(ctx, wake)
+		err := e.run(ctx, wake, nil)
 		return e.holding(), err
 	}
 
 	e.over = t.over
-	r.leading(true, t)
-	defer r.leading(false, t)
+	e.writer.holder, e.writer.epoch = k.holder, t.epoch
+	if t.unclean >= uncleanLimit || t.suspect != (Ref{}) {
+		r.config.Logger.Warn("lockstep: messages are published one by one, because earlier relays were killed", "relays", t.unclean)
+		e.beCareful(convict)
+	}
+	r.config.Hooks.leading(true, t.epoch)
+	defer r.config.Hooks.leading(false, t.epoch)
+	listening, stopListening := context.WithCancel(work)
+	defer stopListening()
+	var heard, deaf <-chan struct{}
+	if listener, ok := ability[Listener](r.dialect); ok {
+		heard, deaf = listen(listening, r.config.Logger, listener)
+		defer func() {
+			stopListening()
+			<-deaf // after the lease was released: nobody waits for a connection that takes its time to end
+		}()
+	}
 	keeping, stopKeeping := context.WithCancel(work)
 	kept := make(chan struct{})
 	go func() {
 		defer close(kept)
-		if err := k.keep(keeping, t, func() { e.post(func() { e.woken = true }) }); err != nil {
+		if err := k.keep(keeping, t, e.progress.Load, func(n int) { e.post(func() { e.promoted(n) }) }); err != nil {
 			end(err)
 		}
 	}()
-	err = e.run(ctx, wake)
+	err = e.run(ctx, wake, heard)
 	stopKeeping()
 	<-kept
+	if e.caution != nil {
+		r.survived = []Ref{e.caution.marked, e.caution.wanted}
+	}
 	if !t.over(time.Now()) && !errors.Is(err, errLeaseLost) {
 		k.release(t)
 	}
@@ -129,6 +148,17 @@ func (r *Relay) lead(ctx context.Context, once bool) ([]Held, error) {
 		sleep(ctx, lastProbe) // let the other owner be seen
 	}
 	return e.holding(), err
+}
+
+// begin does what comes before a term's first fetch.
+func (r *Relay) begin(ctx context.Context, k *keeper, t *term) (convict *Record, broker Broker, err error) {
+	if t != nil && t.suspect != (Ref{}) {
+		if convict, err = r.judge(ctx, k, t); err != nil {
+			return nil, nil, err
+		}
+	}
+	broker, err = r.forTerm(ctx, t)
+	return convict, broker, err
 }
 
 // forTerm lets a broker that can shut out earlier owners do so.
@@ -146,40 +176,6 @@ func (r *Relay) forTerm(ctx context.Context, t *term) (Broker, error) {
 	return broker, nil
 }
 
-func (r *Relay) leading(leads bool, t *term) {
-	if r.config.Hooks.Leading != nil {
-		r.config.Hooks.Leading(leads, t.epoch)
-	}
-}
-
 func (r *Relay) warn(doing string, err error) {
 	r.config.Logger.Warn("lockstep: "+doing+" failed and is tried again", "error", err)
-}
-
-// holding lists what is held back.
-func (e *engine) holding() []Held {
-	var all []Held
-	add := func(topic, key string, h *hold) {
-		position := h.from
-		if h.probe != nil {
-			position = h.probe.record.Position
-		}
-		all = append(all, Held{topic, key, position})
-	}
-	for key, h := range e.keys {
-		add(key.topic, key.key, h)
-	}
-	for topic, h := range e.topics {
-		add(topic, "", h)
-	}
-	slices.SortFunc(all, func(a, b Held) int {
-		if c := strings.Compare(a.Topic, b.Topic); c != 0 {
-			return c
-		}
-		if c := strings.Compare(a.Key, b.Key); c != 0 {
-			return c
-		}
-		return int(min(max(a.Position-b.Position, -1), 1))
-	})
-	return all
 }

@@ -2,6 +2,7 @@ package core
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
@@ -17,10 +18,12 @@ type settlement struct {
 	failed, buried []*item
 	// late are confirmations of calls that were given up: they may be acknowledged, and concern nobody else.
 	late []Ref
+	// mark is the suspect to mark in the lease; nil: leave it.
+	mark *Ref
 }
 
 func (s *settlement) empty() bool {
-	return len(s.acks) == 0 && len(s.failures) == 0 && len(s.burials) == 0 && len(s.late) == 0
+	return len(s.acks) == 0 && len(s.failures) == 0 && len(s.burials) == 0 && len(s.late) == 0 && s.mark == nil
 }
 
 // take cuts off what one call may hold.
@@ -32,6 +35,7 @@ func (s *settlement) take() settlement {
 	part.failed, s.failed = cut(s.failed)
 	part.burials, s.burials = cut(s.burials)
 	part.buried, s.buried = cut(s.buried)
+	part.mark, s.mark = s.mark, nil
 	return part
 }
 
@@ -51,8 +55,11 @@ func (e *engine) startSettling() {
 		err := e.writer.settle(e.work, part)
 		e.post(func() {
 			e.settling = false
-			if err == nil { // otherwise work has ended, and run with it
+			switch { // any other error means that work has ended, and run with it
+			case err == nil:
 				e.settled(part)
+			case errors.Is(err, errLeaseLost):
+				e.failure = err
 			}
 		})
 	})
@@ -66,17 +73,20 @@ func (e *engine) settled(s settlement) {
 		refs = append(refs, it.record.Ref())
 		e.leave(it)
 	}
-	if e.config.Hooks.Acknowledged != nil && len(refs) > 0 {
-		e.config.Hooks.Acknowledged(refs)
+	if len(refs) > 0 {
+		e.progress.Store(true)
+		e.config.Hooks.acknowledged(refs)
+	}
+	if s.mark != nil {
+		e.caution.marked, e.caution.writing = *s.mark, false
+		e.config.Hooks.suspected(*s.mark)
 	}
 	for i, it := range s.failed {
 		e.release(it)
 		if h := e.keys[it.key]; h != nil {
 			h.settling, h.due = false, now.Add(s.failures[i].RetryIn)
 		}
-		if e.config.Hooks.Failed != nil {
-			e.config.Hooks.Failed(s.failures[i])
-		}
+		e.config.Hooks.failed(s.failures[i])
 	}
 	// A blocked key's other messages are read again too, and fetches leave them out: whether the key was blocked is the
 	// database's to say. A late confirmation may have removed the message before it could be buried.
@@ -88,9 +98,7 @@ func (e *engine) settled(s settlement) {
 				h.after = e.reader.fetched + 1 // the outstanding fetch may have seen the key before it was blocked
 			}
 		}
-		if e.config.Hooks.Buried != nil {
-			e.config.Hooks.Buried(s.burials[i])
-		}
+		e.config.Hooks.buried(s.burials[i])
 	}
 }
 
@@ -98,10 +106,13 @@ func (e *engine) settled(s settlement) {
 type settler struct {
 	dialect Dialect
 	session Session
+	holder  string // of the lease, and its epoch, for marks
+	epoch   int64
 	failed  func(error) // is told of each failed try
 }
 
-// settle writes s, and tries again, over new sessions, until it has or ctx is done. Each part is idempotent.
+// settle writes s, and tries again, over new sessions, until it has, or ctx is done, or there is a suspect to mark and the
+// lease is lost. Each part is idempotent.
 func (w *settler) settle(ctx context.Context, s settlement) error {
 	for tries := 0; ; tries++ {
 		err := w.try(ctx, s)
@@ -109,7 +120,7 @@ func (w *settler) settle(ctx context.Context, s settlement) error {
 			return nil
 		}
 		w.close()
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || errors.Is(err, errLeaseLost) {
 			return err
 		}
 		w.failed(err)
@@ -145,6 +156,9 @@ func (w *settler) try(ctx context.Context, s settlement) error {
 		if err := w.session.Bury(ctx, s.burials); err != nil {
 			return err
 		}
+	}
+	if s.mark != nil {
+		return markSuspect(ctx, w.session, w.holder, w.epoch, *s.mark)
 	}
 	return nil
 }

@@ -23,10 +23,10 @@ type process struct {
 }
 
 // start runs a relay as a process of its own.
-func (w *world) start(parent context.Context) {
+func (w *world) start() {
 	p := &process{w: w, done: make(chan struct{})}
-	p.ctx, p.kill = context.WithCancel(parent)
-	stopping, stop := context.WithCancel(parent)
+	p.ctx, p.kill = context.WithCancel(w.ctx)
+	stopping, stop := context.WithCancel(w.ctx)
 	p.stop = stop
 	broker := &processBroker{p, w.recorder.Client(w.plan.client)}
 	var b core.Broker = broker
@@ -36,24 +36,32 @@ func (w *world) start(parent context.Context) {
 	if w.plan.client.Terms {
 		b = &termProcessBroker{broker, w}
 	}
-	relay, err := core.NewRelay(processDialect{w.memory, p}, b, w.config())
+	var d core.Dialect = processDialect{w.memory, p}
+	if w.plan.wakeUps {
+		d = listeningProcessDialect{processDialect{w.memory, p}}
+	}
+	relay, err := core.NewRelay(d, b, w.config())
 	if err != nil {
 		panic(err)
 	}
 	w.mu.Lock()
+	if w.over {
+		w.mu.Unlock()
+		return
+	}
 	relay.WithRandom(w.random(uint64(1000 + len(w.processes))))
 	w.processes = append(w.processes, p)
+	w.running.Add(1)
 	w.mu.Unlock()
 	if !w.plan.leased {
 		relay.WithoutLease()
 	}
-	w.running.Add(1)
 	go func() {
 		defer w.running.Done()
 		defer close(p.done)
 		p.err = relay.Run(stopping)
 		if errors.Is(p.err, core.ErrAbandoned) {
-			w.start(parent) // as whoever supervises it would
+			w.start() // as whoever supervises it would
 		}
 	}()
 }
@@ -63,6 +71,28 @@ func (p *process) bound(ctx context.Context) (context.Context, context.CancelFun
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(p.ctx, cancel)
 	return ctx, func() { stop(); cancel() }
+}
+
+// latest returns the process that was started n before the latest.
+func (w *world) latest(n int) *process {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.processes[len(w.processes)-1-n]
+}
+
+// die ends the process as a message does that it cannot survive, and has another one started.
+func (p *process) die(id string) {
+	w := p.w
+	w.note("%s kills", id)
+	p.kill()
+	p.stop()
+	w.mu.Lock()
+	r := w.draw("restart after " + id)
+	w.mu.Unlock()
+	w.running.Go(func() {
+		time.Sleep(latency(r, 50*time.Millisecond))
+		w.start()
+	})
 }
 
 func (p *process) dead() bool { return p.ctx.Err() != nil }
@@ -89,6 +119,13 @@ func (d processDialect) Open(ctx context.Context) (s core.Session, err error) {
 		return err
 	})
 	return s, err
+}
+
+// listeningProcessDialect hears of commits as well.
+type listeningProcessDialect struct{ processDialect }
+
+func (d listeningProcessDialect) Listen(ctx context.Context, wake func()) error {
+	return d.p.do(ctx, func(ctx context.Context) error { return d.p.w.memory.Listen(ctx, wake) })
 }
 
 // processSession passes on what a relay uses.
@@ -160,6 +197,17 @@ func (s processSession) ReleaseLease(ctx context.Context, holder string, epoch i
 	return s.p.do(ctx, func(ctx context.Context) error { return s.Session.ReleaseLease(ctx, holder, epoch) })
 }
 
+func (s processSession) MarkSuspect(ctx context.Context, holder string, epoch int64, suspect core.Ref) (ours bool, err error) {
+	err = s.p.do(ctx, func(ctx context.Context) (err error) {
+		if suspect != (core.Ref{}) {
+			s.p.w.marked(suspect)
+		}
+		ours, err = s.Session.MarkSuspect(ctx, holder, epoch, suspect)
+		return err
+	})
+	return ours, err
+}
+
 // processBroker is the process's connection to the broker.
 type processBroker struct {
 	p     *process
@@ -167,7 +215,15 @@ type processBroker struct {
 }
 
 func (b *processBroker) Publish(ctx context.Context, msgs []core.Message) error {
-	return b.p.do(ctx, func(ctx context.Context) error { return b.inner.Publish(ctx, msgs) })
+	return b.p.do(ctx, func(ctx context.Context) error {
+		for _, m := range msgs {
+			if b.p.w.kills(m.ID) {
+				b.p.die(m.ID)
+				return errKilled
+			}
+		}
+		return b.inner.Publish(ctx, msgs)
+	})
 }
 
 type orderedProcessBroker struct{ *processBroker }
@@ -198,10 +254,26 @@ func (b *termProcessBroker) ForTerm(ctx context.Context, term core.Term) (core.B
 
 // stopAll ends every process, by SIGTERM or, where it was killed already, for good.
 func (w *world) stopAll() {
+	w.mu.Lock()
+	w.over = true
+	w.mu.Unlock()
 	for _, p := range w.processes {
 		p.stop()
 	}
 	w.running.Wait()
+}
+
+func (w *world) kills(id string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.killers[id]
+}
+
+func (w *world) marked(suspect core.Ref) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.note("marked %d=%s", suspect.Position, suspect.ID)
+	w.marks++
 }
 
 // group is what waits for goroutines in a bubble.

@@ -46,6 +46,9 @@ type plan struct {
 	restarts       int // of the database
 	lostTails      int
 	operator       bool
+	killers        int           // messages that kill the process that publishes them, each time
+	topicHangs     bool          // the topic that is away answers nothing, instead of saying so
+	wakeUps        bool          // across processes
 	slow           time.Duration // the longest a call takes
 }
 
@@ -86,17 +89,30 @@ func drawPlan(seed uint64) plan {
 		p.client.Terms = false
 		p.delayed = 0 // nobody promotes without a lease
 	}
+	p.topicHangs = p.topicAway && r.IntN(2) == 0
+	p.wakeUps = r.IntN(3) == 0
+	if n := few(0.1, 2); p.leased {
+		p.killers = n
+	}
 	return p
 }
 
 // clean reports whether nothing happens that may cause a duplicate.
 func (p plan) clean() bool {
 	return p.databaseFaults == 0 && p.brokerFaults == 0 && p.hangs == 0 && !p.outage && p.kills == 0 && p.restarts == 0 &&
-		p.lostTails == 0 && p.leased
+		p.lostTails == 0 && p.leased && p.killers == 0 && !p.topicHangs
 }
 
 // gentle reports whether nothing happens for which an attempt may be counted.
-func (p plan) gentle() bool { return p.poison == 0 && p.hangs == 0 && p.brokerFaults == 0 }
+func (p plan) gentle() bool {
+	return p.poison == 0 && p.hangs == 0 && p.brokerFaults == 0 && p.killers == 0
+}
+
+// murderous reports whether nothing happens for which an attempt may be counted, but that some messages kill.
+func (p plan) murderous() bool {
+	return p.killers > 0 && p.poison == 0 && p.hangs == 0 && p.brokerFaults == 0 && p.databaseFaults == 0 && !p.outage &&
+		p.kills == 0 && p.restarts == 0 && p.lostTails == 0
+}
 
 // event is what a writer enqueued.
 type event struct {
@@ -115,6 +131,7 @@ type world struct {
 
 	processes []*process
 	running   group
+	ctx       context.Context // of every process
 
 	mu        sync.Mutex
 	events    map[string]*event
@@ -123,7 +140,11 @@ type world struct {
 	freed     map[string]bool // keys whose order an operator gave up
 	refusals  map[string]int  // how often a message is refused; -1: until an operator acts
 	hanging   map[string]bool
-	healed    bool // but for a topic that is away
+	killers   map[string]bool
+	marks     int             // suspects marked
+	counted   map[string]bool // attempts of which were counted
+	over      bool            // no process is started any more
+	healed    bool            // but for a topic that is away
 	allHealed bool
 	away      bool       // the broker
 	failures  int        // attempts counted
@@ -138,6 +159,7 @@ func newWorld(p plan) *world {
 		plan: p, memory: conformance.NewMemory(conformance.MemoryConfig{Outbox: "outbox"}), recorder: &conformance.Recorder{},
 		events: map[string]*event{}, next: map[string]int{}, dropped: map[string]bool{}, freed: map[string]bool{},
 		refusals: map[string]int{}, hanging: map[string]bool{}, begun: time.Now(),
+		killers: map[string]bool{}, counted: map[string]bool{},
 	}
 	w.memory.Inject(w.databaseFault)
 	w.recorder.Inject(w.publishFault)
@@ -168,14 +190,15 @@ func (w *world) config() core.RelayConfig {
 		Lanes: w.plan.lanes, BatchSize: w.plan.batch, InFlight: w.plan.inFlight,
 		PublishTimeout: publishTimeout, LeaseTTL: 3 * time.Second,
 		Failures: core.FailurePolicy{MaxAttempts: 3, FirstDelay: 100 * time.Millisecond, MaxDelay: time.Second, SkipDead: w.plan.skipDead},
-		Hooks: core.Hooks{Failed: func(core.Failure) { w.failed() }, Buried: func(core.Burial) { w.failed() }, Rewound: func(from, to int64) {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			w.note("rewound from %d to %d", from, to)
-		}},
-		Logger: slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelError + 1})),
+		Hooks: core.Hooks{
+			Failed: func(f core.Failure) { w.failed(f.ID) }, Buried: func(b core.Burial) { w.failed(b.ID) },
+			Rewound: func(from, to int64) { w.note("rewound from %d to %d", from, to) },
+		},
+		Logger: quiet,
 	}
 }
+
+var quiet = slog.New(slog.DiscardHandler)
 
 // fetched notes what a relay read.
 func (w *world) fetched(request core.FetchRequest, result core.FetchResult, err error) {
@@ -191,10 +214,12 @@ func (w *world) fetched(request core.FetchRequest, result core.FetchResult, err 
 	w.note("fetched after %d and in %v: %v, more %v, error %v", request.After, request.Gaps, records, result.More, err)
 }
 
-func (w *world) failed() {
+func (w *world) failed(id string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.note("an attempt of %s was counted", id)
 	w.failures++
+	w.counted[id] = true
 }
 
 // latency is never the same twice, so that each answer comes at an instant of its own: what happens at one instant
@@ -262,6 +287,9 @@ func (w *world) publishFault(call conformance.PublishCall) conformance.PublishFa
 	for i, m := range call.Messages {
 		fate := conformance.Fate{}
 		switch n := w.refusals[m.ID]; {
+		case w.plan.topicHangs && m.Topic == "t1":
+			hang(r, &f)
+			fate.Err = core.ErrUncertain
 		case w.plan.topicAway && m.Topic == "t1":
 			fate.Err = core.ErrUnavailable
 		case w.healed: // but for the topic that is away
@@ -367,7 +395,14 @@ func (w *world) keepOrder(f conformance.PublishFault, call conformance.PublishCa
 // write runs one writer's transactions.
 func (w *world) write(ctx context.Context, n int) {
 	r := w.random(uint64(10 + n))
-	outbox := core.NewOutbox(w.memory, core.OutboxConfig{})
+	outbox := core.NewOutbox(w.memory, core.OutboxConfig{Logger: quiet})
+	if w.plan.wakeUps {
+		ctx, stop := context.WithCancel(ctx)
+		var running group
+		running.Go(func() { outbox.Run(ctx) })
+		defer running.Wait()
+		defer stop()
+	}
 	for range w.plan.transactions {
 		time.Sleep(latency(r, 500*time.Millisecond))
 		w.transaction(ctx, r, outbox)
@@ -400,6 +435,7 @@ func (w *world) transaction(ctx context.Context, r *rand.Rand, outbox *core.Outb
 	}
 	w.mu.Unlock()
 	err = tx.Commit()
+	outbox.Wake()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, e := range written {
@@ -446,6 +482,9 @@ func (w *world) message(r *rand.Rand, topic, key string) (core.Message, *event) 
 	}
 	if r.Float64() < w.plan.hangs {
 		w.hanging[e.id] = true
+	}
+	if len(w.killers) < w.plan.killers && r.IntN(5) == 0 {
+		w.killers[e.id] = true
 	}
 	if r.Float64() < w.plan.delayed {
 		m.NotBefore = time.Now().Add(time.Duration(r.Int64N(int64(5 * time.Second))))

@@ -1,0 +1,234 @@
+package core_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lockstep-go/lockstep/conformance"
+	"github.com/lockstep-go/lockstep/core"
+)
+
+// scene is an outbox whose relays are killed by one of its messages, one relay after another.
+type scene struct {
+	*bench
+	killer string
+	relays int
+	cut    context.CancelCauseFunc // kills the running one
+}
+
+// mortalDialect is the database as a process sees it that can be killed: from then on nothing arrives.
+type mortalDialect struct {
+	core.Dialect
+	life context.Context
+}
+
+func (d mortalDialect) Open(ctx context.Context) (core.Session, error) {
+	if d.life.Err() != nil {
+		return nil, errKilled
+	}
+	s, err := d.Dialect.Open(ctx)
+	return mortalSession{s, d.life}, err
+}
+
+type mortalSession struct {
+	core.Session
+	life context.Context
+}
+
+func (s mortalSession) ReleaseLease(ctx context.Context, holder string, epoch int64) error {
+	if s.life.Err() != nil {
+		return errKilled
+	}
+	return s.Session.ReleaseLease(ctx, holder, epoch)
+}
+
+func (s mortalSession) MarkSuspect(ctx context.Context, holder string, epoch int64, suspect core.Ref) (bool, error) {
+	if s.life.Err() != nil {
+		return false, errKilled
+	}
+	return s.Session.MarkSuspect(ctx, holder, epoch, suspect)
+}
+
+// run runs a relay until it is killed, or for a time; then it is stopped gracefully. It reports whether it was killed.
+func (s *scene) run(most time.Duration) (killed bool) {
+	s.relays++
+	life, cut := context.WithCancelCause(s.Context())
+	broker := brokerFunc(func(ctx context.Context, msgs []core.Message) error {
+		if slices.ContainsFunc(msgs, func(m core.Message) bool { return m.ID == s.killer }) {
+			cut(errKilled)
+		}
+		if life.Err() != nil {
+			return errKilled
+		}
+		return s.recorder.Publish(ctx, msgs)
+	})
+	relay, err := core.NewRelay(mortalDialect{s.memory, life}, broker, s.config)
+	if err != nil {
+		s.Fatal(err)
+	}
+	ctx, stop := context.WithTimeout(life, most)
+	defer stop()
+	if err := relay.Run(ctx); err != nil && life.Err() == nil {
+		s.Errorf("Run: %v", err)
+	}
+	cut(nil)
+	return errors.Is(context.Cause(life), errKilled)
+}
+
+func onScene(t *testing.T, f func(*scene)) {
+	t.Helper()
+	onBench(t, func(b *bench) {
+		b.config.Logger, b.config.DrainTimeout = quiet, time.Millisecond
+		b.config.Failures.MaxAttempts = 2
+		f(&scene{bench: b, killer: "b3"})
+	})
+}
+
+// Three relays are killed before anybody suspects a message, and one more for each attempt.
+func TestAMessageThatKillsEachTimeBecomesADeadLetter(t *testing.T) {
+	onScene(t, func(s *scene) {
+		s.enqueue("a1 a2 b3 b4 c5")
+		var marks []string
+		s.config.Hooks.Suspected = func(suspect core.Ref) { marks = append(marks, suspect.ID) }
+		killed := 0
+		for range 10 {
+			if s.run(time.Minute) {
+				killed++
+			}
+		}
+		if killed != 5 {
+			s.Errorf("%d relays were killed, want three unsuspecting ones, and one for each of two attempts", killed)
+		}
+		now := s.memory.Contents()
+		if len(now.Dead) != 1 || now.Dead[0].Message.ID != "b3" || now.Dead[0].Attempts != 2 || !strings.Contains(now.Dead[0].Cause, "ended before the call returned") {
+			s.Errorf("dead letters: got %+v, want b3 with two attempts and a cause that says so", now.Dead)
+		}
+		s.wantLeft("b4")
+		if got := len(s.recorder.Stored()); got < 3 {
+			s.Errorf("%d messages are stored, want a1, a2 and c5", got)
+		}
+		if now.Lease.Suspect != (core.Ref{}) || now.Lease.Unclean != 0 {
+			s.Errorf("the lease is %+v, want no suspect and nothing unclean", now.Lease)
+		}
+		if !slices.Contains(marks, "b3") || marks[len(marks)-1] != "" {
+			s.Errorf("marked: got %q, want b3 among them, and nothing at the end", marks)
+		}
+	})
+}
+
+// Whoever was being published when the process was killed from outside is no worse off than one attempt.
+func TestCautionEndsWhenNothingIsLeft(t *testing.T) {
+	onScene(t, func(s *scene) {
+		s.enqueue("a1 a2 b3 b4 c5")
+		for range 3 {
+			if !s.run(time.Minute) {
+				s.Fatal("the relay was not killed")
+			}
+		}
+		s.killer = "nobody"
+		states := map[bool]int{}
+		relay, err := core.NewRelay(s.memory, s.recorder, s.config)
+		if err != nil {
+			s.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(s.Context())
+		calls := 0
+		s.recorder.Inject(func(call conformance.PublishCall) conformance.PublishFault {
+			calls++
+			state := relay.State()
+			states[state.Careful]++
+			if state.Careful && (len(call.Messages) != 1 || state.Publishing > 1) {
+				s.Errorf("a careful relay publishes %d messages in one of %d calls", len(call.Messages), state.Publishing)
+			}
+			if lease := s.memory.Contents().Lease; state.Careful && lease.Suspect.ID != call.Messages[0].ID {
+				s.Errorf("%s is published while the mark is %q's", call.Messages[0].ID, lease.Suspect.ID)
+			}
+			return conformance.PublishFault{Before: time.Millisecond}
+		})
+		done := make(chan error)
+		go func() { done <- relay.Run(ctx) }()
+		time.Sleep(time.Minute)
+		if states[true] == 0 || relay.State().Careful {
+			s.Errorf("careful in %d calls, and careful afterwards: %v; want some, and not", states[true], relay.State().Careful)
+		}
+		if lease := s.memory.Contents().Lease; lease.Suspect != (core.Ref{}) || lease.Unclean != 0 {
+			s.Errorf("the lease is %+v, want no suspect, and progress told", lease)
+		}
+		s.enqueue("d1 e1 f1")
+		time.Sleep(time.Second)
+		if states[false] == 0 {
+			s.Error("messages are still published one by one")
+		}
+		stop()
+		if err := <-done; err != nil {
+			s.Error(err)
+		}
+		for _, r := range s.memory.Contents().Dead {
+			s.Errorf("%s is dead", r.Message.ID)
+		}
+		s.wantLeft("")
+	})
+}
+
+// A relay that lost its lease while it published a suspect, and is alive, knows that the suspect is innocent.
+func TestARelayThatSurvivedCountsNothing(t *testing.T) {
+	onScene(t, func(s *scene) {
+		s.enqueue("b3")
+		for range 3 {
+			s.run(time.Minute)
+		}
+		s.config.LeaseTTL = 5 * time.Second
+		down := false
+		s.memory.Inject(func(conformance.Call) (fault conformance.Fault) {
+			fault.Before = time.Millisecond
+			if down {
+				fault.Refuse = errors.New("the database is down")
+			}
+			return fault
+		})
+		s.recorder.Inject(func(conformance.PublishCall) conformance.PublishFault {
+			if !down && s.relays == 3 {
+				s.relays++
+				down = true // while the call is under way, and for longer than the lease lasts
+				time.AfterFunc(20*time.Second, func() { down = false })
+				return conformance.PublishFault{After: 15 * time.Second, Fates: []conformance.Fate{{Err: core.ErrUnavailable}}}
+			}
+			return conformance.PublishFault{}
+		})
+		relay, err := core.NewRelay(s.memory, s.recorder, s.config)
+		if err != nil {
+			s.Fatal(err)
+		}
+		ctx, stop := context.WithTimeout(s.Context(), 2*time.Minute)
+		defer stop()
+		if err := relay.Run(ctx); err != nil {
+			s.Error(err)
+		}
+		if s.relays != 4 || s.memory.Contents().Lease.Epoch < 5 {
+			s.Fatalf("the database was not away: %+v", s.memory.Contents().Lease)
+		}
+		s.wantStored("b3")
+		for _, e := range s.events() {
+			s.Errorf("counted: %s", e)
+		}
+	})
+}
+
+// events are the attempts that were counted for what is still there.
+func (s *scene) events() (counted []string) {
+	now := s.memory.Contents()
+	for _, r := range now.Records {
+		if r.Attempts > 0 {
+			counted = append(counted, fmt.Sprint(r.Message.ID, " ", r.Attempts))
+		}
+	}
+	for _, d := range now.Dead {
+		counted = append(counted, d.Message.ID+" is dead")
+	}
+	return counted
+}
