@@ -12,8 +12,14 @@ const operatorBatch = 500
 // ErrNoReason is returned by Drop without a reason: it is the only trace of why an event was never delivered.
 var ErrNoReason = errors.New("drop needs a reason, which is kept with the dead letter")
 
-// Operator looks after what could not be delivered: dead letters and blocked keys. Safe for concurrent use, beside any
-// number of relays, which notice each action at their next fetch.
+// ErrNotDead is returned by Show for an id that is no dead letter's.
+var ErrNotDead = errors.New("no dead letter has this id: it is delivered, or still in the outbox, or was purged")
+
+// ErrNoArchive is returned where the dialect keeps no delivered events at all.
+var ErrNoArchive = errors.New("the database keeps no archive: its dialect has none")
+
+// Operator looks after what could not be delivered, dead letters and blocked keys, and after what was, where it is kept.
+// Safe for concurrent use, beside any number of relays, which notice each action at their next fetch.
 type Operator struct {
 	dialect Dialect
 }
@@ -40,6 +46,28 @@ func (o *Operator) List(ctx context.Context, filter DeadFilter, after Ref, limit
 		return err
 	})
 	return letters, err
+}
+
+// Show returns the dead letter with this message id, be it dropped or not; of several, as a restore leaves them, the one that
+// is not dropped, and of those the latest. It returns [ErrNotDead] where there is none.
+func (o *Operator) Show(ctx context.Context, id string) (letter DeadLetter, err error) {
+	if id == "" {
+		return DeadLetter{}, fmt.Errorf("show dead letter: %w", ErrNotDead)
+	}
+	err = o.session(ctx, "show dead letter", func(s Session) error {
+		for _, dropped := range []bool{false, true} {
+			letters, err := s.ListDead(ctx, DeadFilter{ID: id, Dropped: dropped}, Ref{}, operatorBatch)
+			if err != nil {
+				return err
+			}
+			if len(letters) > 0 {
+				letter = letters[len(letters)-1]
+				return nil
+			}
+		}
+		return fmt.Errorf("%w: %s", ErrNotDead, id)
+	})
+	return letter, err
 }
 
 // Count counts the dead letters that match filter.
@@ -78,13 +106,58 @@ func (o *Operator) Unblock(ctx context.Context, topic, key string) (blocked bool
 	return blocked, err
 }
 
-// Blocked returns the blocked keys that come after (topic, key) in bytewise order, at most limit.
+// Blocked returns the blocked keys that come after (topic, key) in bytewise order, at most limit. A paused topic is among
+// them, with an empty key and position 0.
 func (o *Operator) Blocked(ctx context.Context, afterTopic, afterKey string, limit int) (keys []BlockedKey, err error) {
 	err = o.session(ctx, "list blocked keys", func(s Session) (err error) {
 		keys, err = s.ListBlocked(ctx, afterTopic, afterKey, limit)
 		return err
 	})
 	return keys, err
+}
+
+// Failing returns events that were refused and wait for their next attempt, or have had one since: those with attempts that
+// come after position after, ascending, at most limit. Their keys are held back by whichever relay works. It reads the
+// outbox up to there, payloads and all, and leaves out what is blocked: see [Operator.Blocked] for that.
+func (o *Operator) Failing(ctx context.Context, after int64, limit int) (failing []Record, err error) {
+	err = o.session(ctx, "list failing events", func(s Session) error {
+		for more := true; more; {
+			page, err := s.Fetch(ctx, FetchRequest{After: after, Limit: fetchLimit, MaxBytes: fetchBytes})
+			if err != nil {
+				return err
+			}
+			for _, r := range page.Records {
+				if after = r.Position; r.Attempts == 0 {
+					continue
+				}
+				if failing = append(failing, r); len(failing) == limit {
+					return nil
+				}
+			}
+			more = page.More && len(page.Records) > 0
+		}
+		return nil
+	})
+	return failing, err
+}
+
+// PauseTopic keeps the events of a topic in the outbox until ResumeTopic. What a relay has in memory by then, at most
+// RelayConfig.InFlight, is still delivered. It reports whether the topic was not paused before.
+func (o *Operator) PauseTopic(ctx context.Context, topic string) (changed bool, err error) {
+	err = o.session(ctx, "pause topic", func(s Session) (err error) {
+		changed, err = s.PauseTopic(ctx, topic)
+		return err
+	})
+	return changed, err
+}
+
+// ResumeTopic ends a pause. It reports whether there was one.
+func (o *Operator) ResumeTopic(ctx context.Context, topic string) (changed bool, err error) {
+	err = o.session(ctx, "resume topic", func(s Session) (err error) {
+		changed, err = s.ResumeTopic(ctx, topic)
+		return err
+	})
+	return changed, err
 }
 
 // Stats counts what the outbox holds.
