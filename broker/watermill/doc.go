@@ -57,7 +57,7 @@
 // Two losses are not for settings to prevent. watermill-amqp does not hear of messages that reach no queue (it drops
 // returns, Mandatory or not), and RabbitMQ confirms them: bind the queues first, and never unbind them. gochannel keeps
 // nothing: with nobody subscribed to a topic, or a subscriber that leaves before it acknowledged, the message is gone.
-// broker/kafka and broker/amqp send to Kafka and RabbitMQ without these limits, and many times faster.
+// For Kafka and RabbitMQ there are adapters without Watermill between, which know what an error means.
 //
 // # What a message looks like
 //
@@ -68,7 +68,8 @@
 //	EnqueuedAt    metadata lockstep-enqueued-at, RFC 3339 in UTC with microseconds; absent where it is not known
 //	Payload       the payload
 //
-// An OutboxPublisher does the same the other way round: what it wrote arrives as it was published.
+// An OutboxPublisher does the same the other way round, so that what it wrote arrives as it was published. The time is
+// that of the outbox, whatever a message says that has come through another one before.
 //
 // # Publishing from a Watermill application
 //

@@ -151,7 +151,9 @@ func TestPublishRefuses(t *testing.T) {
 	}{
 		"a message that cannot be sent": {"orders", watermill.OutboxPublisherConfig{},
 			[]*message.Message{good, watermillMessage("id-2", "", message.Metadata{"lockstep-other": ""})},
-			func(err error) bool { return errors.As(err, &invalid) && invalid.Index == 1 && invalid.Field == "Headers" }},
+			func(err error) bool {
+				return errors.As(err, &invalid) && invalid.Index == 1 && invalid.Field == "Headers"
+			}},
 		"no topic": {"", watermill.OutboxPublisherConfig{}, []*message.Message{good},
 			func(err error) bool { return errors.As(err, &invalid) && invalid.Field == "Topic" }},
 		"one UUID twice": {"orders", watermill.OutboxPublisherConfig{}, []*message.Message{good, good},
