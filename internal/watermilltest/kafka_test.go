@@ -32,6 +32,8 @@ func safeKafka(brokers ...string) kafka.PublisherConfig {
 	config := kafka.DefaultSaramaSyncPublisherConfig()
 	config.Producer.RequiredAcks = sarama.WaitForAll
 	config.Producer.MaxMessageBytes = 1 << 20 // sarama's own limit is below core's largest message
+	config.Producer.Retry.Max = 0             // the relay sends again, and sooner
+	config.Metadata.Retry.Backoff = 250 * time.Millisecond
 	return kafka.PublisherConfig{
 		Brokers:               brokers,
 		Marshaler:             kafka.NewWithPartitioningMarshaler(watermill.PartitionKey),
