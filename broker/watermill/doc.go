@@ -43,6 +43,8 @@
 //	config := kafka.DefaultSaramaSyncPublisherConfig()
 //	config.Producer.RequiredAcks = sarama.WaitForAll
 //	config.Producer.MaxMessageBytes = 1 << 20 // sarama's own limit is below core's largest message
+//	config.Producer.Retry.Max = 0             // the relay sends again, and sooner
+//	config.Metadata.Retry.Backoff = 250 * time.Millisecond
 //	publisher, err := kafka.NewPublisher(kafka.PublisherConfig{
 //		Brokers:               brokers,
 //		Marshaler:             kafka.NewWithPartitioningMarshaler(watermill.PartitionKey),
@@ -53,6 +55,9 @@
 //
 //	config := amqp.NewDurablePubSubConfig(uri, nil)
 //	config.Publish.ConfirmDelivery = true
+//
+// With sarama, delivery resumes up to 10 s after Kafka has come back: for so long it refuses a partition after three
+// failures, and no setting changes that.
 //
 // Two losses are not for settings to prevent. watermill-amqp does not hear of messages that reach no queue (it drops
 // returns, Mandatory or not), and RabbitMQ confirms them: bind the queues first, and never unbind them. gochannel keeps
