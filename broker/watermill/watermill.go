@@ -1,24 +1,15 @@
-// Package watermill publishes through any Watermill publisher (github.com/ThreeDotsLabs/watermill).
-//
-// The message's ID becomes the Watermill UUID, its headers become metadata, and its key becomes the metadata
-// [KeyMetadata], which a partitioning marshaler can read. What a nil error of the publisher is worth is the
-// publisher's matter: one that returns before its broker has stored the message (watermill-amqp without
-// ConfirmDelivery, gochannel without BlockPublishUntilSubscriberAck) loses messages, with or without an outbox.
 package watermill
 
 import (
 	"context"
 	"fmt"
-	"maps"
+	"slices"
 	"sync"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/lockstep-go/lockstep/core"
 )
-
-// KeyMetadata is the metadata name under which a message's key travels. Messages without a key don't have it.
-const KeyMetadata = "lockstep-key"
 
 const (
 	// inFlight bounds what one Publish has in flight. Watermill's Publish is one round trip for one message, so it is
@@ -35,12 +26,20 @@ var _ core.Broker = (*Broker)(nil)
 // Broker is a [core.Broker] over a Watermill publisher. Safe for concurrent use, as Watermill publishers are.
 type Broker struct {
 	publisher message.Publisher
+	closings  []<-chan struct{}
 	calls     slots
 }
 
 // New returns a broker that publishes through publisher, which stays the caller's to close, after the relay ended.
-func New(publisher message.Publisher) *Broker {
-	return &Broker{publisher: publisher, calls: make(slots, maxCalls)}
+//
+// The error names every setting of a publisher that is known to lose messages or their order, and what to set instead;
+// the package's documentation lists them. It cannot be overruled.
+func New(publisher message.Publisher) (*Broker, error) {
+	closings, err := inspect(publisher)
+	if err != nil {
+		return nil, fmt.Errorf("watermill: publisher refused: %w", err)
+	}
+	return &Broker{publisher: publisher, closings: closings, calls: make(slots, maxCalls)}, nil
 }
 
 // slots bounds how much goes on at the same time. It holds a token for each that does.
@@ -60,9 +59,9 @@ func (s slots) take(ctx context.Context) bool {
 	}
 }
 
-// Publish implements [core.Broker]: one call of the publisher for each message, several at a time. Watermill's Publish
-// has no context; when ctx ends first, the call is abandoned and its message's fate is unknown. The publisher may then
-// still deliver it: a duplicate. No call is begun after ctx has ended.
+// Publish implements [core.Broker]: one call of the publisher for each message, several at a time. When ctx ends first,
+// the call is abandoned and its message's fate is unknown. The publisher may then still deliver it: a duplicate. No call
+// is begun after ctx has ended.
 func (b *Broker) Publish(ctx context.Context, msgs []core.Message) error {
 	results := make([]error, len(msgs))
 	slots := make(slots, inFlight)
@@ -94,8 +93,10 @@ func (b *Broker) publishOne(ctx context.Context, m core.Message) error {
 	}
 	answer := make(chan error, 1) // room for one, so that an abandoned call can end
 	go func() {
-		answer <- b.call(m)
-		<-b.calls
+		defer func() { <-b.calls }()
+		err := fmt.Errorf("%w: watermill: the publisher ended its goroutine", core.ErrUncertain)
+		defer func() { answer <- err }()
+		err = b.call(ctx, m)
 	}()
 	select {
 	case err := <-answer:
@@ -110,23 +111,20 @@ func (b *Broker) publishOne(ctx context.Context, m core.Message) error {
 	}
 }
 
-func (b *Broker) call(m core.Message) (err error) {
+// call calls the publisher, and returns an error instead of its panic.
+func (b *Broker) call(ctx context.Context, m core.Message) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("%w: watermill: the publisher panicked: %v", core.ErrUncertain, p)
 		}
 	}()
-	if err := b.publisher.Publish(m.Topic, toWatermill(m)); err != nil {
+	out := toWatermill(m)
+	out.SetContext(ctx)
+	if err := b.publisher.Publish(m.Topic, out); err != nil {
 		return fmt.Errorf("%w: watermill: publish to %q: %w", core.ErrUncertain, m.Topic, err)
 	}
-	return nil
-}
-
-func toWatermill(m core.Message) *message.Message {
-	out := message.NewMessage(m.ID, m.Payload)
-	maps.Copy(out.Metadata, m.Headers)
-	if m.Key != "" {
-		out.Metadata.Set(KeyMetadata, m.Key)
+	if slices.ContainsFunc(b.closings, isClosed) {
+		return fmt.Errorf("%w: watermill: the publisher was closed, and may not have waited: close it after the relay has ended", core.ErrUncertain)
 	}
-	return out
+	return nil
 }

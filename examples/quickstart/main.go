@@ -19,26 +19,22 @@ import (
 )
 
 func main() {
-	dir, err := os.MkdirTemp("", "lockstep-quickstart")
-	check(err)
+	dir := must(os.MkdirTemp("", "lockstep-quickstart"))
 	defer os.RemoveAll(dir)
 	ctx, stop := context.WithCancel(context.Background())
 
 	// The database, with the outbox table in it, and the application's own table.
-	dialect, err := sqlite.Open(filepath.Join(dir, "shop.db"), sqlite.Config{})
-	check(err)
+	dialect := must(sqlite.Open(filepath.Join(dir, "shop.db"), sqlite.Config{}))
 	check(dialect.Migrate(ctx))
-	_, err = dialect.DB().Exec(`CREATE TABLE orders (id INTEGER PRIMARY KEY, item TEXT)`)
-	check(err)
+	must(dialect.DB().Exec(`CREATE TABLE orders (id INTEGER PRIMARY KEY, item TEXT)`))
 
 	// The broker. Here it is a channel whose consumer has the event when Publish returns.
 	channel := gochannel.NewGoChannel(gochannel.Config{BlockPublishUntilSubscriberAck: true}, wmill.NopLogger{})
-	received, err := channel.Subscribe(ctx, "orders")
-	check(err)
+	received := must(channel.Subscribe(ctx, "orders"))
 
 	// The carrying side: a relay, in this process or in another one.
-	relay, err := core.NewRelay(dialect, watermill.New(channel), core.RelayConfig{})
-	check(err)
+	broker := must(watermill.New(channel))
+	relay := must(core.NewRelay(dialect, broker, core.RelayConfig{}))
 	stopped := make(chan error)
 	go func() { stopped <- relay.Run(ctx) }()
 
@@ -60,4 +56,9 @@ func check(err error) {
 	if err != nil {
 		log.Fatal(err)
 	}
+}
+
+func must[T any](result T, err error) T {
+	check(err)
+	return result
 }

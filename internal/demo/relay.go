@@ -22,7 +22,11 @@ func runRelay(ctx context.Context, service service, dialect core.Dialect, publis
 	if err := releaseLease(ctx, dialect); err != nil {
 		return err
 	}
-	mortal := newMortalBroker(watermill.New(publisher), deaths)
+	through, err := watermill.New(publisher)
+	if err != nil {
+		return err
+	}
+	mortal := newMortalBroker(through, deaths)
 	var broker core.Broker = mortal
 	if service.relayBroker != nil {
 		broker = service.relayBroker(broker)

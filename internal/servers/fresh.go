@@ -127,19 +127,41 @@ func KafkaTopic(t TB, partitions int) string {
 	return name
 }
 
-// createTopic tries again while a broker that was just brought up answers, and is not let in by its controller yet.
 func createTopic(ctx context.Context, client *kafkago.Client, name string, partitions int) error {
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
+	return onceLetIn(ctx, func() error {
 		created, err := client.CreateTopics(ctx, &kafkago.CreateTopicsRequest{
 			Topics: []kafkago.TopicConfig{{Topic: name, NumPartitions: partitions, ReplicationFactor: 1}},
 		})
-		if err == nil {
-			err = created.Errors[name]
+		if err != nil {
+			return err
 		}
+		return created.Errors[name]
+	})
+}
+
+func deleteTopic(address, name string) error {
+	client, done := kafkaClient(address, freshWithin)
+	defer done()
+	ctx, cancel := context.WithTimeout(context.Background(), freshWithin)
+	defer cancel()
+	return onceLetIn(ctx, func() error {
+		deleted, err := client.DeleteTopics(ctx, &kafkago.DeleteTopicsRequest{Topics: []string{name}})
+		if err != nil {
+			return err
+		}
+		return deleted.Errors[name]
+	})
+}
+
+// onceLetIn tries again while a broker answers that its controller has not let in yet: one that was just brought up, or
+// that had no time for its heartbeats, paused or on a busy machine. kafka-go then says BrokerNotAvailable by itself.
+func onceLetIn(ctx context.Context, try func() error) error {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := try()
 		var code kafkago.Error
-		if !errors.As(err, &code) || !code.Temporary() {
+		if !errors.As(err, &code) || !code.Temporary() && code != kafkago.BrokerNotAvailable {
 			return err
 		}
 		select {
@@ -148,18 +170,6 @@ func createTopic(ctx context.Context, client *kafkago.Client, name string, parti
 		case <-tick.C:
 		}
 	}
-}
-
-func deleteTopic(address, name string) error {
-	client, done := kafkaClient(address, freshWithin)
-	defer done()
-	ctx, cancel := context.WithTimeout(context.Background(), freshWithin)
-	defer cancel()
-	deleted, err := client.DeleteTopics(ctx, &kafkago.DeleteTopicsRequest{Topics: []string{name}})
-	if err != nil {
-		return err
-	}
-	return deleted.Errors[name]
 }
 
 // awaitLeaders asks until every partition can be written to. The metadata is not enough: it names a leader a moment

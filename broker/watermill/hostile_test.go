@@ -1,0 +1,323 @@
+package watermill_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/lockstep-go/lockstep/core"
+)
+
+// publisherFunc is a fake Watermill publisher.
+type publisherFunc func(topic string, m *message.Message) error
+
+func (f publisherFunc) Publish(topic string, msgs ...*message.Message) error {
+	for _, m := range msgs {
+		if err := f(topic, m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (publisherFunc) Close() error { return nil }
+
+func TestPublishGivesEachMessageItsResult(t *testing.T) {
+	refused := errors.New("refused")
+	broker := open(t, publisherFunc(func(_ string, m *message.Message) error {
+		switch m.UUID {
+		case "refused":
+			return refused
+		case "panics":
+			panic("boom")
+		}
+		return nil
+	}))
+
+	err := broker.Publish(t.Context(), []core.Message{{ID: "ok"}, {ID: "refused"}, {ID: "panics"}, {ID: "ok too"}})
+
+	var batch *core.BatchError
+	if !errors.As(err, &batch) || len(batch.Results) != 4 {
+		t.Fatalf("Publish: got %v, want a *BatchError with 4 results", err)
+	}
+	r := batch.Results
+	if r[0] != nil || r[3] != nil || !errors.Is(r[1], refused) {
+		t.Errorf("results: got %v, want [nil, refused, an error, nil]", r)
+	}
+	// Watermill does not say what an error means, so the message may be stored.
+	if !errors.Is(r[1], core.ErrUncertain) || !errors.Is(r[2], core.ErrUncertain) {
+		t.Errorf("results: got %v and %v, want uncertain ones", r[1], r[2])
+	}
+}
+
+func TestPublishReturnsWhenItsTimeIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		broker := open(t, publisherFunc(func(_ string, m *message.Message) error {
+			if m.UUID == "hangs" {
+				<-release
+			}
+			return nil
+		}))
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+
+		err := broker.Publish(ctx, []core.Message{{ID: "ok"}, {ID: "hangs"}})
+
+		var batch *core.BatchError
+		if !errors.As(err, &batch) {
+			t.Fatalf("Publish: got %v, want a *BatchError", err)
+		}
+		if batch.Results[0] != nil || !errors.Is(batch.Results[1], context.DeadlineExceeded) ||
+			!errors.Is(batch.Results[1], core.ErrUncertain) {
+			t.Errorf("results: got %v, want nil and the deadline's error, uncertain", batch.Results)
+		}
+		close(release) // synctest fails the test if the abandoned call's goroutines don't end
+	})
+}
+
+func TestPublishBoundsTheCallsInFlight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		running, most := 0, 0
+		broker := open(t, publisherFunc(func(string, *message.Message) error {
+			mu.Lock()
+			running++
+			most = max(most, running)
+			mu.Unlock()
+			time.Sleep(time.Millisecond) // synctest's clock
+			mu.Lock()
+			running--
+			mu.Unlock()
+			return nil
+		}))
+		msgs := make([]core.Message, 100)
+		for i := range msgs {
+			msgs[i].ID = fmt.Sprint(i)
+		}
+		if err := broker.Publish(t.Context(), msgs); err != nil {
+			t.Fatal(err)
+		}
+		if most != 32 {
+			t.Errorf("most calls in flight: got %d, want 32", most)
+		}
+	})
+}
+
+// What was not begun is not stored, and says so: with a publisher that hangs, all but the first 32.
+func TestWhatWasNotBegunIsNotAttempted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hanging := newHangingPublisher()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+
+		err := open(t, hanging).Publish(ctx, make([]core.Message, 40))
+
+		var batch *core.BatchError
+		if !errors.As(err, &batch) || len(batch.Results) != 40 {
+			t.Fatalf("Publish: got %v, want a *BatchError with 40 results", err)
+		}
+		for i, result := range batch.Results {
+			want := core.ErrUncertain
+			if i >= 32 {
+				want = core.ErrNotAttempted
+			}
+			if !errors.Is(result, want) {
+				t.Errorf("result %d: got %v, want %v", i, result, want)
+			}
+		}
+		if n := hanging.running.Load(); n != 32 {
+			t.Errorf("%d calls of the publisher, want 32", n)
+		}
+		close(hanging.release)
+	})
+}
+
+func TestNothingIsBegunWithAnEndedContext(t *testing.T) {
+	broker := open(t, publisherFunc(func(string, *message.Message) error {
+		t.Error("the publisher was called")
+		return nil
+	}))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 20 {
+		var batch *core.BatchError
+		err := broker.Publish(ctx, make([]core.Message, 2))
+		if !errors.As(err, &batch) || !errors.Is(batch.Results[0], core.ErrNotAttempted) || !errors.Is(batch.Results[1], core.ErrNotAttempted) {
+			t.Fatalf("Publish: got %v, want two messages that were not attempted", err)
+		}
+	}
+}
+
+// A publisher that hangs for good costs a bounded number of goroutines, however long the relay tries.
+func TestAbandonedCallsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hanging := newHangingPublisher()
+		broker := open(t, hanging)
+		var last error
+		for range 40 {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			last = broker.Publish(ctx, make([]core.Message, 32))
+			cancel()
+		}
+		if n := hanging.running.Load(); n != 512 {
+			t.Errorf("%d calls of the publisher have not returned, want 512", n)
+		}
+		var batch *core.BatchError
+		if !errors.As(last, &batch) {
+			t.Fatalf("Publish: got %v, want a *BatchError", last)
+		}
+		for _, result := range batch.Results {
+			if !errors.Is(result, core.ErrUnavailable) || errors.Is(result, context.DeadlineExceeded) {
+				t.Errorf("a message that was not sent: got %v, want unavailable", result)
+			}
+		}
+		close(hanging.release)
+		if err := broker.Publish(t.Context(), make([]core.Message, 40)); err != nil {
+			t.Errorf("Publish after the publisher came back: got %v, want nil", err)
+		}
+	})
+}
+
+// hangingPublisher is a Watermill publisher that answers nothing before release is closed.
+type hangingPublisher struct {
+	running atomic.Int64
+	release chan struct{}
+}
+
+func newHangingPublisher() *hangingPublisher { return &hangingPublisher{release: make(chan struct{})} }
+
+func (p *hangingPublisher) Publish(string, ...*message.Message) error {
+	p.running.Add(1)
+	defer p.running.Add(-1)
+	<-p.release
+	return nil
+}
+
+func (*hangingPublisher) Close() error { return nil }
+
+// callsOf is a fake publisher that keeps the calls as they are made.
+type callsOf struct {
+	mu    sync.Mutex
+	calls [][]*message.Message
+}
+
+func (p *callsOf) Publish(_ string, msgs ...*message.Message) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.calls = append(p.calls, msgs)
+	return nil
+}
+
+func (*callsOf) Close() error { return nil }
+
+// Where a publisher fails in the midst of its arguments, nobody knows which of them are stored.
+func TestEachCallHasOneMessage(t *testing.T) {
+	publisher := &callsOf{}
+	if err := open(t, publisher).Publish(t.Context(), []core.Message{{ID: "a"}, {ID: "b"}, {ID: "c"}}); err != nil {
+		t.Fatal(err)
+	}
+	if len(publisher.calls) != 3 {
+		t.Errorf("%d calls of the publisher for 3 messages", len(publisher.calls))
+	}
+	for _, msgs := range publisher.calls {
+		if len(msgs) != 1 {
+			t.Errorf("a call of the publisher has %d messages, want 1", len(msgs))
+		}
+	}
+}
+
+func TestAFailureIsItsOwnMessagesAlone(t *testing.T) {
+	const count = 40 // more than are in flight
+	for guilty := range count {
+		publisher := publisherFunc(func(_ string, m *message.Message) error {
+			if m.UUID == fmt.Sprint(guilty) {
+				return errors.New("refused")
+			}
+			return nil
+		})
+		msgs := make([]core.Message, count)
+		for i := range msgs {
+			msgs[i].ID = fmt.Sprint(i)
+		}
+		var batch *core.BatchError
+		if err := open(t, publisher).Publish(t.Context(), msgs); !errors.As(err, &batch) || len(batch.Results) != count {
+			t.Fatalf("message %d fails: got %v, want a *BatchError with %d results", guilty, err, count)
+		}
+		for i, result := range batch.Results {
+			if errors.Is(result, core.ErrUncertain) != (i == guilty) || (result == nil) != (i != guilty) {
+				t.Errorf("message %d fails: the result of message %d is %v", guilty, i, result)
+			}
+		}
+	}
+}
+
+// As t.FailNow does in a fake.
+func TestAPublisherThatEndsItsGoroutineHasAnswered(t *testing.T) {
+	broker := open(t, publisherFunc(func(string, *message.Message) error {
+		runtime.Goexit()
+		return nil
+	}))
+	for range 20 { // more than 512 messages: each gives its slot back
+		var batch *core.BatchError
+		err := broker.Publish(t.Context(), make([]core.Message, 32))
+		if !errors.As(err, &batch) || !errors.Is(batch.Results[0], core.ErrUncertain) {
+			t.Fatalf("Publish: got %v, want uncertain messages", err)
+		}
+	}
+}
+
+// Watermill lets publishers change messages and keep them. The engine's memory is not theirs.
+func TestThePublisherGetsACopy(t *testing.T) {
+	var kept []*message.Message
+	broker := open(t, publisherFunc(func(_ string, m *message.Message) error {
+		kept = append(kept, m.Copy())
+		kept = append(kept, m)
+		m.Payload[0] = 'X'
+		_ = append(m.Payload, 'X')
+		m.Metadata.Set("h", "X")
+		m.Metadata.Set("i", "X")
+		m.UUID = "X"
+		return nil
+	}))
+	room := []byte("payload and room")
+	msgs := []core.Message{{ID: "a", Topic: "orders", Headers: map[string]string{"h": "v"}, Payload: room[:len("payload")]}}
+	for range 2 {
+		if err := broker.Publish(t.Context(), msgs); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if string(room) != "payload and room" || len(msgs[0].Headers) != 1 || msgs[0].Headers["h"] != "v" || msgs[0].ID != "a" {
+		t.Errorf("the publisher changed the engine's message: %+v, payload and room %q", msgs[0], room)
+	}
+	clear(room) // it is the engine's to use again
+	for i, m := range kept {
+		if want := "Xayload"; i%2 == 1 && string(m.Payload) != want {
+			t.Errorf("what the publisher kept has become %q, want %q", m.Payload, want)
+		}
+	}
+}
+
+func TestTheMessageHasTheCallsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broker := open(t, publisherFunc(func(_ string, m *message.Message) error {
+			<-m.Context().Done() // a publisher that looks at it ends with it
+			return m.Context().Err()
+		}))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		var batch *core.BatchError
+		err := broker.Publish(ctx, []core.Message{{ID: "a"}})
+		if !errors.As(err, &batch) || !errors.Is(batch.Results[0], core.ErrUncertain) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Publish: got %v, want the deadline's error, uncertain", err)
+		}
+	})
+}

@@ -1,0 +1,176 @@
+package watermilltest
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/IBM/sarama"
+	wmill "github.com/ThreeDotsLabs/watermill"
+	"github.com/ThreeDotsLabs/watermill-kafka/v3/pkg/kafka"
+	"github.com/ThreeDotsLabs/watermill/message"
+	"go.uber.org/goleak"
+
+	"github.com/lockstep-go/lockstep/broker/watermill"
+	"github.com/lockstep-go/lockstep/conformance"
+	"github.com/lockstep-go/lockstep/core"
+	"github.com/lockstep-go/lockstep/internal/servers"
+)
+
+func TestMain(m *testing.M) {
+	// Sarama's metrics have a clock that nobody can stop.
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"))
+}
+
+// safeKafka is the configuration that the package documentation of broker/watermill shows.
+func safeKafka(brokers ...string) kafka.PublisherConfig {
+	config := kafka.DefaultSaramaSyncPublisherConfig()
+	config.Producer.RequiredAcks = sarama.WaitForAll
+	config.Producer.MaxMessageBytes = 1 << 20 // sarama's own limit is below core's largest message
+	config.Producer.Retry.Max = 0             // the relay sends again, and sooner
+	config.Metadata.Retry.Backoff = 250 * time.Millisecond
+	return kafka.PublisherConfig{
+		Brokers:               brokers,
+		Marshaler:             kafka.NewWithPartitioningMarshaler(watermill.PartitionKey),
+		OverwriteSaramaConfig: config,
+	}
+}
+
+func newKafka(t *testing.T, config kafka.PublisherConfig) *kafka.Publisher {
+	t.Helper()
+	publisher, err := kafka.NewPublisher(config, wmill.NopLogger{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { publisher.Close() })
+	return publisher
+}
+
+func open(t *testing.T, publisher message.Publisher) *watermill.Broker {
+	t.Helper()
+	broker, err := watermill.New(publisher)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return broker
+}
+
+// opaque hides a publisher from the eyes of watermill.New.
+type opaque func(topic string, msgs ...*message.Message) error
+
+func (o opaque) Publish(topic string, msgs ...*message.Message) error { return o(topic, msgs...) }
+
+func (opaque) Close() error { return nil }
+
+// mutantVariable names the unsafe configuration with which TestConformance runs, and has to fail.
+const mutantVariable = "LOCKSTEP_TEST_WATERMILL_MUTANT"
+
+func TestConformance(t *testing.T) {
+	conformance.TestBroker(t, func(t *testing.T) conformance.BrokerFixture {
+		const partitions = 4
+		address, topic := servers.Kafka(t), servers.KafkaTopic(t, partitions)
+		config := safeKafka(address)
+		if os.Getenv(mutantVariable) != "" {
+			mutants[os.Getenv(mutantVariable)].spoil(&config)
+		}
+		var publisher message.Publisher = newKafka(t, config)
+		if os.Getenv(mutantVariable) != "" {
+			publisher = opaque(publisher.Publish)
+		}
+		return conformance.BrokerFixture{
+			Broker: open(t, publisher),
+			Topic:  topic,
+			Read:   reader(t, address, topic),
+			Freeze: func() (thaw func(), err error) {
+				servers.Control(t, "pause", "kafka")
+				return func() { servers.Control(t, "resume", "kafka") }, nil
+			},
+		}
+	})
+}
+
+// reader reads a topic with Watermill's own subscriber.
+func reader(t *testing.T, address, topic string) func(ctx context.Context, n int) ([]core.Message, error) {
+	var stored <-chan *message.Message
+	var msgs []core.Message
+	return func(ctx context.Context, n int) ([]core.Message, error) {
+		if stored == nil {
+			stored = subscribe(t, address, topic)
+		}
+		for len(msgs) < n {
+			select {
+			case m := <-stored:
+				msgs = append(msgs, fromWatermill(topic, m))
+				m.Ack()
+			case <-ctx.Done():
+				return nil, fmt.Errorf("read message %d of %d: %w", len(msgs)+1, n, ctx.Err())
+			}
+		}
+		return msgs[:n], nil
+	}
+}
+
+func subscribe(t *testing.T, address, topic string) <-chan *message.Message {
+	t.Helper()
+	config := kafka.DefaultSaramaSubscriberConfig()
+	config.Consumer.Offsets.Initial = sarama.OffsetOldest
+	subscriber, err := kafka.NewSubscriber(kafka.SubscriberConfig{
+		Brokers: []string{address}, Unmarshaler: kafka.DefaultMarshaler{}, OverwriteSaramaConfig: config,
+	}, wmill.NopLogger{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { subscriber.Close() })
+	stored, err := subscriber.Subscribe(context.Background(), topic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stored
+}
+
+func fromWatermill(topic string, m *message.Message) core.Message {
+	headers := maps.Clone(m.Metadata)
+	maps.DeleteFunc(headers, func(name, _ string) bool {
+		// What watermill-kafka tells of the record.
+		return strings.HasPrefix(name, "_watermill_") || name == watermill.KeyMetadata || name == watermill.EnqueuedAtMetadata
+	})
+	return core.Message{ID: m.UUID, Topic: topic, Key: m.Metadata.Get(watermill.KeyMetadata), Headers: headers, Payload: m.Payload}
+}
+
+// mutants are settings that New refuses, the check that shows why, and what it says then.
+var mutants = map[string]struct {
+	check, says string
+	spoil       func(config *kafka.PublisherConfig)
+}{
+	"DefaultMarshaler": {"key-order", "stands where message", func(config *kafka.PublisherConfig) {
+		config.Marshaler = kafka.DefaultMarshaler{}
+	}},
+	"RoundRobin": {"key-order", "stands where message", func(config *kafka.PublisherConfig) {
+		config.OverwriteSaramaConfig.Producer.Partitioner = sarama.NewRoundRobinPartitioner
+	}},
+	"NoResponse": {"silent-broker", "took in nothing", func(config *kafka.PublisherConfig) {
+		config.OverwriteSaramaConfig.Producer.RequiredAcks = sarama.NoResponse
+	}},
+}
+
+// What New refuses is what conformance.TestBroker would find on the real server, had it been accepted.
+func TestTheSuiteCatchesWhatIsRefused(t *testing.T) {
+	servers.Kafka(t)
+	for name, mutant := range mutants {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestConformance$/^"+mutant.check+"$", "-test.v")
+			cmd.Env = append(os.Environ(), mutantVariable+"="+name)
+			out, err := cmd.CombinedOutput()
+			if err == nil || !strings.Contains(string(out), mutant.says) {
+				t.Errorf("%s with %s: got %v, want it to fail and to say %q\n%s", mutant.check, name, err, mutant.says, out)
+			}
+		})
+	}
+}
