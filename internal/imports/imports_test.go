@@ -44,7 +44,7 @@ var rules = []rule{
 
 	{path: "broker", allow: []string{"core"}}, // one without a client: in memory
 	{path: "broker/kafka", allow: []string{"core", kafkago}},
-	{path: "broker/amqp", allow: []string{"core", amqp091}},
+	{path: "broker/amqp", allow: []string{"core", "internal/cloudevents", amqp091}},
 	{path: "broker/watermill", allow: []string{"core", watermill}},
 
 	{path: "conformance", allow: []string{"core", "inbox"}},
