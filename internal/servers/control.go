@@ -50,6 +50,21 @@ func Control(t TB, verb, name string) {
 	}
 }
 
+// RabbitMQControl runs rabbitmqctl on the RabbitMQ server and returns what it printed. The test undoes what it does.
+func RabbitMQControl(t TB, args ...string) string {
+	t.Helper()
+	needs(t, "rabbitmq")
+	script := os.Getenv(ControlVariable)
+	if script == "" {
+		missing(t, ControlVariable, "rabbitmq")
+	}
+	out, err := runScript(script, append([]string{"rabbitmqctl"}, args...)...)
+	if err != nil {
+		t.Fatalf("%s rabbitmqctl %s: %v: %s", script, args[0], err, out)
+	}
+	return out
+}
+
 // runScript returns what the script printed. The output goes to a file and not through a pipe: a server that was brought
 // up may hold on to it, and then a pipe would keep us waiting, or end the server once we have gone.
 func runScript(script string, args ...string) (string, error) {

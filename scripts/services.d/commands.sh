@@ -198,6 +198,14 @@ resume_server() {
   return 0
 }
 
+# ---- control
+
+rabbitmqctl_command() {
+  [ $# -gt 0 ] || misuse "rabbitmqctl needs a command of its own, for example list_queues"
+  running_pid rabbitmq >/dev/null || exit 1
+  rabbitmq_control "$@"
+}
+
 # ---- status, env
 
 status_command() {

@@ -69,6 +69,17 @@ rabbitmq_launch() {
     "$(rabbitmq_sbin)/rabbitmq-server"
 }
 
+# rabbitmq_control ARG...: RabbitMQ's own control program, on the running broker.
+rabbitmq_control() {
+  local dir
+  dir=$(dir_of rabbitmq)
+  cd "$dir" || return 1
+  run_as rabbitmq env -i HOME="$dir" LANG=C.UTF-8 TZ=UTC PATH="$(rabbitmq_erlang)/bin:$PATH" \
+    ERL_EPMD_ADDRESS=127.0.0.1 ERL_EPMD_PORT=$(($(port_of rabbitmq) + 3)) \
+    RABBITMQ_NODENAME=lockstep@localhost RABBITMQ_CONF_ENV_FILE=/dev/null \
+    "$(rabbitmq_sbin)/rabbitmqctl" --quiet "$@"
+}
+
 # rabbitmq_ready PORT: the broker's own health check of its client port.
 rabbitmq_ready() {
   local answer
