@@ -9,8 +9,8 @@ import (
 )
 
 // Check reports what keeps messages for topics from being published: that no node can be reached, that the broker has
-// blocked its publishers, and each exchange that does not exist. It does not see bindings, nor what the user may write
-// to. Nothing is declared or changed. Every error is a [core.ErrUnavailable].
+// blocked its publishers, and each exchange that does not exist, or on which the user has no permission at all. It does
+// not see bindings. Nothing is declared or changed. Every error is a [core.ErrUnavailable].
 func (b *Broker) Check(ctx context.Context, topics ...string) error {
 	s, err := b.take(ctx)
 	if err != nil {
