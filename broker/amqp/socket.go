@@ -75,6 +75,16 @@ func (s *socket) Write(p []byte) (int, error) {
 	return s.write(p)
 }
 
+// Read implements net.Conn. What ends the reading, a missed heartbeat for one, ends the writing at once: amqp091 closes
+// the connection only when whoever is writing has given its locks back.
+func (s *socket) Read(p []byte) (int, error) {
+	n, err := s.Conn.Read(p)
+	if err != nil {
+		s.Close()
+	}
+	return n, err
+}
+
 // flush is called with the lock held.
 func (s *socket) flush() error {
 	if len(s.buffer) == 0 {
