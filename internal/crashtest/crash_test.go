@@ -13,6 +13,7 @@ const inFlight = 500
 // scenario is one run: orders are written all along, and each kill ends a relay.
 type scenario struct {
 	on     database
+	site   func(*testing.T, database) *site
 	orders int
 	kills  []killPoint
 	mutant bool
@@ -20,13 +21,13 @@ type scenario struct {
 
 func TestRelayIsKilledAndNothingIsLost(t *testing.T) {
 	for _, on := range []database{onPostgres, onSQLite} {
-		t.Run(string(on), func(t *testing.T) { testKills(t, on) })
+		t.Run(string(on), func(t *testing.T) { testKills(t, on, newSite, dose.Of(t, 6, 25)) })
 	}
+	t.Run("sqlite to rabbitmq", func(t *testing.T) { testKills(t, onSQLite, newRabbitSite, dose.Of(t, 2, 25)) })
 }
 
-func testKills(t *testing.T, on database) {
-	perKind := dose.Of(t, 6, 25)
-	s := scenario{on: on, orders: dose.Of(t, 5_000, 50_000)}
+func testKills(t *testing.T, on database, site func(*testing.T, database) *site, perKind int) {
+	s := scenario{on: on, site: site, orders: dose.Of(t, 5_000, 50_000)}
 	for range perKind {
 		s.kills = append(s.kills, afterAnswer, afterAnswer, beforePublish, anywhere)
 	}
@@ -50,7 +51,7 @@ func testKills(t *testing.T, on database) {
 // The same run with a relay that deletes before the broker's answer: had it passed, the test above would prove nothing.
 func TestARelayThatDeletesFirstIsCaught(t *testing.T) {
 	got, redelivered := run(t, scenario{
-		on: onPostgres, orders: 500, kills: []killPoint{beforePublish, afterAnswer, beforePublish}, mutant: true,
+		on: onPostgres, site: newSite, orders: 500, kills: []killPoint{beforePublish, afterAnswer, beforePublish}, mutant: true,
 	})
 
 	t.Logf("%+v, re-delivered %d", got.findings, redelivered)
@@ -65,7 +66,7 @@ func TestARelayThatDeletesFirstIsCaught(t *testing.T) {
 // run also returns how many kills after an answer had their call's messages delivered again, every one.
 func run(t *testing.T, s scenario) (got outcome, redelivered int) {
 	t.Helper()
-	site := newSite(t, s.on)
+	site := s.site(t, s.on)
 	site.random.Shuffle(len(s.kills), func(i, j int) { s.kills[i], s.kills[j] = s.kills[j], s.kills[i] })
 	site.plan.DeleteFirst = s.mutant
 	site.plan.InFlight = inFlight

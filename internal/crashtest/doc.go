@@ -1,4 +1,4 @@
-// Package crashtest holds the tests of the engine's promises on real servers: PostgreSQL or SQLite to Kafka, with relays
+// Package crashtest holds the tests of the engine's promises on real servers: PostgreSQL or SQLite to Kafka or RabbitMQ, with relays
 // as processes of their own that are killed, stopped and replaced, and with servers that are killed and frozen under
 // them.
 //

@@ -38,7 +38,7 @@ func testTakeover(t *testing.T, rounds int, limit time.Duration, end func(*child
 	relay.await(t, stored, time.Time{})
 	longest := time.Duration(0)
 	for round := range rounds {
-		name := fmt.Sprintf("standby %d of %s", round, site.topic)
+		name := fmt.Sprintf("standby %d of %s", round, site.shop.topic)
 		plan := site.plan
 		plan.DSN += "&application_name=" + url.QueryEscape(name)
 		next := startPlainRelay(t, plan)

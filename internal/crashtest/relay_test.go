@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"sync"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lockstep-go/lockstep/broker/amqp"
 	"github.com/lockstep-go/lockstep/broker/kafka"
 	"github.com/lockstep-go/lockstep/core"
 	"github.com/lockstep-go/lockstep/dialect/postgres"
@@ -25,7 +27,8 @@ const childEnv = "LOCKSTEP_CRASHTEST_RELAY"
 type relayPlan struct {
 	Database database
 	DSN      string
-	Kafka    string // empty: a broker that keeps nothing
+	Kafka    string // the broker; where RabbitMQ is empty as well, one that keeps nothing
+	RabbitMQ string
 
 	Point  killPoint
 	OnCall int64 // the Publish call, from 1, in which Point is reached
@@ -109,14 +112,12 @@ func runRelay(text string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 
-	var broker core.Broker = nothing{}
-	if plan.Kafka != "" {
-		kafkaBroker, err := kafka.Open(kafka.Config{Brokers: []string{plan.Kafka}})
-		if err != nil {
-			return err
-		}
-		defer kafkaBroker.Close()
-		broker = kafkaBroker
+	broker, err := plan.broker()
+	if err != nil {
+		return err
+	}
+	if own, ok := broker.(io.Closer); ok {
+		defer own.Close()
 	}
 	watched := &watching{broker: broker, plan: plan, stop: ctx}
 	broker = watched
@@ -138,6 +139,16 @@ func runRelay(text string) error {
 	err = relay.Run(ctx)
 	say(report{What: ended, Text: textOf(err)})
 	return err
+}
+
+func (p relayPlan) broker() (core.Broker, error) {
+	switch {
+	case p.Kafka != "":
+		return kafka.Open(kafka.Config{Brokers: []string{p.Kafka}})
+	case p.RabbitMQ != "":
+		return amqp.Open(amqp.Config{URLs: []string{p.RabbitMQ}})
+	}
+	return nothing{}, nil
 }
 
 func reporting() core.Hooks {

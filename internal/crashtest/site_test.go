@@ -14,20 +14,30 @@ const partitions = 4
 
 // site is a test's world but for its relays: a shop in a database of its own, and a topic.
 type site struct {
-	shop   *shop
-	topic  string
-	plan   relayPlan // of a relay that works here
-	random *rand.Rand
-	seed   uint64
+	shop    *shop
+	plan    relayPlan                              // of a relay that works here
+	consume func(context.Context) (*ledger, error) // reads the whole topic
+	random  *rand.Rand
+	seed    uint64
 }
 
+// newSite is one with Kafka.
 func newSite(t *testing.T, on database) *site {
 	t.Helper()
-	s := &site{plan: relayPlan{Database: on, Kafka: servers.Kafka(t)}, topic: servers.KafkaTopic(t, partitions), seed: rand.Uint64()}
+	address, topic := servers.Kafka(t), servers.KafkaTopic(t, partitions)
+	s := newSiteTo(t, on, topic, relayPlan{Database: on, Kafka: address})
+	s.consume = func(ctx context.Context) (*ledger, error) { return consumeKafka(ctx, address, topic, partitions) }
+	return s
+}
+
+// newSiteTo leaves out how the topic is read.
+func newSiteTo(t *testing.T, on database, topic string, plan relayPlan) *site {
+	t.Helper()
+	s := &site{plan: plan, seed: rand.Uint64()}
 	t.Logf("seed %d", s.seed)
 	s.random = rand.New(rand.NewPCG(s.seed, 0))
 	s.plan.DSN = newDatabase(t, on)
-	s.shop = newShop(t, on, s.plan.DSN, s.topic)
+	s.shop = newShop(t, on, s.plan.DSN, topic)
 	return s
 }
 
@@ -54,7 +64,7 @@ func (s *site) outcome(t *testing.T, last *child) outcome {
 	}
 	s.awaitEmpty(t)
 	last.stop(t)
-	ledger, err := consume(t.Context(), s.plan.Kafka, s.topic, partitions)
+	ledger, err := s.consume(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
