@@ -161,11 +161,15 @@ func TestSilentConnection(t *testing.T) {
 			for i := range msgs {
 				msgs[i].Payload = make([]byte, core.MaxPayloadBytes) // far more than the system keeps for the peer
 			}
+			began := time.Now()
 			results := resultsOf(t, broker.Publish(ctx, msgs), len(msgs))
 			expectClass(t, "the first", results[0], core.ErrUncertain)
 			expectClass(t, "the last", results[len(results)-1], core.ErrNotAttempted)
 			if late := errors.Is(ctx.Err(), context.DeadlineExceeded); late != (tt.limit == time.Second) {
 				t.Errorf("the call's time was over: %t", late)
+			}
+			if took := time.Since(began); took > 6*time.Second { // conformance's bound for a context of a second; a write may take 10
+				t.Errorf("it returned after %v", took)
 			}
 		})
 	}
@@ -260,18 +264,24 @@ func TestMemoryAlarm(t *testing.T) {
 				t.Errorf("message %d of %d bytes under the alarm: got %v", i, size, err)
 			}
 		}
+		sent := 0
 		for range 20 { // as the engine probes
 			err := resultsOf(t, brokers[n].Publish(ctx, msgs[n][:1]), 1)[0]
-			if !errors.Is(err, core.ErrUnavailable) && !errors.Is(err, core.ErrUncertain) {
+			if errors.Is(err, core.ErrUncertain) {
+				sent++
+			} else if !errors.Is(err, core.ErrUnavailable) {
 				t.Fatalf("under the alarm: got %v", err)
 			}
+		}
+		if sent > 1 { // one, where the connection was lost that knew of the alarm
+			t.Errorf("%d of 20 calls were sent to a broker that had blocked its publishers", sent)
 		}
 	}
 	if ctx.Err() != nil {
 		t.Fatal("the calls took all their time")
 	}
 	over()
-	for n, size := range sizes {
+	for n := range sizes {
 		for err := brokers[n].Publish(ctx, msgs[n]); err != nil; err = brokers[n].Publish(ctx, msgs[n]) {
 			if ctx.Err() != nil {
 				t.Fatal("it does not resume")
@@ -281,17 +291,7 @@ func TestMemoryAlarm(t *testing.T) {
 		for _, m := range msgs[n] {
 			stored[m.ID] = true
 		}
-		c := consume(t, address, to[n].exchange)
-		expectStored(t, c, stored)
-		copies := 0
-		for _, d := range c.taken {
-			if d.MessageId == "0" {
-				copies++
-			}
-		}
-		if copies > 5 {
-			t.Errorf("message 0 of %d bytes is stored %d times: tries under the alarm have left copies", size, copies)
-		}
+		expectStored(t, consume(t, address, to[n].exchange), stored)
 	}
 }
 

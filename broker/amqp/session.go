@@ -129,7 +129,6 @@ func (s *session) openChannel() error {
 // watch follows whether the broker blocks the connection, until the connection ends.
 func (s *session) watch(blockings <-chan amqp091.Blocking) {
 	for b := range blockings {
-		s.socket.hurry(b.Active) // somebody may be writing to a broker that does not read
 		s.setBlocked(b.Active, b.Reason)
 	}
 	s.setBlocked(false, "")
@@ -162,9 +161,9 @@ func (s *session) isBlocked() bool {
 	return s.blocked
 }
 
-// retire ends a session that nobody uses again. One that is blocked ends when it is unblocked: the broker has what was
-// sent and not confirmed, will store it, and only tells this connection when it does. Were it closed, the next call
-// would leave its messages in the same place, over a new one.
+// retire ends a session that nobody uses again. One that is blocked ends when it is unblocked: it is how we learn that
+// the alarm is over. Were it closed at once, the next call would send its messages into the same silence, over a
+// connection of its own.
 func (s *session) retire() {
 	s.mu.Lock()
 	s.retired = true

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -24,8 +23,6 @@ const (
 // locks for good. While it holds back, it collects what is written: amqp091 flushes after each message.
 type socket struct {
 	net.Conn
-
-	hurried atomic.Bool
 
 	mu      sync.Mutex
 	buffer  []byte
@@ -99,18 +96,5 @@ func (s *socket) write(p []byte) (int, error) {
 	if err := s.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 		return 0, err
 	}
-	if s.hurried.Load() { // after the deadline was set, so that none of hurry's is lost
-		if err := s.SetWriteDeadline(time.Now().Add(patience)); err != nil {
-			return 0, err
-		}
-	}
 	return s.Conn.Write(p)
-}
-
-// hurry gives writes, those under way included, little time, or the usual time again.
-func (s *socket) hurry(on bool) {
-	s.hurried.Store(on)
-	if on {
-		s.SetWriteDeadline(time.Now().Add(patience)) //nolint:errcheck // it fails where the connection has ended
-	}
 }

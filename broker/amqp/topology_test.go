@@ -229,8 +229,8 @@ func TestPoisonInAPipelinedKey(t *testing.T) {
 		msgs[i].Key = fmt.Sprint("k", i%4)
 	}
 	msgs[guilty].Headers = map[string]string{"CC": "no list"}
-	results := publish(t, open(t, amqp.Config{URLs: []string{address}}).Pipelined(), msgs)
-	for i, err := range results {
+	broker := open(t, amqp.Config{URLs: []string{address}}).Pipelined()
+	for i, err := range publish(t, broker, msgs) {
 		switch {
 		case i == guilty:
 			expectClass(t, "the poison", err, core.ErrPermanent)
@@ -239,6 +239,31 @@ func TestPoisonInAPipelinedKey(t *testing.T) {
 		default:
 			expectClass(t, msgs[i].ID, err, nil)
 		}
+	}
+	expectClass(t, "another one", publish(t, broker, []core.Message{{ID: "end", Topic: to.exchange}})[0], nil)
+	c := consume(t, address, to.exchange)
+	expectStored(t, c, map[string]bool{"end": true})
+	for _, d := range c.taken {
+		var i int
+		if fmt.Sscan(d.MessageId, &i); i > guilty && i%4 == guilty%4 { //nolint:errcheck // one is not a number
+			t.Errorf("%d is stored, behind the poison", i)
+		}
+	}
+}
+
+// A message that was returned is overtaken by the next one of its key. That one is sent again.
+func TestWhatOvertookIsNotClaimed(t *testing.T) {
+	t.Parallel()
+	address := servers.RabbitMQ(t)
+	to := newTopology(t, address, queue{kind: "classic", bindingKey: "bound"})
+	bound := map[string]string{amqp.RoutingKeyHeader: "bound"}
+	results := publish(t, open(t, amqp.Config{URLs: []string{address}}).Pipelined(), []core.Message{
+		{ID: "1", Topic: to.exchange, Key: "k", Headers: bound}, {ID: "2", Topic: to.exchange, Key: "k"},
+		{ID: "3", Topic: to.exchange, Key: "k", Headers: bound}, {ID: "4", Topic: to.exchange, Key: "l", Headers: bound},
+		{ID: "5", Topic: to.exchange, Headers: bound},
+	})
+	for i, want := range []error{nil, core.ErrUncertain, core.ErrNotAttempted, nil, nil} {
+		expectClass(t, fmt.Sprint("message ", i+1), results[i], want)
 	}
 }
 
