@@ -108,6 +108,9 @@ func (*Pipelined) KeyOrdered() {}
 
 // take returns a session that nobody else uses.
 func (b *Broker) take(ctx context.Context) (*session, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, failure(core.ErrUnavailable, "begin", err)
+	}
 	b.mu.Lock()
 	switch {
 	case b.closed:
@@ -126,9 +129,6 @@ func (b *Broker) take(ctx context.Context) (*session, error) {
 		}
 	}
 	b.mu.Unlock()
-	if err := ctx.Err(); err != nil {
-		return nil, failure(core.ErrUnavailable, "connect", err)
-	}
 	return b.connect(ctx)
 }
 

@@ -80,8 +80,10 @@ func (b *burst) publish(ctx context.Context) error {
 			if err := b.session.socket.release(); err != nil {
 				return err
 			}
-			if err := b.await(ctx); err != nil {
-				return err
+			for n-b.answered > window/2 { // half, so that the rest is again written together
+				if err := b.await(ctx); err != nil {
+					return err
+				}
 			}
 			b.session.socket.hold()
 		}

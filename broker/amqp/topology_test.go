@@ -57,7 +57,11 @@ func expectClass(t *testing.T, what string, err, class error) {
 		return
 	}
 	for _, c := range classes {
-		if got, want := errors.Is(err, c), c == class; got != want && !(got && class == core.ErrUncertain && (c == context.DeadlineExceeded || c == context.Canceled)) {
+		timeOver := c == context.DeadlineExceeded || c == context.Canceled //nolint:errorlint // the very ones
+		if timeOver && errors.Is(class, core.ErrUncertain) {
+			continue // what an uncertain result may say as well
+		}
+		if errors.Is(err, c) != errors.Is(class, c) {
 			t.Errorf("%s: got %v, want %v", what, err, class)
 			return
 		}
@@ -115,9 +119,11 @@ func TestQueueUnboundMidRun(t *testing.T) {
 				}
 			}
 			unbinding.Wait()
-			if len(returned) == 0 || len(stored) == 0 {
-				t.Fatalf("%d messages stored and %d returned: the queue was not unbound in between", len(stored), len(returned))
-			}
+			t.Logf("%d messages stored, %d returned", len(stored), len(returned))
+			late := core.Message{ID: "late", Topic: to.exchange}
+			err := publish(t, broker, []core.Message{late})[0]
+			expectClass(t, "without a binding", err, core.ErrUncertain)
+			returned = append(returned, late)
 			must(t, to.channel.QueueBind(to.exchange, "#", to.exchange, false, nil))
 			for i, err := range publish(t, broker, returned) { // more at once than a window holds
 				expectClass(t, returned[i].ID, err, nil)
