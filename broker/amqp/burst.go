@@ -41,16 +41,12 @@ func (c *call) send(ctx context.Context, batch []int) (*amqp091.Error, error) {
 		call: c, session: c.session, channel: c.session.channel, batch: batch,
 		confirms: make([]*amqp091.DeferredConfirmation, 0, len(batch)),
 	}
-	stopKilling := context.AfterFunc(ctx, c.session.kill) // whatever amqp091 waits for then ends
 	err := b.run(ctx)
-	if !stopKilling() {
-		c.broken = true
-		if err == nil && b.unanswered() {
-			err = context.Cause(ctx)
-		}
-	}
-	if err != nil || !b.unanswered() {
+	switch {
+	case err != nil || !b.unanswered():
 		return nil, err
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
 	}
 	return b.exception(ctx)
 }

@@ -12,17 +12,17 @@ import (
 
 // call is one Publish call.
 type call struct {
-	broker  *Broker
-	msgs    []core.Message
-	keyed   bool // several messages of a key may be in msgs
-	results []error
-	states  []state
-	session *session
+	broker      *Broker
+	msgs        []core.Message
+	keyed       bool // several messages of a key may be in msgs
+	results     []error
+	states      []state
+	session     *session
+	stopKilling func() bool // false once the session is being ended
 	// away holds the topics that were found to be away. They are not tried again in this call.
 	away      map[string]error
 	stopped   error // why nothing more is sent
 	attempted bool  // something was sent
-	broken    bool  // the session is
 }
 
 // state is how far a message has come.
@@ -115,21 +115,24 @@ func (c *call) sendable(batch []int) []int {
 	return free
 }
 
-// open makes the session's channel ready.
+// open makes the session and its channel ready. From then on the end of ctx ends the session, and whatever amqp091 waits
+// for on it.
 func (c *call) open(ctx context.Context) error {
 	if c.session == nil {
 		s, err := c.broker.take(ctx)
 		if err != nil {
 			return err
 		}
-		c.session = s
+		c.session, c.stopKilling = s, context.AfterFunc(ctx, s.kill)
 	}
-	if c.session.channel == nil {
-		if err := c.session.openChannel(); err != nil {
-			return fmt.Errorf("the connection was lost: %w", err)
-		}
+	if c.session.channel != nil {
+		return nil
 	}
-	return nil
+	err := c.session.openChannel()
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
 }
 
 // refuse settles the message over which RabbitMQ closed a channel.
@@ -167,7 +170,7 @@ func (c *call) stop(batch []int, err error) {
 func (c *call) end() {
 	switch s := c.session; {
 	case s == nil:
-	case c.stopped == nil && !c.broken:
+	case c.stopKilling() && c.stopped == nil:
 		c.broker.keep(s)
 	case s.isBlocked():
 		s.retire()

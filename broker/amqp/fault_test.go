@@ -175,6 +175,26 @@ func TestSilentConnection(t *testing.T) {
 	}
 }
 
+// RabbitMQ has closed the channel, and falls silent before the next one is open.
+func TestSilenceWhileAChannelIsOpened(t *testing.T) {
+	t.Parallel()
+	address := servers.RabbitMQ(t)
+	to := newTopology(t, address, queue{kind: "classic"})
+	proxy, through := throughProxy(t, address)
+	broker := open(t, amqp.Config{URLs: []string{through}})
+	poison := core.Message{ID: "poison", Topic: to.exchange, Headers: map[string]string{"CC": "no list"}}
+	expectClass(t, "the poison", publish(t, broker, []core.Message{poison})[0], core.ErrPermanent)
+	proxy.Freeze()
+	defer proxy.Thaw()
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	expectClass(t, "in the silence", resultsOf(t, broker.Publish(ctx, numbered(to.exchange, 1)), 1)[0], core.ErrUnavailable)
+	if took := time.Since(began); took > 5*time.Second { // the heartbeat would end it after 15
+		t.Errorf("it returned after %v", took)
+	}
+}
+
 // A node that accepts connections and says nothing is not waited for longer than the call may take, nor is one that is
 // not there; the next one is tried.
 func TestNodesAreTriedInTurn(t *testing.T) {
