@@ -35,12 +35,23 @@ func (b *Broker) partitions(ctx context.Context, topic string) ([]int, error) {
 		}
 		if len(ids) > 0 {
 			slices.Sort(ids)
+			b.notice(topic, len(ids))
 			return ids, nil
 		}
 		if !refresh(ctx, try) {
 			return nil, fmt.Errorf("%w: kafka: topic %q: %w: create it, or grant the relay Describe and Write on it",
 				core.ErrUnavailable, topic, kafkago.UnknownTopicOrPartition)
 		}
+	}
+}
+
+// notice warns when a topic has grown since it was last published to.
+func (b *Broker) notice(topic string, partitions int) {
+	before, seen := b.sizes.Swap(topic, partitions)
+	if seen && before.(int) < partitions {
+		b.logger.Warn("lockstep: topic has more partitions than before, and most keys have moved to another: "+
+			"consumers may see a key's newer messages before its older ones",
+			"topic", topic, "before", before, "now", partitions)
 	}
 }
 
