@@ -133,7 +133,7 @@ func (p *producer) renew(ctx context.Context, seen session) (session, error) {
 	case err != nil:
 		return session{}, failure(core.ErrUnavailable, "take a new epoch", err)
 	case later.id == seen.id && later.epoch != seen.epoch+1:
-		return session{}, failure(core.ErrFenced, "take a new epoch", fmt.Errorf("got %d after %d", later.epoch, seen.epoch))
+		return session{}, failure(core.ErrFenced, "take a new epoch", fmt.Errorf("the cluster gave epoch %d after %d: another owner came between", later.epoch, seen.epoch))
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
