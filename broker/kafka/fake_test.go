@@ -28,6 +28,7 @@ type fake struct {
 	topic      string
 	partitions int
 	broker     *kafka.Broker
+	publisher  core.Broker // what publish uses: broker, or that of a term
 
 	mu       sync.Mutex
 	requests []*kmsg.ProduceRequest
@@ -41,6 +42,7 @@ func newFake(t *testing.T, partitions int, options ...kfake.Opt) *fake {
 	}
 	t.Cleanup(cluster.Close)
 	f := &fake{Cluster: cluster, topic: "orders", partitions: partitions, broker: open(t, cluster.ListenAddrs()[0])}
+	f.publisher = f.broker
 	cluster.ControlKey(produceKey, func(r kmsg.Request) (kmsg.Response, error, bool) {
 		f.mu.Lock()
 		defer f.mu.Unlock()
@@ -63,7 +65,7 @@ func (f *fake) publish(ctx context.Context, t *testing.T, msgs ...core.Message) 
 	for i := range msgs {
 		msgs[i].Topic = f.topic
 	}
-	return resultsOf(t, f.broker.Publish(ctx, msgs), len(msgs))
+	return resultsOf(t, f.publisher.Publish(ctx, msgs), len(msgs))
 }
 
 // resultsOf returns what Publish says of each of n messages.
