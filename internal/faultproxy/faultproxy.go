@@ -3,7 +3,9 @@
 package faultproxy
 
 import (
+	"maps"
 	"net"
+	"slices"
 	"sync"
 )
 
@@ -24,6 +26,7 @@ type Proxy struct {
 	thawed chan struct{} // closed while bytes pass
 	frozen bool
 	conns  map[net.Conn]bool // nil once the proxy is closed
+	budget int               // how many bytes pass before everything is cut; negative where nothing is to be cut
 }
 
 // New returns a proxy to server (host:port), which ends with the test.
@@ -33,7 +36,7 @@ func New(t TB, server string) *Proxy {
 	if err != nil {
 		t.Fatalf("fault proxy: %v", err)
 	}
-	p := &Proxy{listener: listener, server: server, thawed: make(chan struct{}), conns: map[net.Conn]bool{}}
+	p := &Proxy{listener: listener, server: server, thawed: make(chan struct{}), conns: map[net.Conn]bool{}, budget: -1}
 	close(p.thawed)
 	p.running.Go(p.accept)
 	t.Cleanup(p.close)
@@ -67,15 +70,54 @@ func (p *Proxy) Thaw() {
 func (p *Proxy) Cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.cut()
+}
+
+// cut closes every connection, and forgets it: what was read from it passes no more.
+func (p *Proxy) cut() {
 	for c := range p.conns {
 		c.Close()
+		delete(p.conns, c)
 	}
+}
+
+// CutAfter lets so many bytes more pass, in both directions together, and then cuts every connection: in the middle of
+// whatever is being said. It counts down once; a later call counts anew, and a negative number calls it off.
+func (p *Proxy) CutAfter(bytes int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.budget = bytes
+}
+
+// pass writes bytes to to, as far as the budget goes, and cuts every connection behind that.
+func (p *Proxy) pass(to, from net.Conn, bytes []byte) error {
+	p.mu.Lock()
+	if !p.conns[from] {
+		p.mu.Unlock()
+		return net.ErrClosed
+	}
+	var doomed []net.Conn
+	if p.budget >= 0 {
+		bytes = bytes[:min(len(bytes), p.budget)]
+		if p.budget -= len(bytes); p.budget == 0 {
+			p.budget = -1
+			// Forgotten before the last bytes are written, so that the answer to them does not pass.
+			doomed = slices.Collect(maps.Keys(p.conns))
+			clear(p.conns)
+		}
+	}
+	p.mu.Unlock()
+	_, err := to.Write(bytes)
+	for _, c := range doomed {
+		c.Close()
+	}
+	return err
 }
 
 func (p *Proxy) close() {
 	p.listener.Close()
-	p.Cut()
 	p.mu.Lock()
+	p.cut()
 	p.conns = nil
 	p.mu.Unlock()
 	p.Thaw()
@@ -137,7 +179,7 @@ func (p *Proxy) copy(to, from net.Conn) {
 		n, err := from.Read(buffer)
 		p.wait()
 		if n > 0 {
-			if _, err := to.Write(buffer[:n]); err != nil {
+			if err := p.pass(to, from, buffer[:n]); err != nil {
 				return
 			}
 		}

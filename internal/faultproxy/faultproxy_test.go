@@ -84,3 +84,29 @@ func TestFreezeThawCut(t *testing.T) {
 		t.Fatalf("cut: got %q, %v, want a closed connection", got, err)
 	}
 }
+
+func TestCutAfterCountsBytes(t *testing.T) {
+	p := faultproxy.New(t, echo(t))
+	for budget := range 9 { // "abc\n" goes there and comes back
+		p.CutAfter(budget)
+		c, err := net.Dial("tcp", p.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := ask(t, c, "abc", 10*time.Second)
+		if want := "abc\n"[:max(0, budget-4)]; answer != want || (err == nil) != (budget == 8) {
+			t.Errorf("a cut at byte %d: got %q and %v, want %q", budget, answer, err, want)
+		}
+		c.Close()
+	}
+	p.CutAfter(1)
+	p.CutAfter(-1)
+	c, err := net.Dial("tcp", p.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if answer, err := ask(t, c, "abc", 10*time.Second); err != nil || answer != "abc\n" {
+		t.Errorf("after it was called off: got %q and %v", answer, err)
+	}
+}
