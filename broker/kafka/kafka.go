@@ -68,7 +68,8 @@ type Broker struct {
 	compression kafkago.Compression
 	source      string // of CloudEvents; empty: native headers
 	logger      *slog.Logger
-	plain       *producer // for what is published outside of a term
+	patience    time.Duration // doubtPatience
+	plain       *producer     // for what is published outside of a term
 
 	next          atomic.Uint64 // spreads messages without a key
 	limits        sync.Map      // topic → the size of a batch that it is not known to refuse
@@ -89,7 +90,7 @@ func Open(config Config) (*Broker, error) {
 	b := &Broker{
 		transport:   transport,
 		client:      &kafkago.Client{Addr: kafkago.TCP(config.Brokers...), Timeout: requestTimeout, Transport: transport},
-		compression: config.Compression, source: config.CloudEventsSource, logger: config.Logger,
+		compression: config.Compression, source: config.CloudEventsSource, logger: config.Logger, patience: doubtPatience,
 	}
 	b.plain = newProducer(b, "", anonymous)
 	return b, nil

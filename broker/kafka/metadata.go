@@ -71,14 +71,16 @@ func validTopic(name string) bool {
 
 // refresh waits before another try with newer metadata. It returns false where there is none.
 func refresh(ctx context.Context, try int) bool {
-	if try >= len(refreshes) {
-		return false
-	}
-	timer := time.NewTimer(refreshes[try])
+	return try < len(refreshes) && pause(ctx, try)
+}
+
+// pause waits before another try, of any number. It returns false when ctx is done.
+func pause(ctx context.Context, try int) bool {
+	timer := time.NewTimer(refreshes[min(try, len(refreshes)-1)])
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return true
+		return ctx.Err() == nil
 	case <-ctx.Done():
 		return false
 	}

@@ -68,6 +68,14 @@ func (f *fake) batches(t *testing.T) (numbers []string, records [][]byte) {
 	return numbers, records
 }
 
+// giveUp publishes in vain, for a moment.
+func (f *fake) giveUp(t *testing.T, msgs ...core.Message) []error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	return f.publish(ctx, t, msgs...)
+}
+
 func (f *fake) expectNumbers(t *testing.T, want ...string) {
 	t.Helper()
 	if got, _ := f.batches(t); !slices.Equal(got, want) {
@@ -152,7 +160,7 @@ func TestTheFateOfABatchDecidesItsNumber(t *testing.T) {
 			f := newFake(t, 1)
 			f.inTerm(t)
 			fault := f.Fault(kfake.Fault{Keys: []kmsg.Key{produceKey}, Err: tt.answer, Count: -1})
-			got := f.publish(t.Context(), t, core.Message{ID: "a"})[0]
+			got := f.giveUp(t, core.Message{ID: "a"})[0]
 			if tt.class == nil {
 				tt.class = got // an ordinary refusal
 			}
@@ -176,7 +184,7 @@ func TestARefusalAfterALostAnswerIsNoRefusal(t *testing.T) {
 		return nil, errors.New("cut the connection"), true
 	})
 	f.Fault(kfake.Fault{Keys: []kmsg.Key{produceKey}, Err: kerr.NotEnoughReplicas, Count: -1})
-	expectClass(t, "a", f.publish(t.Context(), t, core.Message{ID: "a"})[0], core.ErrUncertain)
+	expectClass(t, "a", f.giveUp(t, core.Message{ID: "a"})[0], core.ErrUncertain)
 }
 
 func TestFencedCodes(t *testing.T) {
@@ -197,7 +205,7 @@ func TestALaterEpochIsForAllPartitions(t *testing.T) {
 	expectClass(t, "a", f.publish(t.Context(), t, core.Message{ID: "a"})[0], nil) // without a key: one partition after the other
 	expectClass(t, "b", f.publish(t.Context(), t, core.Message{ID: "b"})[0], nil)
 	fault := f.Fault(kfake.Fault{Keys: []kmsg.Key{produceKey}, Err: kerr.UnknownServerError, Count: -1})
-	expectClass(t, "c", f.publish(t.Context(), t, core.Message{ID: "c"})[0], core.ErrUncertain)
+	expectClass(t, "c", f.giveUp(t, core.Message{ID: "c"})[0], core.ErrUncertain)
 	fault.Remove()
 	before := len(f.seen())
 	expectClass(t, "d", f.publish(t.Context(), t, core.Message{ID: "d"})[0], nil) // the other one: not in doubt
@@ -215,7 +223,7 @@ func TestWithoutALaterEpochNothingIsSent(t *testing.T) {
 	f := newFake(t, 1)
 	f.inTerm(t)
 	fault := f.Fault(kfake.Fault{Keys: []kmsg.Key{produceKey}, Err: kerr.UnknownServerError, Count: -1})
-	expectClass(t, "a", f.publish(t.Context(), t, core.Message{ID: "a"})[0], core.ErrUncertain)
+	expectClass(t, "a", f.giveUp(t, core.Message{ID: "a"})[0], core.ErrUncertain)
 	fault.Remove()
 	away := f.Fault(kfake.Fault{Keys: []kmsg.Key{initProducerIDKey}, Err: kerr.CoordinatorNotAvailable, Count: -1})
 	before := len(f.seen())

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	kafkago "github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
@@ -150,10 +151,15 @@ func (s *sender) produce(ctx context.Context, batch []int) (verdict, error) {
 	}
 }
 
+// doubtPatience is how long a batch whose fate is unknown is sent again: long enough for its partition to get another
+// leader, and short enough for what else is in the call.
+const doubtPatience = 10 * time.Second
+
 // deliver sends a batch until its fate is known, or newer metadata and a little time do not help. A numbered batch whose
 // fate is unknown is sent again as well, the same bytes: it is stored once.
 func (s *sender) deliver(ctx context.Context, encoded []byte, numbered bool) (verdict, error) {
 	var doubt error // of an earlier try
+	var since time.Time
 	for try := 0; ; try++ {
 		err := s.request(ctx, encoded)
 		if err == nil {
@@ -161,16 +167,16 @@ func (s *sender) deliver(ctx context.Context, encoded []byte, numbered bool) (ve
 		}
 		verdict := verdictOf(err)
 		if verdict == uncertain && numbered && doubt == nil {
-			doubt = err
+			doubt, since = err, time.Now()
 		}
-		again := verdict.passing() || verdict == uncertain && numbered
-		if again && refresh(ctx, try) && ctx.Err() == nil {
-			continue
-		}
-		if doubt != nil && verdict != fenced {
+		switch {
+		case doubt == nil && verdict.passing() && refresh(ctx, try):
+		case doubt != nil && verdict.mayPass() && time.Since(since) < s.broker.patience && pause(ctx, try):
+		case doubt != nil && verdict != fenced:
 			return uncertain, errors.Join(doubt, err)
+		default:
+			return verdict, err
 		}
-		return verdict, err
 	}
 }
 

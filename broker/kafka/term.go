@@ -33,7 +33,7 @@ func (b *Broker) ForTerm(ctx context.Context, term core.Term) (core.Broker, erro
 	case err == nil:
 		b.uncoordinated.Store(0)
 		return &termBroker{b, newProducer(b, id, s)}, nil
-	case refuses(err), coordinatorAway(err) && b.uncoordinated.Add(1) >= patience:
+	case refuses(err), coordinatorAway(err) && b.uncoordinated.Add(1) >= coordinatorPatience:
 		b.logger.Warn("lockstep: kafka does not let this relay shut out earlier ones; it goes on without: "+
 			"a batch whose answer is lost is stored twice, and an earlier relay that wakes up can still write what it had",
 			"transactional_id", id, "error", failure(nil, "take an epoch", err))
@@ -42,8 +42,8 @@ func (b *Broker) ForTerm(ctx context.Context, term core.Term) (core.Broker, erro
 	return nil, failure(core.ErrUnavailable, "take an epoch", err)
 }
 
-// patience is how many terms in a row begin in vain where only the coordinator is away: it may be the only part that is.
-const patience = 3
+// coordinatorPatience is how many terms in a row begin in vain where only the coordinator is away: it may be the only part that is.
+const coordinatorPatience = 3
 
 // firstSession shuts out the owners before.
 func (b *Broker) firstSession(ctx context.Context, transactionalID string) (session, error) {

@@ -140,6 +140,9 @@ func (v verdict) aboutRecord() bool { return v == unsuited || v == damaged }
 // passing says that newer metadata may help.
 func (v verdict) passing() bool { return v == misrouted || v == unrouted }
 
+// mayPass says that the same batch may have another answer soon.
+func (v verdict) mayPass() bool { return v.passing() || v == uncertain || v == unavailable }
+
 // certain says that the batch is not stored and never will be, so that its number is free.
 func (v verdict) certain() bool { return v != uncertain && v != misrouted && v != disordered }
 
