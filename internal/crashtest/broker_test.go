@@ -24,6 +24,33 @@ type watching struct {
 }
 
 func (w *watching) Publish(ctx context.Context, msgs []core.Message) error {
+	return w.publish(ctx, w.broker, msgs)
+}
+
+// ForTerm implements core.TermBroker.
+func (w *watching) ForTerm(ctx context.Context, term core.Term) (core.Broker, error) {
+	fencer, ok := w.broker.(core.TermBroker)
+	if !ok {
+		return w, nil
+	}
+	broker, err := fencer.ForTerm(ctx, term)
+	if err != nil {
+		return nil, err
+	}
+	return watchingTerm{w, broker}, nil
+}
+
+// watchingTerm is watching during a term.
+type watchingTerm struct {
+	watching *watching
+	broker   core.Broker
+}
+
+func (w watchingTerm) Publish(ctx context.Context, msgs []core.Message) error {
+	return w.watching.publish(ctx, w.broker, msgs)
+}
+
+func (w *watching) publish(ctx context.Context, broker core.Broker, msgs []core.Message) error {
 	w.running.Add(1)
 	defer w.running.Add(-1)
 	here := w.calls.Add(1) == w.plan.OnCall
@@ -31,7 +58,7 @@ func (w *watching) Publish(ctx context.Context, msgs []core.Message) error {
 		arrive(msgs)
 		select {} // until SIGKILL
 	}
-	err := w.broker.Publish(ctx, msgs)
+	err := broker.Publish(ctx, msgs)
 	if w.plan.Slow > 0 {
 		time.Sleep(w.plan.Slow)
 	}
