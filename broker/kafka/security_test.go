@@ -25,7 +25,7 @@ import (
 	"github.com/lockstep-go/lockstep/internal/servers"
 )
 
-func openWith(t *testing.T, config kafka.Config) *kafka.Broker {
+func openWith(t testing.TB, config kafka.Config) *kafka.Broker {
 	t.Helper()
 	b, err := kafka.Open(config)
 	if err != nil {
