@@ -20,6 +20,7 @@ type watching struct {
 	plan    relayPlan
 	stop    context.Context // ends with SIGTERM
 	calls   atomic.Int64
+	there   atomic.Bool // a call has reached the point behind the answer
 	running atomic.Int64
 }
 
@@ -53,8 +54,8 @@ func (w watchingTerm) Publish(ctx context.Context, msgs []core.Message) error {
 func (w *watching) publish(ctx context.Context, broker core.Broker, msgs []core.Message) error {
 	w.running.Add(1)
 	defer w.running.Add(-1)
-	here := w.calls.Add(1) == w.plan.OnCall
-	if here && w.plan.Point == beforePublish {
+	number := w.calls.Add(1)
+	if number == w.plan.OnCall && w.plan.Point == beforePublish {
 		arrive(msgs)
 		select {} // until SIGKILL
 	}
@@ -65,6 +66,8 @@ func (w *watching) publish(ctx context.Context, broker core.Broker, msgs []core.
 	if err != nil {
 		return err
 	}
+	// A later one, where that call had no answer: its lease may have ended.
+	here := number >= w.plan.OnCall && w.plan.OnCall > 0 && w.there.CompareAndSwap(false, true)
 	if here && w.plan.Point == afterAnswer {
 		arrive(msgs)
 		select {}
