@@ -81,7 +81,7 @@ func TestABacklogIsDelivered(t *testing.T) {
 }
 
 func TestOneOversizedAmongMany(t *testing.T) {
-	const count, guilty = 500, 123
+	const count = 500
 	address, topic := servers.Kafka(t), servers.KafkaTopic(t, 1)
 	setTopic(t, address, topic, "max.message.bytes", "3000")
 	var msgs []core.Message
