@@ -87,7 +87,8 @@ func (e *encoder) encode(msgs []*core.Message, n number, now bool) ([]byte, erro
 }
 
 func (e *encoder) appendRecord(b []byte, m *core.Message, offset, since int64) []byte {
-	body := append(e.body[:0], 0) // attributes
+	body := e.body[:0]
+	body = append(body, 0) // attributes
 	body = binary.AppendVarint(body, since)
 	body = binary.AppendVarint(body, offset)
 	if m.Key == "" {
