@@ -58,6 +58,7 @@ var brokerGroups = []group[BrokerFixture]{
 			{"keys-with-a-hole", "after a message is not stored, no later one of its key in the call may be", checkKeysWithAHole},
 		},
 	},
+	termGroup,
 }
 
 // publish sends msgs to the fixture's topic.

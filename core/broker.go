@@ -50,7 +50,8 @@ type KeyOrdered interface {
 type TermBroker interface {
 	// ForTerm returns the broker to use in term, and is called once for each term. After it returned, or after the
 	// returned broker first published to a destination, no message that an earlier term's broker has yet to send may
-	// be stored there. A broker that was shut out returns [ErrFenced].
+	// be stored there. A broker that was shut out returns [ErrFenced]. Where the message system refuses to shut anybody
+	// out, ForTerm may return a broker that does not, if it tells the operator: nothing but duplicates depends on it.
 	ForTerm(ctx context.Context, term Term) (Broker, error)
 }
 

@@ -5,9 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,6 +31,7 @@ type fake struct {
 	topic      string
 	partitions int
 	broker     *kafka.Broker
+	publisher  core.Broker // what publish uses: broker, or that of a term
 
 	mu       sync.Mutex
 	requests []*kmsg.ProduceRequest
@@ -41,6 +45,7 @@ func newFake(t *testing.T, partitions int, options ...kfake.Opt) *fake {
 	}
 	t.Cleanup(cluster.Close)
 	f := &fake{Cluster: cluster, topic: "orders", partitions: partitions, broker: open(t, cluster.ListenAddrs()[0])}
+	f.publisher = f.broker
 	cluster.ControlKey(produceKey, func(r kmsg.Request) (kmsg.Response, error, bool) {
 		f.mu.Lock()
 		defer f.mu.Unlock()
@@ -63,7 +68,7 @@ func (f *fake) publish(ctx context.Context, t *testing.T, msgs ...core.Message) 
 	for i := range msgs {
 		msgs[i].Topic = f.topic
 	}
-	return resultsOf(t, f.broker.Publish(ctx, msgs), len(msgs))
+	return resultsOf(t, f.publisher.Publish(ctx, msgs), len(msgs))
 }
 
 // resultsOf returns what Publish says of each of n messages.
@@ -122,6 +127,44 @@ func (f *fake) answering(edit func(*kmsg.ProduceResponseTopicPartition)) {
 		}
 		return answer, nil, true
 	})
+}
+
+// orphan makes the cluster say that nobody leads the topic's last partition, until the returned function is called.
+func (f *fake) orphan(t *testing.T) (adopt func()) {
+	t.Helper()
+	const metadataKey = 3
+	var over atomic.Bool
+	host, port, err := net.SplitHostPort(f.ListenAddrs()[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	number, err := strconv.ParseInt(port, 10, 32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leader := f.LeaderFor(f.topic, 0)
+	f.ControlKey(metadataKey, func(r kmsg.Request) (kmsg.Response, error, bool) {
+		if over.Load() {
+			return nil, nil, false
+		}
+		f.KeepControl()
+		answer := r.ResponseKind().(*kmsg.MetadataResponse)
+		broker := kmsg.NewMetadataResponseBroker()
+		broker.NodeID, broker.Host, broker.Port = leader, host, int32(number)
+		topic := kmsg.NewMetadataResponseTopic()
+		topic.Topic = &f.topic
+		for p := range int32(f.partitions) {
+			partition := kmsg.NewMetadataResponseTopicPartition()
+			partition.Partition, partition.Leader = p, leader
+			if p == int32(f.partitions-1) {
+				partition.Leader, partition.ErrorCode = -1, kerr.LeaderNotAvailable.Code
+			}
+			topic.Partitions = append(topic.Partitions, partition)
+		}
+		answer.Brokers, answer.Topics = append(answer.Brokers, broker), append(answer.Topics, topic)
+		return answer, nil, true
+	})
+	return func() { over.Store(true) }
 }
 
 // holding matches produce requests with text in a record.
@@ -265,6 +308,33 @@ func TestALeaderMoves(t *testing.T) {
 	}
 	if got := f.stored(t); !slices.Equal(got, want) {
 		t.Errorf("stored: got %v, want %v", got, want)
+	}
+}
+
+// Rule 31: while nobody leads the partition nothing is sent, and nothing is in doubt; the others go on.
+func TestNobodyLeads(t *testing.T) {
+	f := newFake(t, 2, kfake.NumBrokers(1))
+	adopt := f.orphan(t)
+	f.inTerm(t)
+	a, b := core.Message{ID: "a"}, core.Message{ID: "b"} // without a key: one partition after the other
+	got := []error{f.publish(t.Context(), t, a)[0], f.publish(t.Context(), t, b)[0]}
+	slices.SortFunc(got, func(a, b error) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
+	expectClass(t, "the led partition", got[0], nil)
+	expectClass(t, "the other partition", got[1], core.ErrUnavailable)
+	f.expectNumbers(t, "epoch 0, 0 to 0")
+	adopt()
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	expectClass(t, "a again", f.publish(ctx, t, a)[0], nil)
+	expectClass(t, "b again", f.publish(ctx, t, b)[0], nil)
+	if gap := time.Since(began); gap > 4*time.Second {
+		t.Errorf("after there was a leader nothing was stored for %v", gap)
+	}
+	numbers, _ := f.batches(t)
+	slices.Sort(numbers)
+	if want := []string{"epoch 0, 0 to 0", "epoch 0, 0 to 0", "epoch 0, 1 to 1"}; !slices.Equal(numbers, want) {
+		t.Errorf("numbers: got %v, want %v: nothing was in doubt", numbers, want)
 	}
 }
 

@@ -1,19 +1,38 @@
 // Package kafka publishes to Apache Kafka, through segmentio/kafka-go's Client.
 //
-// A message's topic is the Kafka topic, its key is the record key, its headers are record headers, and its ID is the
-// header [IDHeader]. A record's partition is chosen by murmur2 over its key, as the Java client does by default.
+// A message's topic is the Kafka topic, its key is the record key, its headers are record headers, its ID is the header
+// [IDHeader], and the time at which it was enqueued is the record's timestamp; docs/messages.md has the whole mapping,
+// that of CloudEvents included. A record's partition is chosen by murmur2 over its key, as the Java client does by
+// default. Topics are never created: they must exist, and the relay's user needs Describe and Write on them.
 // kafka-go's Writer is not used: it acknowledges nothing unless told to, and goes on producing after its context ended.
 //
+// # Batches
+//
 // Kafka stores a record batch as a whole or not at all, and bounds its size (max.message.bytes). What goes to a
-// partition is therefore sent as a row of batches, each answered before the next is sent, and a batch that the broker
-// refuses for what is in it is halved until only the guilty record is left.
+// partition is therefore sent as a row of batches, each answered by every in-sync replica (acks=all) before the next is
+// sent, and a batch that the broker refuses for what is in it is halved until only the guilty record is left.
+//
+// # Terms
+//
+// Under a relay, batches are numbered (Kafka calls it an idempotent producer): one whose answer was lost is sent again
+// and stored once, and a late copy of one that was given up is refused. Each term of the outbox's lease shuts out those
+// before it, partition by partition ([Broker.ForTerm]). The batches are not transactional, so that consumers need no
+// settings. What remains are the duplicates of messages that were stored and not yet acknowledged in the outbox when a
+// relay ended, and of those whose call ended without an answer: consumers recognise them by the ID.
+//
+// # Growing a topic
+//
+// More partitions move most keys to another one, and nothing orders a key's messages in the new partition behind those
+// in the old one. Drain first: stop what enqueues for the topic, or stop the relay after the topic's last message is
+// delivered; let the consumers read to the end; add the partitions; go on. A relay that finds a topic grown logs a
+// warning.
 package kafka
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,7 +42,7 @@ import (
 	"github.com/lockstep-go/lockstep/core"
 )
 
-// IDHeader is the record header in which a message's ID travels.
+// IDHeader is the record header in which a message's ID travels; in a CloudEvent it is ce_id.
 const IDHeader = "lockstep-id"
 
 const (
@@ -40,30 +59,22 @@ var (
 	_ core.KeyOrdered = (*Broker)(nil)
 )
 
-// Config says how to reach the cluster.
-type Config struct {
-	// Brokers are the bootstrap servers, each host:port. Required.
-	Brokers []string
-}
-
-// Validate reports every field that is out of range.
-func (c Config) Validate() error {
-	if len(c.Brokers) == 0 {
-		return errors.New("Brokers is empty: name at least one host:port")
-	}
-	if slices.Contains(c.Brokers, "") {
-		return errors.New("Brokers has an empty entry: name each as host:port")
-	}
-	return nil
-}
-
-// Broker is a [core.Broker] for one Kafka cluster, and a [core.KeyOrdered]. Safe for concurrent use.
+// Broker is a [core.Broker] for one Kafka cluster, a [core.KeyOrdered] and a [core.TermBroker]. Safe for concurrent use,
+// by the relays of several outboxes as well.
 type Broker struct {
-	transport *kafkago.Transport
-	client    *kafkago.Client
-	balancer  kafkago.Murmur2Balancer
-	next      atomic.Uint64 // spreads messages without a key
-	turns     sync.Map      // partition → turn
+	transport   *kafkago.Transport
+	client      *kafkago.Client
+	balancer    kafkago.Murmur2Balancer
+	compression kafkago.Compression
+	source      string // of CloudEvents; empty: native headers
+	logger      *slog.Logger
+	patience    time.Duration // doubtPatience
+	plain       *producer     // for what is published outside of a term
+
+	next          atomic.Uint64 // spreads messages without a key
+	limits        sync.Map      // topic → the size of a batch that it is not known to refuse
+	sizes         sync.Map      // topic → the number of its partitions
+	uncoordinated atomic.Int32  // terms in a row that found no coordinator
 }
 
 // Open returns a broker for the cluster. It connects when first used; Close it after the relay ended.
@@ -71,11 +82,18 @@ func Open(config Config) (*Broker, error) {
 	if err := config.Validate(); err != nil {
 		return nil, fmt.Errorf("kafka config: %w", err)
 	}
-	transport := &kafkago.Transport{ClientID: "lockstep", MetadataTTL: metadataTTL}
-	return &Broker{
-		transport: transport,
-		client:    &kafkago.Client{Addr: kafkago.TCP(config.Brokers...), Timeout: requestTimeout, Transport: transport},
-	}, nil
+	config = config.withDefaults()
+	transport := &kafkago.Transport{
+		Dial: dial, DialTimeout: dialTimeout, MetadataTTL: metadataTTL,
+		ClientID: config.ClientID, TLS: config.TLS, SASL: config.SASL,
+	}
+	b := &Broker{
+		transport:   transport,
+		client:      &kafkago.Client{Addr: kafkago.TCP(config.Brokers...), Timeout: requestTimeout, Transport: transport},
+		compression: config.Compression, source: config.CloudEventsSource, logger: config.Logger, patience: doubtPatience,
+	}
+	b.plain = newProducer(b, "", anonymous)
+	return b, nil
 }
 
 // Close closes the connections.
@@ -89,8 +107,12 @@ func (*Broker) KeyOrdered() {}
 
 // Publish implements [core.Broker]. Each record batch is answered by every in-sync replica (acks=all) before the next
 // one of its partition is sent; the partitions are served at the same time. Calls that run at the same time queue for
-// each partition.
+// each partition. Nothing is numbered here: a relay publishes through [Broker.ForTerm].
 func (b *Broker) Publish(ctx context.Context, msgs []core.Message) error {
+	return b.publish(ctx, b.plain, msgs)
+}
+
+func (b *Broker) publish(ctx context.Context, p *producer, msgs []core.Message) error {
 	topics := map[string][]int{} // indexes into msgs
 	for i := range msgs {
 		topics[msgs[i].Topic] = append(topics[msgs[i].Topic], i)
@@ -98,7 +120,7 @@ func (b *Broker) Publish(ctx context.Context, msgs []core.Message) error {
 	c := &call{msgs: msgs, results: make([]error, len(msgs))}
 	var waiting sync.WaitGroup
 	for topic, batch := range topics {
-		waiting.Go(func() { b.publishTopic(ctx, c, topic, batch) })
+		waiting.Go(func() { b.publishTopic(ctx, p, c, topic, batch) })
 	}
 	waiting.Wait()
 	for _, err := range c.results {
@@ -110,7 +132,7 @@ func (b *Broker) Publish(ctx context.Context, msgs []core.Message) error {
 }
 
 // publishTopic sends the messages of one topic, all its partitions at the same time.
-func (b *Broker) publishTopic(ctx context.Context, c *call, topic string, batch []int) {
+func (b *Broker) publishTopic(ctx context.Context, p *producer, c *call, topic string, batch []int) {
 	ids, err := b.partitions(ctx, topic)
 	if err != nil {
 		c.fail(batch, err)
@@ -118,7 +140,7 @@ func (b *Broker) publishTopic(ctx context.Context, c *call, topic string, batch 
 	}
 	var waiting sync.WaitGroup
 	for id, batch := range b.divide(c, batch, ids) {
-		s := &sender{broker: b, call: c, partition: partition{topic, id}, held: map[string]bool{}}
+		s := newSender(b, p, c, partition{topic, id})
 		waiting.Go(func() { s.run(ctx, batch) })
 	}
 	waiting.Wait()
@@ -128,15 +150,15 @@ func (b *Broker) publishTopic(ctx context.Context, c *call, topic string, batch 
 // a batch for each.
 func (b *Broker) divide(c *call, batch, ids []int) map[int][]int {
 	divided := map[int][]int{}
-	loose, bytes := 0, maxBatchBytes
+	loose, bytes := 0, maxBatchBytes // a first record begins a batch
 	for _, i := range batch {
 		m := &c.msgs[i]
 		var id int
 		if m.Key != "" {
 			id = b.balancer.Balance(kafkago.Message{Key: []byte(m.Key)}, ids...)
 		} else {
-			if bytes += recordBytes(m); bytes > maxBatchBytes {
-				loose, bytes = ids[b.next.Add(1)%uint64(len(ids))], recordBytes(m)
+			if bytes += b.recordBytes(m); bytes > maxBatchBytes {
+				loose, bytes = ids[b.next.Add(1)%uint64(len(ids))], b.recordBytes(m)
 			}
 			id = loose
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 
@@ -30,11 +29,26 @@ func open(t *testing.T, address string) *kafka.Broker {
 }
 
 func TestConformance(t *testing.T) {
+	testConformance(t, func(t *testing.T, b *kafka.Broker) core.Broker { return b })
+}
+
+// In a term, as a relay uses it.
+func TestConformanceInATerm(t *testing.T) {
+	testConformance(t, func(t *testing.T, b *kafka.Broker) core.Broker {
+		term, err := b.ForTerm(t.Context(), core.Term{Outbox: core.NewID(), Epoch: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return term
+	})
+}
+
+func testConformance(t *testing.T, use func(*testing.T, *kafka.Broker) core.Broker) {
 	const partitions = 3
 	conformance.TestBroker(t, func(t *testing.T) conformance.BrokerFixture {
 		address, topic := servers.Kafka(t), servers.KafkaTopic(t, partitions)
 		return conformance.BrokerFixture{
-			Broker: open(t, address),
+			Broker: use(t, open(t, address)),
 			Topic:  topic,
 			Read: func(ctx context.Context, n int) ([]core.Message, error) {
 				return read(ctx, address, topic, partitions, n)
@@ -149,12 +163,4 @@ func TestNothingIsClaimedWithoutABroker(t *testing.T) {
 	defer cancel()
 	err := open(t, "127.0.0.1:1").Publish(ctx, []core.Message{{ID: "a", Topic: "t"}})
 	expectClass(t, "without a broker", resultsOf(t, err, 1)[0], core.ErrUnavailable)
-}
-
-func TestConfigNamesTheField(t *testing.T) {
-	for _, config := range []kafka.Config{{}, {Brokers: []string{""}}} {
-		if _, err := kafka.Open(config); err == nil || !strings.Contains(err.Error(), "Brokers") {
-			t.Errorf("Open(%+v): got %v, want an error that names Brokers", config, err)
-		}
-	}
 }

@@ -35,12 +35,23 @@ func (b *Broker) partitions(ctx context.Context, topic string) ([]int, error) {
 		}
 		if len(ids) > 0 {
 			slices.Sort(ids)
+			b.notice(topic, len(ids))
 			return ids, nil
 		}
 		if !refresh(ctx, try) {
 			return nil, fmt.Errorf("%w: kafka: topic %q: %w: create it, or grant the relay Describe and Write on it",
 				core.ErrUnavailable, topic, kafkago.UnknownTopicOrPartition)
 		}
+	}
+}
+
+// notice warns when a topic has grown since it was last published to.
+func (b *Broker) notice(topic string, partitions int) {
+	before, seen := b.sizes.Swap(topic, partitions)
+	if seen && before.(int) < partitions {
+		b.logger.Warn("lockstep: topic has more partitions than before, and most keys have moved to another: "+
+			"consumers may see a key's newer messages before its older ones",
+			"topic", topic, "before", before, "now", partitions)
 	}
 }
 
@@ -60,14 +71,16 @@ func validTopic(name string) bool {
 
 // refresh waits before another try with newer metadata. It returns false where there is none.
 func refresh(ctx context.Context, try int) bool {
-	if try >= len(refreshes) {
-		return false
-	}
-	timer := time.NewTimer(refreshes[try])
+	return try < len(refreshes) && pause(ctx, try)
+}
+
+// pause waits before another try, of any number. It returns false when ctx is done.
+func pause(ctx context.Context, try int) bool {
+	timer := time.NewTimer(refreshes[min(try, len(refreshes)-1)])
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return true
+		return ctx.Err() == nil
 	case <-ctx.Done():
 		return false
 	}

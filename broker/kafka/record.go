@@ -4,10 +4,31 @@ import (
 	"maps"
 	"slices"
 
-	kafkago "github.com/segmentio/kafka-go"
-
 	"github.com/lockstep-go/lockstep/core"
+	"github.com/lockstep-go/lockstep/internal/cloudevents"
 )
+
+// eventPrefix begins the names of the record headers that are attributes of a CloudEvent.
+const eventPrefix = "ce_"
+
+// header is a record header.
+type header struct{ name, value string }
+
+// headers returns the record headers of m: those that Lockstep adds, and m's own by name.
+func (b *Broker) headers(m *core.Message) []header {
+	var all []header
+	if b.source == "" {
+		all = append(make([]header, 0, 1+len(m.Headers)), header{IDHeader, m.ID})
+	} else {
+		for _, a := range cloudevents.Attributes(m, b.source) {
+			all = append(all, header{eventPrefix + a.Name, a.Value})
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(m.Headers)) {
+		all = append(all, header{name, m.Headers[name]})
+	}
+	return all
+}
 
 // maxBatchBytes is where a record batch ends, unless it holds a single record. Kafka's default max.message.bytes,
 // which bounds the batch, is 1 048 588; the largest message of core fits into that.
@@ -21,36 +42,44 @@ const (
 )
 
 // recordBytes returns what m takes in a batch, at most.
-func recordBytes(m *core.Message) int {
+func (b *Broker) recordBytes(m *core.Message) int {
 	n := recordFraming + len(m.Key) + len(m.Payload) + headerFraming + len(IDHeader) + len(m.ID)
+	if b.source != "" {
+		for _, a := range cloudevents.Attributes(m, b.source) {
+			n += headerFraming + len(eventPrefix) + len(a.Name) + len(a.Value)
+		}
+	}
 	for name, value := range m.Headers {
 		n += headerFraming + len(name) + len(value)
 	}
 	return n
 }
 
-// cut returns how many messages, from the first of batch on, make the next record batch.
-func (c *call) cut(batch []int) int {
+// batchLimit returns where the record batches for a topic end: what it is not known to refuse.
+func (b *Broker) batchLimit(topic string) int {
+	if limit, ok := b.limits.Load(topic); ok {
+		return limit.(int)
+	}
+	return maxBatchBytes
+}
+
+// shorten notes that a topic has refused msgs as too many bytes: its max.message.bytes is below the default. Smaller
+// batches spare it, and us, the halving of each.
+func (b *Broker) shorten(topic string, msgs []*core.Message) {
 	bytes := batchFraming
+	for _, m := range msgs {
+		bytes += b.recordBytes(m)
+	}
+	b.limits.Store(topic, min(b.batchLimit(topic), bytes/2))
+}
+
+// cut returns how many messages, from the first of batch on, make the next record batch.
+func (s *sender) cut(batch []int) int {
+	bytes, limit := batchFraming, s.broker.batchLimit(s.partition.topic)
 	for n, i := range batch {
-		if bytes += recordBytes(&c.msgs[i]); bytes > maxBatchBytes && n > 0 {
+		if bytes += s.broker.recordBytes(&s.call.msgs[i]); bytes > limit && n > 0 {
 			return n
 		}
 	}
 	return len(batch)
-}
-
-func toRecord(m *core.Message) kafkago.Record {
-	record := kafkago.Record{Value: kafkago.NewBytes(m.Payload)}
-	if m.Payload == nil {
-		record.Value = kafkago.NewBytes([]byte{}) // nil would be a tombstone
-	}
-	if m.Key != "" {
-		record.Key = kafkago.NewBytes([]byte(m.Key))
-	}
-	record.Headers = append(record.Headers, kafkago.Header{Key: IDHeader, Value: []byte(m.ID)})
-	for _, name := range slices.Sorted(maps.Keys(m.Headers)) {
-		record.Headers = append(record.Headers, kafkago.Header{Key: name, Value: []byte(m.Headers[name])})
-	}
-	return record
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/lockstep-go/lockstep/internal/servers"
 )
 
-// limitTopic sets the topic's max.message.bytes on the real server.
-func limitTopic(t *testing.T, address, topic string, bytes int) {
+// setTopic sets a part of a topic's configuration.
+func setTopic(t *testing.T, address, topic, name, value string) {
 	t.Helper()
 	transport := &kafkago.Transport{}
 	defer transport.CloseIdleConnections()
@@ -24,7 +24,7 @@ func limitTopic(t *testing.T, address, topic string, bytes int) {
 		Resources: []kafkago.IncrementalAlterConfigsRequestResource{{
 			ResourceType: kafkago.ResourceTypeTopic, ResourceName: topic,
 			Configs: []kafkago.IncrementalAlterConfigsRequestConfig{{
-				Name: "max.message.bytes", Value: fmt.Sprint(bytes), ConfigOperation: kafkago.ConfigOperationSet,
+				Name: name, Value: value, ConfigOperation: kafkago.ConfigOperationSet,
 			}},
 		}},
 	})
@@ -32,7 +32,7 @@ func limitTopic(t *testing.T, address, topic string, bytes int) {
 		err = answer.Resources[0].Error
 	}
 	if err != nil {
-		t.Fatalf("limit %s: %v", topic, err)
+		t.Fatalf("set %s of %s: %v", name, topic, err)
 	}
 }
 
@@ -81,9 +81,9 @@ func TestABacklogIsDelivered(t *testing.T) {
 }
 
 func TestOneOversizedAmongMany(t *testing.T) {
-	const count, guilty = 500, 123
+	const count = 500
 	address, topic := servers.Kafka(t), servers.KafkaTopic(t, 1)
-	limitTopic(t, address, topic, 3000)
+	setTopic(t, address, topic, "max.message.bytes", "3000")
 	var msgs []core.Message
 	var want []string
 	for i := range count {

@@ -18,12 +18,20 @@ type verdict int
 const (
 	// uncertain: it may be stored. What is not known to be something else is this.
 	uncertain verdict = iota
-	// misrouted: it was refused, or not sent at all, because the cluster is changing. Newer metadata may help. (A broker
-	// that loses the leadership while it waits for its replicas says the same of a batch that its successor may have:
-	// the next try then makes a duplicate.)
+	// misrouted: it was refused because the cluster is changing. Newer metadata may help. (A broker that loses the
+	// leadership while it waits for its replicas says the same of a batch that its successor may have.)
 	misrouted
+	// unrouted: it was not sent at all, because nobody is known to lead its partition. Newer metadata may help.
+	unrouted
 	// unavailable: it is not stored, and it is not its fault.
 	unavailable
+	// disordered: it is not stored, because its number does not follow what the partition has. A later session may do
+	// better.
+	disordered
+	// fenced: it is not stored, because a later owner of the outbox has written to the partition.
+	fenced
+	// misdated: it is not stored, because the topic does not take the times of its records.
+	misdated
 	// unsuited: it is not stored because of a record in it, and that one can never be.
 	unsuited
 	// damaged: it is not stored because it arrived changed, or so the broker says of a record without a key for a
@@ -39,7 +47,7 @@ var verdicts = map[kafkago.Error]verdict{
 	kafkago.UnknownTopicOrPartition: misrouted,
 	kafkago.LeaderNotAvailable:      misrouted,
 	kafkago.NotLeaderForPartition:   misrouted,
-	kafkago.BrokerNotAvailable:      misrouted, // kafka-go's own: the leader is not among the brokers it knows
+	kafkago.BrokerNotAvailable:      unrouted, // kafka-go's own: the leader is not among the brokers it knows
 	kafkago.ReplicaNotAvailable:     misrouted,
 	kafkago.KafkaStorageError:       misrouted,
 	kafkago.ListenerNotFound:        misrouted,
@@ -55,7 +63,6 @@ var verdicts = map[kafkago.Error]verdict{
 
 	kafkago.NotEnoughReplicas:           unavailable,
 	kafkago.InvalidRequiredAcks:         unavailable,
-	kafkago.InvalidTimestamp:            unavailable,
 	kafkago.UnsupportedVersion:          unavailable,
 	kafkago.UnsupportedForMessageFormat: unavailable,
 	kafkago.UnsupportedCompressionType:  unavailable,
@@ -82,20 +89,29 @@ var verdicts = map[kafkago.Error]verdict{
 	kafkago.RecordListTooLarge:  unsuited,
 	kafkago.InvalidRecord:       unsuited,
 
+	kafkago.OutOfOrderSequenceNumber: disordered,
+	kafkago.UnknownProducerId:        disordered,
+	kafkago.InvalidProducerEpoch:     fenced,
+	kafkago.ProducerFenced:           fenced,
+
+	kafkago.InvalidTimestamp: misdated,
+
 	kafkago.InvalidMessage: damaged,
 	kafkago.InvalidTopic:   unnameable,
 }
 
 // cures says what an operator can do about an error.
 var cures = map[kafkago.Error]string{
-	kafkago.TopicAuthorizationFailed:    "grant the relay's user Write on the topic",
-	kafkago.ClusterAuthorizationFailed:  "grant the relay's user the access to the cluster that it lacks",
-	kafkago.SASLAuthenticationFailed:    "correct the relay's user or password",
-	kafkago.NotEnoughReplicas:           "bring the topic's replicas back, or lower its min.insync.replicas",
-	kafkago.InvalidTimestamp:            "set the clock of the relay's machine",
-	kafkago.MessageSizeTooLarge:         "raise the topic's max.message.bytes, or store the payload elsewhere and send a reference",
-	kafkago.UnsupportedVersion:          "use a Kafka that is not older than 0.11",
-	kafkago.UnsupportedForMessageFormat: "raise the topic's message.format.version: records have headers",
+	kafkago.TopicAuthorizationFailed:           "grant the relay's user Write on the topic",
+	kafkago.ClusterAuthorizationFailed:         "grant the relay's user the access to the cluster that it lacks",
+	kafkago.SASLAuthenticationFailed:           "correct the relay's user or password",
+	kafkago.NotEnoughReplicas:                  "bring the topic's replicas back, or lower its min.insync.replicas",
+	kafkago.InvalidTimestamp:                   "set the clock of the relay's machine, or the topic's message.timestamp.after.max.ms",
+	kafkago.TransactionalIDAuthorizationFailed: "grant the relay's user Write and Describe on the transactional IDs that begin with " + TransactionalIDPrefix,
+	kafkago.GroupCoordinatorNotAvailable:       "see why the cluster has no __transaction_state (transaction.state.log.replication.factor may be more than its brokers)",
+	kafkago.MessageSizeTooLarge:                "raise the topic's max.message.bytes, or store the payload elsewhere and send a reference",
+	kafkago.UnsupportedVersion:                 "use a Kafka that is not older than 0.11",
+	kafkago.UnsupportedForMessageFormat:        "raise the topic's message.format.version: records have headers",
 }
 
 // verdictOf judges an error of a produce request.
@@ -109,7 +125,7 @@ func verdictOf(err error) verdict {
 	var topic *protocol.TopicError
 	var partition *protocol.TopicPartitionError
 	if errors.As(err, &topic) || errors.As(err, &partition) {
-		return misrouted
+		return unrouted
 	}
 	var network *net.OpError
 	if errors.As(err, &network) && network.Op == "dial" {
@@ -121,11 +137,22 @@ func verdictOf(err error) verdict {
 // aboutRecord says that other records of the batch may do better without one of them.
 func (v verdict) aboutRecord() bool { return v == unsuited || v == damaged }
 
+// passing says that newer metadata may help.
+func (v verdict) passing() bool { return v == misrouted || v == unrouted }
+
+// mayPass says that the same batch may have another answer soon.
+func (v verdict) mayPass() bool { return v.passing() || v == uncertain || v == unavailable }
+
+// certain says that the batch is not stored and never will be, so that its number is free.
+func (v verdict) certain() bool { return v != uncertain && v != misrouted && v != disordered }
+
 // class returns the class of the result, nil for an ordinary refusal.
 func (v verdict) class() error {
 	switch v {
-	case misrouted, unavailable:
+	case misrouted, unrouted, unavailable, disordered, misdated:
 		return core.ErrUnavailable
+	case fenced:
+		return core.ErrFenced
 	case unsuited, unnameable:
 		return core.ErrPermanent
 	case damaged:

@@ -15,6 +15,7 @@ import (
 	kafkago "github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
 	"github.com/segmentio/kafka-go/protocol/produce"
+	"github.com/segmentio/kafka-go/protocol/rawproduce"
 
 	"github.com/lockstep-go/lockstep/core"
 )
@@ -22,7 +23,8 @@ import (
 var update = flag.Bool("update", false, "write the golden table anew")
 
 var verdictNames = map[verdict]string{uncertain: "uncertain", misrouted: "misrouted", unavailable: "unavailable",
-	unsuited: "unsuited", damaged: "damaged", unnameable: "unnameable"}
+	unsuited: "unsuited", damaged: "damaged", unnameable: "unnameable", unrouted: "unrouted", disordered: "disordered",
+	fenced: "fenced", misdated: "misdated"}
 
 // TestVerdicts holds every error code that kafka-go has a name for against a table that was read by a human.
 func TestVerdicts(t *testing.T) {
@@ -63,9 +65,10 @@ func TestVerdictsOfOtherErrors(t *testing.T) {
 		{io.EOF, uncertain},
 		{&net.OpError{Op: "read", Err: errors.New("reset")}, uncertain},
 		{&net.OpError{Op: "dial", Err: errors.New("refused")}, unavailable},
-		{produce.NewError(protocol.NewErrNoLeader("t", 1)), misrouted},
-		{produce.NewError(protocol.NewErrNoPartition("t", 1)), misrouted},
-		{produce.NewError(protocol.NewErrNoTopic("t")), misrouted},
+		{produce.NewError(protocol.NewErrNoLeader("t", 1)), unrouted},
+		{produce.NewError(protocol.NewErrNoPartition("t", 1)), unrouted},
+		{produce.NewError(protocol.NewErrNoTopic("t")), unrouted},
+		{rawproduce.NewError(protocol.NewErrNoLeader("t", 1)), unrouted},
 		{fmt.Errorf("an answer: %w", protocol.ErrNoTopic), uncertain},
 	} {
 		if got := verdictOf(tt.err); got != tt.want {

@@ -20,24 +20,54 @@ type watching struct {
 	plan    relayPlan
 	stop    context.Context // ends with SIGTERM
 	calls   atomic.Int64
+	there   atomic.Bool // a call has reached the point behind the answer
 	running atomic.Int64
 }
 
 func (w *watching) Publish(ctx context.Context, msgs []core.Message) error {
+	return w.publish(ctx, w.broker, msgs)
+}
+
+// ForTerm implements core.TermBroker.
+func (w *watching) ForTerm(ctx context.Context, term core.Term) (core.Broker, error) {
+	fencer, ok := w.broker.(core.TermBroker)
+	if !ok {
+		return w, nil
+	}
+	broker, err := fencer.ForTerm(ctx, term)
+	if err != nil {
+		return nil, err
+	}
+	return watchingTerm{w, broker}, nil
+}
+
+// watchingTerm is watching during a term.
+type watchingTerm struct {
+	watching *watching
+	broker   core.Broker
+}
+
+func (w watchingTerm) Publish(ctx context.Context, msgs []core.Message) error {
+	return w.watching.publish(ctx, w.broker, msgs)
+}
+
+func (w *watching) publish(ctx context.Context, broker core.Broker, msgs []core.Message) error {
 	w.running.Add(1)
 	defer w.running.Add(-1)
-	here := w.calls.Add(1) == w.plan.OnCall
-	if here && w.plan.Point == beforePublish {
+	number := w.calls.Add(1)
+	if number == w.plan.OnCall && w.plan.Point == beforePublish {
 		arrive(msgs)
 		select {} // until SIGKILL
 	}
-	err := w.broker.Publish(ctx, msgs)
+	err := broker.Publish(ctx, msgs)
 	if w.plan.Slow > 0 {
 		time.Sleep(w.plan.Slow)
 	}
 	if err != nil {
 		return err
 	}
+	// A later one, where that call had no answer: its lease may have ended.
+	here := number >= w.plan.OnCall && w.plan.OnCall > 0 && w.there.CompareAndSwap(false, true)
 	if here && w.plan.Point == afterAnswer {
 		arrive(msgs)
 		select {}

@@ -43,7 +43,7 @@ var rules = []rule{
 	{path: "dialect/sqlite", allow: []string{"core", "internal", sqlx, "modernc.org/sqlite"}},
 
 	{path: "broker", allow: []string{"core"}}, // one without a client: in memory
-	{path: "broker/kafka", allow: []string{"core", kafkago}},
+	{path: "broker/kafka", allow: []string{"core", "internal/cloudevents", kafkago}},
 	{path: "broker/amqp", allow: []string{"core", "internal/cloudevents", amqp091}},
 	{path: "broker/watermill", allow: []string{"core", watermill}},
 

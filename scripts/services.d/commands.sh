@@ -246,10 +246,10 @@ status_of() {
 }
 
 env_command() {
-  local name
+  local name line
   if [ $# -gt 0 ]; then chosen "$@"; else running_servers; fi
   for name in "${names[@]}"; do
-    export_line "$("${name}_env" "$(port_of "$name")")"
+    while read -r line; do export_line "$line"; done < <("${name}_env" "$(port_of "$name")")
   done
   export_line "LOCKSTEP_TEST_SERVICES $program"
 }

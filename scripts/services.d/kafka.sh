@@ -7,13 +7,22 @@ kafka_release=4.3.1
 kafka_log4j_release=2.25.4
 
 kafka_port() { echo 29092; }
-kafka_ports() { echo "$1 $(($1 + 1))"; }
-kafka_env() { echo "LOCKSTEP_TEST_KAFKA 127.0.0.1:$1"; }
+kafka_ports() { echo "$1 $(($1 + 1)) $(($1 + 2))"; }
+
+# kafka_env PORT: the address behind TLS and SASL, its authority and the programs are here only where we made them.
+kafka_env() {
+  echo "LOCKSTEP_TEST_KAFKA 127.0.0.1:$1"
+  [ -e "$(kafka_authority)" ] || return 0
+  echo "LOCKSTEP_TEST_KAFKA_SASL 127.0.0.1:$(($1 + 2))"
+  echo "LOCKSTEP_TEST_KAFKA_AUTHORITY $(kafka_authority)"
+  echo "LOCKSTEP_TEST_KAFKA_LIBS $(kafka_libs)"
+}
+kafka_authority() { echo "$(dir_of kafka)/authority.pem"; }
 kafka_stop_signal() { echo TERM; }
 
 kafka_libs() { echo "$base/kafka/libs-$kafka_release"; }
 
-kafka_installed() { [ -e "$(kafka_libs)/kafka_2.13-$kafka_release.jar" ] && command -v java >/dev/null; }
+kafka_installed() { [ -e "$(kafka_libs)/kafka-tools-$kafka_release.jar" ] && command -v java >/dev/null; }
 kafka_version() { echo "$kafka_release"; }
 
 kafka_install() {
@@ -45,6 +54,9 @@ kafka_fetch() {
       <groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>$kafka_release</version>
     </dependency>
     <dependency>
+      <groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId><version>$kafka_release</version>
+    </dependency>
+    <dependency>
       <groupId>org.apache.logging.log4j</groupId><artifactId>log4j-core</artifactId><version>$kafka_log4j_release</version>
     </dependency>
     <dependency>
@@ -56,6 +68,7 @@ POM
   mvn -q -B -f "$work/pom.xml" org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
     -DincludeScope=runtime -DoutputDirectory="$libs.new" >"$log" 2>&1 </dev/null \
     || die_with_log "$log" "cannot fetch Kafka $kafka_release from Maven Central"
+  rm -rf "$libs" # an earlier set, with fewer programs
   mv "$libs.new" "$libs"
 }
 
@@ -68,6 +81,7 @@ kafka_prepare() {
   kafka_check_java
   make_user kafka
   make_dir kafka kafka
+  kafka_keys "$dir"
   kafka_configure "$dir" "$(configured_port kafka)"
   [ -d "$dir/data" ] && return
   rm -rf "$dir/data.new"
@@ -80,10 +94,25 @@ kafka_prepare() {
   mv "$dir/data.new" "$dir/data"
 }
 
+# kafka_keys DIR: a certificate that signs itself is its own authority.
+kafka_keys() {
+  local dir=$1
+  [ -e "$(kafka_authority)" ] && return
+  rm -f "$dir/keys.p12"
+  keytool -genkeypair -alias kafka -keyalg EC -groupname secp256r1 -validity 3650 -dname CN=lockstep-test \
+    -ext san=ip:127.0.0.1,dns:localhost -ext bc:c=ca:true -storetype PKCS12 -keystore "$dir/keys.p12" -storepass lockstep \
+    >>"$(log_of kafka)" 2>&1 || die_with_log "$(log_of kafka)" "cannot make the keys of kafka"
+  chown kafka:kafka "$dir/keys.p12"
+  keytool -exportcert -rfc -alias kafka -keystore "$dir/keys.p12" -storepass lockstep >"$dir/authority.new" \
+    2>>"$(log_of kafka)" || die_with_log "$(log_of kafka)" "cannot export the certificate of kafka"
+  chmod 644 "$dir/authority.new"
+  mv "$dir/authority.new" "$(kafka_authority)"
+}
+
 # kafka_configure DIR PORT: the session time-out is short because a broker that was killed is let in again only after the
-# session of its former self has ended.
+# session of its former self has ended. The users of SCRAM are made by the tests, through the listener without SASL.
 kafka_configure() {
-  local dir=$1 port=$2 controller=$(($2 + 1))
+  local dir=$1 port=$2 controller=$(($2 + 1)) sasl=$(($2 + 2))
   cat >"$dir/log4j2.properties" <<CONF
 status = warn
 appender.console.type = Console
@@ -97,11 +126,18 @@ CONF
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:$controller
-listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller
-advertised.listeners=PLAINTEXT://127.0.0.1:$port
+listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller,SASL_SSL://127.0.0.1:$sasl
+advertised.listeners=PLAINTEXT://127.0.0.1:$port,SASL_SSL://127.0.0.1:$sasl
 inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL
+ssl.keystore.location=$dir/keys.p12
+ssl.keystore.type=PKCS12
+ssl.keystore.password=lockstep
+listener.name.sasl_ssl.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
+listener.name.sasl_ssl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_lockstep="lockstep";
+listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
 log.dirs=$dir/data
 num.partitions=3
 default.replication.factor=1

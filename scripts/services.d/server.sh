@@ -3,7 +3,7 @@
 #
 #   NAME_port         the default client port
 #   NAME_ports        the ports it opens, given the client port
-#   NAME_env PORT     the LOCKSTEP_TEST_* variable and its value, one line
+#   NAME_env PORT     the LOCKSTEP_TEST_* variables and their values, each on a line of its own
 #   NAME_installed    succeeds when the programs are there
 #   NAME_install      puts them there
 #   NAME_version      the version of the programs
