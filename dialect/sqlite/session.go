@@ -21,10 +21,10 @@ type session struct {
 func (d *Dialect) Open(ctx context.Context) (core.Session, error) {
 	conn, err := d.reader.Connx(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("connect: %w", err)
+		return nil, explained(fmt.Errorf("connect: %w", err))
 	}
-	if err := d.check(ctx, conn); err != nil {
-		return nil, errors.Join(err, conn.Close())
+	if err := d.checkSchema(ctx, conn); err != nil {
+		return nil, errors.Join(explained(err), conn.Close())
 	}
 	return &session{dialect: d, conn: conn}, nil
 }
@@ -76,21 +76,29 @@ func (d *Dialect) write(ctx context.Context, what string, do func(tx *sqlx.Tx) e
 
 // begin waits for another process's transaction until ctx ends. SQLite's own way of waiting does not end with it, so it
 // is given short turns; once the transaction is open nothing in it waits.
-func (d *Dialect) begin(ctx context.Context, conn *sqlx.Conn) (tx *sqlx.Tx, err error) {
+func (d *Dialect) begin(ctx context.Context, conn *sqlx.Conn) (*sqlx.Tx, error) {
+	for {
+		tx, err := d.try(ctx, conn)
+		if err == nil || !d.Retryable(err) || ctx.Err() != nil {
+			return tx, err
+		}
+	}
+}
+
+// try is one turn.
+func (d *Dialect) try(ctx context.Context, conn *sqlx.Conn) (tx *sqlx.Tx, err error) {
 	const turn = "PRAGMA busy_timeout = 50"
 	if _, err := conn.ExecContext(ctx, turn); err != nil {
 		return nil, err
 	}
 	defer func() {
 		_, restored := conn.ExecContext(context.WithoutCancel(ctx), "PRAGMA busy_timeout = "+busyTimeout)
+		if restored != nil && tx != nil {
+			restored = errors.Join(restored, tx.Rollback())
+		}
 		err = errors.Join(err, restored)
 	}()
-	for {
-		tx, err := conn.BeginTxx(ctx, nil)
-		if err == nil || !d.Retryable(err) || ctx.Err() != nil {
-			return tx, err
-		}
-	}
+	return conn.BeginTxx(ctx, nil)
 }
 
 // write is the dialect's, for a session.
