@@ -18,10 +18,15 @@ import (
 //
 // It cannot see a network file system, on which SQLite's locks do not hold: the file belongs on a local disk.
 func (d *Dialect) Check(ctx context.Context) error {
-	err := d.write(ctx, "check the outbox", func(tx *sqlx.Tx) error { // a transaction that writes, to see that one can
-		return errors.Join(checkLibrary(ctx, tx), d.checkJournal(ctx, tx), d.checkSchema(ctx, tx))
-	})
-	return explained(err)
+	return explained(d.write(ctx, "check the outbox", func(tx *sqlx.Tx) error {
+		err := errors.Join(checkLibrary(ctx, tx), d.checkJournal(ctx, tx), d.checkSchema(ctx, tx))
+		if err != nil {
+			return err
+		}
+		// BEGIN IMMEDIATE is no proof: on a read-only file SQLite takes it for BEGIN.
+		_, err = tx.ExecContext(ctx, d.names.Replace(`UPDATE {control} SET generation = generation WHERE false`))
+		return err
+	}))
 }
 
 // version is the schema's; 0 where there is none.
@@ -103,11 +108,13 @@ func checkLibrary(ctx context.Context, q sqlx.QueryerContext) error {
 }
 
 func libraryFault(version string) error {
-	var have, want [3]int
-	for text, into := range map[string]*[3]int{version: &have, oldestLibrary: &want} {
-		if _, err := fmt.Sscanf(text, "%d.%d.%d", &into[0], &into[1], &into[2]); err != nil {
-			return fmt.Errorf("read SQLite's version %q: %w", text, err)
-		}
+	have, err := numbers(version)
+	if err != nil {
+		return fmt.Errorf("read SQLite's version %q: %w", version, err)
+	}
+	want, err := numbers(oldestLibrary)
+	if err != nil {
+		return err
 	}
 	if slices.Compare(have[:], want[:]) >= 0 {
 		return nil
@@ -116,6 +123,11 @@ func libraryFault(version string) error {
 		Problem: fmt.Sprintf("SQLite is %s, and the outbox needs %s", version, oldestLibrary),
 		Cure:    "update the driver that this program uses",
 	}
+}
+
+func numbers(version string) (n [3]int, err error) {
+	_, err = fmt.Sscanf(version, "%d.%d.%d", &n[0], &n[1], &n[2])
+	return n, err
 }
 
 func (d *Dialect) checkJournal(ctx context.Context, q sqlx.QueryerContext) error {

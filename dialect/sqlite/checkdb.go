@@ -133,7 +133,7 @@ func (d *Dialect) checkImmediate(ctx context.Context, conn *sqlx.Conn) error {
 		return err
 	}
 	defer theirs.Rollback()
-	ours, err := d.writer.Connx(ctx)
+	ours, err := d.connect(ctx, d.writer)
 	if err != nil {
 		return err
 	}

@@ -9,7 +9,7 @@ import (
 
 // listenInterval is how often the file is asked whether it changed. It bounds what a wake-up takes; a question costs
 // some microseconds.
-const listenInterval = 10 * time.Millisecond
+const listenInterval = 20 * time.Millisecond
 
 // Listen implements [core.Listener]. SQLite tells nobody of a commit, but answers cheaply whether there was one, by
 // anybody else and of anything: wake is called for those without events too.
@@ -22,7 +22,7 @@ func (d *Dialect) Listen(ctx context.Context, wake func()) error {
 }
 
 func (d *Dialect) listen(ctx context.Context, wake func()) (err error) {
-	conn, err := d.reader.Connx(ctx)
+	conn, err := d.connect(ctx, d.reader)
 	if err != nil {
 		return err
 	}
@@ -36,7 +36,7 @@ func (d *Dialect) listen(ctx context.Context, wake func()) (err error) {
 	defer tick.Stop()
 	for seen := int64(-1); ; {
 		var is int64
-		if err := version.GetContext(ctx, &is); err != nil {
+		if err := version.GetContext(context.WithoutCancel(ctx), &is); err != nil {
 			return err
 		}
 		if is != seen {

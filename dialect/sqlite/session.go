@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jmoiron/sqlx"
 
@@ -19,7 +20,7 @@ type session struct {
 
 // Open implements [core.Dialect].
 func (d *Dialect) Open(ctx context.Context) (core.Session, error) {
-	conn, err := d.reader.Connx(ctx)
+	conn, err := d.connect(ctx, d.reader)
 	if err != nil {
 		return nil, explained(fmt.Errorf("connect: %w", err))
 	}
@@ -56,7 +57,7 @@ func (s *session) query(ctx context.Context, statement string, args []any, scan 
 
 // write runs do in a transaction on the process's one writer.
 func (d *Dialect) write(ctx context.Context, what string, do func(tx *sqlx.Tx) error) (err error) {
-	conn, err := d.writer.Connx(ctx)
+	conn, err := d.connect(ctx, d.writer)
 	if err != nil {
 		return fmt.Errorf("%s: wait for the writer: %w", what, err)
 	}
@@ -72,6 +73,21 @@ func (d *Dialect) write(ctx context.Context, what string, do func(tx *sqlx.Tx) e
 		return fmt.Errorf("%s: commit: %w", what, err)
 	}
 	return nil
+}
+
+// connect waits until ctx ends while others put a new file into WAL mode: SQLite does not wait for that by itself.
+func (d *Dialect) connect(ctx context.Context, pool *sqlx.DB) (*sqlx.Conn, error) {
+	for {
+		conn, err := pool.Connx(ctx)
+		if err == nil || !d.Retryable(err) {
+			return conn, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
 }
 
 // begin waits for another process's transaction until ctx ends. SQLite's own way of waiting does not end with it, so it
