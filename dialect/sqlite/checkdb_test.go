@@ -31,13 +31,16 @@ func pool(t *testing.T, dsn string) *sql.DB {
 
 // An application may bring its own pool, and its transactions carry events like the dialect's own.
 func TestConformanceOverAPoolOfTheApplication(t *testing.T) {
+	t.Parallel()
 	conformance.TestDialect(t, func(t *testing.T) conformance.DialectFixture {
 		path := filepath.Join(t.TempDir(), "outbox.db")
 		d, db := open(t, path, sqlite.Config{}), pool(t, "file:"+path+good)
 		if err := d.CheckDB(t.Context(), db); err != nil {
 			t.Fatal(err)
 		}
-		return conformance.SQLFixture(d, db)
+		f := fixture(t, path, "")
+		f.DB, f.Begin = db, conformance.SQLFixture(d, db).Begin
+		return f
 	})
 }
 
@@ -74,6 +77,8 @@ func TestCheckDBRefuses(t *testing.T) {
 	memory := "file:/" + core.NewID() + "?vfs=memdb"
 	open(t, memory, sqlite.Config{})
 	without := func(setting string) string { return "file:" + path + strings.Replace(good, setting, "", 1) }
+	notSQLite := sql.OpenDB(fakeConnector{})
+	defer notSQLite.Close()
 	attached := pool(t, "file:"+filepath.Join(dir, "shop.db")+good)
 	attached.SetMaxOpenConns(1)
 	execute(t, attached, `ATTACH '`+path+`' AS events`)
@@ -81,7 +86,7 @@ func TestCheckDBRefuses(t *testing.T) {
 		db   *sql.DB
 		want string
 	}{
-		"no SQLite":          {sql.OpenDB(fakeConnector{}), "does not answer like SQLite"},
+		"no SQLite":          {notSQLite, "does not answer like SQLite"},
 		"another outbox":     {pool(t, "file:"+filepath.Join(dir, "other.db")+good), "another outbox"},
 		"no outbox":          {pool(t, "file:"+filepath.Join(dir, "empty.db")+good), "there is no outbox"},
 		"an attached outbox": {attached, `attached database "events"`},

@@ -28,17 +28,27 @@ func open(t testing.TB, path string, config sqlite.Config) *sqlite.Dialect {
 	return d
 }
 
+// fixture is an outbox at path, which another dialect archives, and which a third has as another process would.
+func fixture(t *testing.T, path, prefix string) conformance.DialectFixture {
+	t.Helper()
+	d := open(t, path, sqlite.Config{Prefix: prefix})
+	f := conformance.SQLFixture(d, d.DB())
+	f.Archiving = opened(t, path, sqlite.Config{Prefix: prefix, Archive: []string{"*"}})
+	f.Elsewhere = opened(t, path, sqlite.Config{Prefix: prefix})
+	return f
+}
+
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	conformance.TestDialect(t, func(t *testing.T) conformance.DialectFixture {
-		d := open(t, filepath.Join(t.TempDir(), "outbox.db"), sqlite.Config{})
-		return conformance.SQLFixture(d, d.DB())
+		return fixture(t, filepath.Join(t.TempDir(), "outbox.db"), "")
 	})
 }
 
 func TestConformanceWithAPrefixAndAnAwkwardPath(t *testing.T) {
+	t.Parallel()
 	conformance.TestDialect(t, func(t *testing.T) conformance.DialectFixture {
-		d := open(t, filepath.Join(t.TempDir(), "50% off? #1.db"), sqlite.Config{Prefix: "shop_"})
-		return conformance.SQLFixture(d, d.DB())
+		return fixture(t, filepath.Join(t.TempDir(), "50% off? #1.db"), "shop_")
 	})
 }
 
@@ -48,9 +58,9 @@ func TestConformanceInMemory(t *testing.T) {
 		"shared cache": "file:NAME?mode=memory&cache=shared",
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			conformance.TestDialect(t, func(t *testing.T) conformance.DialectFixture {
-				d := open(t, strings.Replace(uri, "NAME", core.NewID(), 1), sqlite.Config{})
-				return conformance.SQLFixture(d, d.DB())
+				return fixture(t, strings.Replace(uri, "NAME", core.NewID(), 1), "")
 			})
 		})
 	}
