@@ -13,3 +13,10 @@ func CheckJournal(ctx context.Context, d *Dialect) error {
 	file.source.memory = false
 	return file.checkJournal(ctx, d.reader)
 }
+
+// PurgeStatements are those of a purge, each with the index that it goes by.
+func PurgeStatements(d *Dialect) map[string]string {
+	return map[string]string{
+		"outbox_archive_delivered": d.names.Replace(purgeArchive), "outbox_dead_dropped": d.names.Replace(purgeDead),
+	}
+}

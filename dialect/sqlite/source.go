@@ -9,6 +9,10 @@ import (
 	"github.com/jmoiron/sqlx"
 )
 
+// walLimit is what the WAL is cut down to, in bytes, when it starts again from its beginning: a long read can have made
+// it much larger. By itself it starts again at about 4 MiB.
+const walLimit = "8388608"
+
 // source is where the database is.
 type source struct {
 	uri    string // file:…, escaped
@@ -52,7 +56,7 @@ func parseSource(path string) (source, error) {
 func (s source) open(extra string) (*sqlx.DB, error) {
 	settings := "_pragma=busy_timeout(" + busyTimeout + ")&" + extra
 	if !s.memory {
-		settings += "&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)"
+		settings += "&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=journal_size_limit(" + walLimit + ")"
 	}
 	separator := "?"
 	if strings.Contains(s.uri, "?") {
