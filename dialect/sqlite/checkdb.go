@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/jmoiron/sqlx"
 
@@ -138,7 +139,9 @@ func (d *Dialect) checkImmediate(ctx context.Context, conn *sqlx.Conn) error {
 		return err
 	}
 	defer ours.Close()
-	tx, err := d.try(ctx, ours)
+	short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+	defer cancel()
+	tx, err := ours.BeginTxx(short, nil)
 	switch {
 	case err == nil:
 		return errors.Join(tx.Rollback(), &core.SetupError{

@@ -52,6 +52,15 @@ func TestListenHearsOfCommitsInAnotherProcess(t *testing.T) {
 			t.Fatal("no wake-up after another process's commit")
 		}
 	}
+	// Nothing happens for longer than a listener asks by itself. Not to wait for something: the pause is the test's input.
+	time.Sleep(time.Second)
+	fmt.Fprintln(other.in)
+	other.line(t)
+	select {
+	case <-woken:
+	case <-time.After(30 * time.Second):
+		t.Fatal("no wake-up after another process's commit that followed a pause")
+	}
 	if a := other.end(t); a.Error != "" {
 		t.Error(a.Error)
 	}
@@ -97,6 +106,7 @@ func BenchmarkListenAcrossProcesses(b *testing.B) {
 func BenchmarkListenIdle(b *testing.B) {
 	d := open(b, filepath.Join(b.TempDir(), "outbox.db"), sqlite.Config{})
 	listening(b, d)
+	time.Sleep(time.Second)
 	before, begun := processorTime(b), time.Now()
 	for b.Loop() {
 		time.Sleep(time.Second) // what is measured is this time

@@ -90,31 +90,14 @@ func (d *Dialect) connect(ctx context.Context, pool *sqlx.DB) (*sqlx.Conn, error
 	}
 }
 
-// begin waits for another process's transaction until ctx ends. SQLite's own way of waiting does not end with it, so it
-// is given short turns; once the transaction is open nothing in it waits.
+// begin waits for another process's transaction until ctx ends; once the transaction is open nothing in it waits.
 func (d *Dialect) begin(ctx context.Context, conn *sqlx.Conn) (*sqlx.Tx, error) {
 	for {
-		tx, err := d.try(ctx, conn)
+		tx, err := conn.BeginTxx(ctx, nil)
 		if err == nil || !d.Retryable(err) || ctx.Err() != nil {
 			return tx, err
 		}
 	}
-}
-
-// try is one turn.
-func (d *Dialect) try(ctx context.Context, conn *sqlx.Conn) (tx *sqlx.Tx, err error) {
-	const turn = "PRAGMA busy_timeout = 50"
-	if _, err := conn.ExecContext(ctx, turn); err != nil {
-		return nil, err
-	}
-	defer func() {
-		_, restored := conn.ExecContext(context.WithoutCancel(ctx), "PRAGMA busy_timeout = "+busyTimeout)
-		if restored != nil && tx != nil {
-			restored = errors.Join(restored, tx.Rollback())
-		}
-		err = errors.Join(err, restored)
-	}()
-	return conn.BeginTxx(ctx, nil)
 }
 
 // write is the dialect's, for a session.

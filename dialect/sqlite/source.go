@@ -1,12 +1,15 @@
 package sqlite
 
 import (
+	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"net/url"
 	"strings"
 
 	"github.com/jmoiron/sqlx"
+	moderncsqlite "modernc.org/sqlite"
 )
 
 // walLimit is what the WAL is cut down to, in bytes, when it starts again from its beginning: a long read can have made
@@ -52,8 +55,8 @@ func parseSource(path string) (source, error) {
 	return source{uri: path, memory: memory}, nil
 }
 
-// open returns a pool for the source whose connections are set up for an outbox.
-func (s source) open(extra string) (*sqlx.DB, error) {
+// open returns a pool for the source whose connections are set up for an outbox, and made by what wrap returns, if it is not nil.
+func (s source) open(extra string, wrap func(driver.Connector) driver.Connector) (*sqlx.DB, error) {
 	settings := "_pragma=busy_timeout(" + busyTimeout + ")&" + extra
 	if !s.memory {
 		settings += "&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=journal_size_limit(" + walLimit + ")"
@@ -62,9 +65,12 @@ func (s source) open(extra string) (*sqlx.DB, error) {
 	if strings.Contains(s.uri, "?") {
 		separator = "&"
 	}
-	db, err := sqlx.Open("sqlite", s.uri+separator+settings)
+	connector, err := moderncsqlite.NewConnector(s.uri + separator + settings)
 	if err != nil {
 		return nil, fmt.Errorf("open sqlite file: %w", err)
 	}
-	return db, nil
+	if wrap != nil {
+		connector = wrap(connector)
+	}
+	return sqlx.NewDb(sql.OpenDB(connector), "sqlite"), nil
 }

@@ -2,7 +2,8 @@
 //
 // SQLite has one writer at a time. [Dialect.DB] is one connection that begins every transaction with BEGIN IMMEDIATE:
 // an application and a relay in one process share it and wait their turn in Go, which is both faster and fairer than
-// several connections that poll for the file's lock. The relay reads over a connection of its own. An application that
+// several connections that poll for the file's lock. Between processes these connections take turns, which SQLite's own
+// way of waiting does not make sure of. The relay reads over a connection of its own. An application that
 // brings its own pool hands Enqueue that pool's transactions, and asks [Dialect.CheckDB] at its start whether they will do.
 //
 // A transaction that stays open for reading keeps the file's WAL from shrinking, and does not slow the relay down. The
@@ -15,13 +16,14 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/jmoiron/sqlx"
-	_ "modernc.org/sqlite" // the driver
 
 	"github.com/lockstep-go/lockstep/core"
 	"github.com/lockstep-go/lockstep/internal/sqlname"
@@ -32,8 +34,11 @@ import (
 // new for Debian 12.
 const now = `CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)`
 
-// busyTimeout is how long the application's transactions wait for another process, in milliseconds.
-const busyTimeout = "10000"
+// busyPatience is how long the application's transactions wait for another process; busyTimeout says it in SQLite's words.
+const (
+	busyPatience = 10 * time.Second
+	busyTimeout  = "10000"
+)
 
 var (
 	_ core.Dialect   = (*Dialect)(nil)
@@ -81,11 +86,11 @@ func Open(path string, config Config) (*Dialect, error) {
 		return nil, err
 	}
 	d := &Dialect{source: from, prefix: config.Prefix, archive: slices.Clone(config.Archive), names: tableNames(config.Prefix)}
-	if d.writer, err = from.open("_txlock=immediate"); err != nil {
+	if d.writer, err = from.open("_txlock=immediate", func(c driver.Connector) driver.Connector { return turns{c} }); err != nil {
 		return nil, err
 	}
 	d.writer.SetMaxOpenConns(1)
-	if d.reader, err = from.open("_pragma=query_only(1)"); err != nil {
+	if d.reader, err = from.open("_pragma=query_only(1)", nil); err != nil {
 		return nil, errors.Join(err, d.writer.Close())
 	}
 	return d, nil

@@ -123,6 +123,11 @@ func TestProcessesShareAFile(t *testing.T) {
 		t.Logf("a process committed %d orders, the slowest in %v, and delivered %d events; it was warned:\n%s",
 			len(a.Committed), a.Slowest, len(a.Delivered), a.Complaints)
 	}
+	if longest := longestTurn(t, d); longest > 500 {
+		t.Errorf("while one process waited, the other wrote %d orders, want at most 500", longest)
+	} else {
+		t.Logf("while one process waited, the other wrote at most %d orders", longest)
+	}
 	delivered = append(delivered, deliver(t, d)...)
 	t.Logf("%d deliveries of %d events", len(delivered), len(committed))
 	slices.Sort(committed)
@@ -130,6 +135,24 @@ func TestProcessesShareAFile(t *testing.T) {
 	if different := slices.Compact(delivered); !slices.Equal(different, committed) {
 		t.Errorf("delivered are %d different events, want each of the %d that were committed", len(different), len(committed))
 	}
+}
+
+// longestTurn is the largest number of orders that a process wrote in a row, between two of the other's. Each always had
+// one more to write.
+func longestTurn(t *testing.T, d *sqlite.Dialect) (longest int) {
+	t.Helper()
+	turn, seen, last := 0, map[byte]bool{}, byte(0)
+	for _, producer := range query(t, d.DB(), `SELECT producer FROM orders ORDER BY rowid`) {
+		if producer[0] != last {
+			if len(seen) == 2 { // the first turn is also what one process wrote before the other had started
+				longest = max(longest, turn)
+			}
+			turn, last = 0, producer[0]
+			seen[last] = true
+		}
+		turn++
+	}
+	return longest
 }
 
 // deliver delivers what is left, and returns the ids.
