@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -152,46 +151,4 @@ func (s *session) DropDead(ctx context.Context, filter core.DeadFilter, reason s
 			errtext.Clean(reason), r.Position, r.ID)
 		return true, err
 	})
-}
-
-// Unblock implements [core.OperatorStore].
-func (s *session) Unblock(ctx context.Context, topic, key string) (unblocked bool, err error) {
-	err = s.write(ctx, "unblock a key", func(w writing) error {
-		n, err := w.exec(`DELETE FROM {blocked} WHERE topic = ? AND key = ?`, topic, key)
-		unblocked = n > 0
-		if err != nil || !unblocked {
-			return err
-		}
-		return w.bump()
-	})
-	return unblocked && err == nil, err
-}
-
-// ListBlocked implements [core.OperatorStore].
-func (s *session) ListBlocked(ctx context.Context, afterTopic, afterKey string, limit int) ([]core.BlockedKey, error) {
-	var keys []core.BlockedKey
-	// With one min(), SQLite takes the other columns from the row that holds it.
-	err := s.query(ctx, `SELECT topic, key, min(position), since FROM {blocked} WHERE (topic, key) > (?, ?)
-GROUP BY topic, key ORDER BY topic, key LIMIT ?`, []any{afterTopic, afterKey, limit}, func(rows *sqlx.Rows) (bool, error) {
-		var k core.BlockedKey
-		var since int64
-		err := rows.Scan(&k.Topic, &k.Key, &k.Position, &since)
-		k.Since = time.UnixMilli(since)
-		keys = append(keys, k)
-		return true, err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("list blocked keys: %w", err)
-	}
-	return keys, nil
-}
-
-// PauseTopic implements [core.OperatorStore].
-func (s *session) PauseTopic(context.Context, string) (bool, error) {
-	return false, errors.ErrUnsupported
-}
-
-// ResumeTopic implements [core.OperatorStore].
-func (s *session) ResumeTopic(context.Context, string) (bool, error) {
-	return false, errors.ErrUnsupported
 }

@@ -21,7 +21,7 @@ const (
 	fetchColumns = ` UNION ALL SELECT * FROM (
   SELECT o.position, o.id, o.topic, o.key, o.headers, o.payload, o.created_at, o.attempts, ifnull(o.retry_at - {now}, 0) FROM `
 
-	notBlocked = ` AND NOT EXISTS (SELECT 1 FROM {blocked} AS b WHERE b.topic = o.topic AND b.key = o.key)
+	notBlocked = ` AND NOT EXISTS (SELECT 1 FROM {blocked} AS b WHERE b.topic = o.topic AND b.key IN (o.key, ''))
   ORDER BY o.position LIMIT ?)`
 
 	fetchGaps = fetchColumns + `json_each(?) AS r CROSS JOIN {outbox} AS o
@@ -50,7 +50,7 @@ func (s *session) Fetch(ctx context.Context, request core.FetchRequest) (core.Fe
 		return core.FetchResult{}, fmt.Errorf("fetch events: %w", err)
 	}
 	if f.result.Incarnation == "" {
-		return core.FetchResult{}, fmt.Errorf("fetch events: %w", errNotMigrated)
+		return core.FetchResult{}, fmt.Errorf("fetch events: %w", s.dialect.versionFault(0))
 	}
 	return f.result, nil
 }

@@ -2,59 +2,80 @@ package sqlite
 
 import (
 	"context"
-	_ "embed"
-	"errors"
+	"embed"
 	"fmt"
+	"path"
+	"strings"
 
 	"github.com/jmoiron/sqlx"
-
-	"github.com/lockstep-go/lockstep/core"
 )
 
-// schemaVersion is what this package writes and reads. It grows with each change of schema.sql.
-const schemaVersion = 1
+//go:embed migrations/*.sql
+var migrationFiles embed.FS
 
-//go:embed schema.sql
-var schema string
+// migration takes the schema from version-1 to version, which its last statement writes down.
+type migration struct {
+	version int
+	file    string
+	sql     string
+}
 
-var errNotMigrated = errors.New("there is no outbox in the file: run Migrate (`lockstep migrate`) first, with the same prefix")
+// migrations ascend by version, from 1. One that was released is never changed.
+var migrations = readMigrations()
 
-// Migrate creates what is missing of the outbox's tables. Concurrent callers are safe.
+func readMigrations() []migration {
+	files, err := migrationFiles.ReadDir("migrations")
+	if err != nil {
+		panic(err) // they are part of the program
+	}
+	var all []migration
+	for i, file := range files {
+		text, err := migrationFiles.ReadFile(path.Join("migrations", file.Name()))
+		if err != nil {
+			panic(err)
+		}
+		all = append(all, migration{version: i + 1, file: file.Name(), sql: string(text)})
+	}
+	return all
+}
+
+// Schema returns the SQL that Migrate executes on an empty file, for people who keep their schema with another tool: each
+// migration behind a comment with its name, in order. All of one are for one transaction. An outbox that has a part of
+// them already needs the rest, and [Dialect.Check] says which those are.
+func (d *Dialect) Schema() string {
+	var text strings.Builder
+	for _, m := range migrations {
+		fmt.Fprintf(&text, "-- %s\n%s\n", m.file, schemaNames(d.prefix).Replace(m.sql))
+	}
+	return text.String()
+}
+
+// Grants returns a comment: SQLite has no roles. Whoever may write the file may do everything to it.
+func (d *Dialect) Grants(application, relay string) string {
+	return fmt.Sprintf("-- SQLite has no roles: the users that %s and %s run as need to read and write the file, its -wal and -shm,\n"+
+		"-- and to create files in its directory. Nobody else needs access to them.\n", oneLine(application), oneLine(relay))
+}
+
+// oneLine keeps a name inside the comment.
+func oneLine(name string) string { return strings.Join(strings.Fields(name), " ") }
+
+// Migrate brings the outbox's tables to the version of this program, creating what is missing. Concurrent callers, in
+// several processes, are safe: one migrates and the others find it done. It is one short transaction, that touches the
+// outbox's tables only.
 func (d *Dialect) Migrate(ctx context.Context) error {
-	return d.write(ctx, "migrate", func(tx *sqlx.Tx) error {
-		err := d.check(ctx, tx)
-		if !errors.Is(err, errNotMigrated) {
-			return err
-		}
-		if _, err := tx.ExecContext(ctx, d.names.Replace(schema)); err != nil {
-			return err
-		}
-		_, err = tx.ExecContext(ctx, d.names.Replace(`INSERT INTO {control} (outbox, schema_version) VALUES (?, ?)`), core.NewID(), schemaVersion)
+	return explained(d.write(ctx, "migrate", func(tx *sqlx.Tx) error {
+		have, err := d.version(ctx, tx)
 		if err != nil {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, d.names.Replace(`INSERT INTO {lease} DEFAULT VALUES`))
-		return err
-	})
-}
-
-// check says whether this package can work with the outbox that the file holds.
-func (d *Dialect) check(ctx context.Context, q sqlx.QueryerContext) error {
-	var exists bool
-	err := sqlx.GetContext(ctx, q, &exists, `SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?)`, d.prefix+"outbox_control")
-	switch {
-	case err != nil:
-		return err
-	case !exists:
-		return errNotMigrated
-	}
-	var version int
-	if err := sqlx.GetContext(ctx, q, &version, d.names.Replace(`SELECT schema_version FROM {control}`)); err != nil {
-		return err
-	}
-	if version != schemaVersion {
-		return fmt.Errorf("the outbox has schema version %d and this program needs %d: run Migrate with the newest release, "+
-			"then update the programs that use the outbox", version, schemaVersion)
-	}
-	return nil
+		if have > len(migrations) {
+			return d.versionFault(have)
+		}
+		for _, m := range migrations[have:] {
+			if _, err := tx.ExecContext(ctx, schemaNames(d.prefix).Replace(m.sql)); err != nil {
+				return fmt.Errorf("%s: %w", m.file, err)
+			}
+		}
+		return d.missing(ctx, tx)
+	}))
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jmoiron/sqlx"
 
@@ -19,12 +20,12 @@ type session struct {
 
 // Open implements [core.Dialect].
 func (d *Dialect) Open(ctx context.Context) (core.Session, error) {
-	conn, err := d.reader.Connx(ctx)
+	conn, err := d.connect(ctx, d.reader)
 	if err != nil {
-		return nil, fmt.Errorf("connect: %w", err)
+		return nil, explained(fmt.Errorf("connect: %w", err))
 	}
-	if err := d.check(ctx, conn); err != nil {
-		return nil, errors.Join(err, conn.Close())
+	if err := d.checkSchema(ctx, conn); err != nil {
+		return nil, errors.Join(explained(err), conn.Close())
 	}
 	return &session{dialect: d, conn: conn}, nil
 }
@@ -56,7 +57,7 @@ func (s *session) query(ctx context.Context, statement string, args []any, scan 
 
 // write runs do in a transaction on the process's one writer.
 func (d *Dialect) write(ctx context.Context, what string, do func(tx *sqlx.Tx) error) (err error) {
-	conn, err := d.writer.Connx(ctx)
+	conn, err := d.connect(ctx, d.writer)
 	if err != nil {
 		return fmt.Errorf("%s: wait for the writer: %w", what, err)
 	}
@@ -74,17 +75,23 @@ func (d *Dialect) write(ctx context.Context, what string, do func(tx *sqlx.Tx) e
 	return nil
 }
 
-// begin waits for another process's transaction until ctx ends. SQLite's own way of waiting does not end with it, so it
-// is given short turns; once the transaction is open nothing in it waits.
-func (d *Dialect) begin(ctx context.Context, conn *sqlx.Conn) (tx *sqlx.Tx, err error) {
-	const turn = "PRAGMA busy_timeout = 50"
-	if _, err := conn.ExecContext(ctx, turn); err != nil {
-		return nil, err
+// connect waits until ctx ends while others put a new file into WAL mode: SQLite does not wait for that by itself.
+func (d *Dialect) connect(ctx context.Context, pool *sqlx.DB) (*sqlx.Conn, error) {
+	for {
+		conn, err := pool.Connx(ctx)
+		if err == nil || !d.Retryable(err) {
+			return conn, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(5 * time.Millisecond):
+		}
 	}
-	defer func() {
-		_, restored := conn.ExecContext(context.WithoutCancel(ctx), "PRAGMA busy_timeout = "+busyTimeout)
-		err = errors.Join(err, restored)
-	}()
+}
+
+// begin waits for another process's transaction until ctx ends; once the transaction is open nothing in it waits.
+func (d *Dialect) begin(ctx context.Context, conn *sqlx.Conn) (*sqlx.Tx, error) {
 	for {
 		tx, err := conn.BeginTxx(ctx, nil)
 		if err == nil || !d.Retryable(err) || ctx.Err() != nil {

@@ -5,17 +5,12 @@ import (
 	"database/sql"
 	"errors"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
-
-	"go.uber.org/goleak"
 
 	"github.com/lockstep-go/lockstep/core"
 	"github.com/lockstep-go/lockstep/dialect/sqlite"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func openSession(t *testing.T, d *sqlite.Dialect) core.Session {
 	t.Helper()
@@ -133,24 +128,6 @@ func TestBusySnapshotIsRetryable(t *testing.T) {
 	}
 	if d.Retryable(nil) || d.Retryable(errors.New("other")) || d.Retryable(sql.ErrConnDone) {
 		t.Error("Retryable is true for other errors")
-	}
-}
-
-// No part of a fetch reads the whole table.
-func TestFetchReadsByPosition(t *testing.T) {
-	d := open(t, filepath.Join(t.TempDir(), "outbox.db"), sqlite.Config{})
-	steps := query(t, d.DB(), `EXPLAIN QUERY PLAN `+sqlite.FetchStatement(d), "[[1,2],[5,9]]", 10, 20, 10)
-	searches := 0
-	for _, step := range steps {
-		if strings.Contains(step, "SEARCH o USING INTEGER PRIMARY KEY (rowid>") {
-			searches++
-		}
-		if strings.HasPrefix(step, "SCAN o") && !strings.HasPrefix(step, "SCAN outbox_control") || strings.HasPrefix(step, "SCAN b") {
-			t.Errorf("a whole table is read: %s", step)
-		}
-	}
-	if searches != 2 {
-		t.Errorf("the outbox is searched by position %d times, want 2:\n%s", searches, strings.Join(steps, "\n"))
 	}
 }
 

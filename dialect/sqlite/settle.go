@@ -17,6 +17,9 @@ func (s *session) Acknowledge(ctx context.Context, refs []core.Ref) error {
 		return nil
 	}
 	return s.write(ctx, "delete events", func(w writing) error {
+		if err := w.archive(refs); err != nil {
+			return err
+		}
 		return w.each(len(refs), `DELETE FROM {outbox} WHERE position = ? AND id = ?`,
 			func(i int) []any { return []any{refs[i].Position, refs[i].ID} })
 	})
@@ -48,22 +51,25 @@ func (s *session) Bury(ctx context.Context, burials []core.Burial) error {
 	return s.write(ctx, "bury events", func(w writing) error {
 		// A dead letter of the same name can only come from a restore: the newer one takes its place.
 		err := w.each(len(burials), `INSERT OR REPLACE INTO {dead} (position, id, topic, key, headers, payload, created_at, attempts, cause)
-SELECT position, id, topic, key, headers, payload, created_at, ?, ? FROM {outbox} WHERE position = ? AND id = ?`,
+SELECT position, id, topic, key, headers, payload, created_at, ?, ? FROM {outbox} WHERE position = ? AND id = ? AND attempts = ?`,
 			func(i int) []any {
 				b := burials[i]
-				return []any{b.Attempts, errtext.Clean(b.Cause), b.Position, b.ID}
+				return []any{b.Attempts, errtext.Clean(b.Cause), b.Position, b.ID, b.Attempts - 1}
 			})
 		if err != nil {
 			return err
 		}
 		err = w.each(len(burials), `INSERT INTO {blocked} (topic, key, position)
-SELECT topic, key, position FROM {outbox} WHERE position = ? AND id = ? AND key <> '' AND NOT ? ON CONFLICT DO NOTHING`,
-			func(i int) []any { return []any{burials[i].Position, burials[i].ID, burials[i].Skip} })
+SELECT topic, key, position FROM {outbox} WHERE position = ? AND id = ? AND attempts = ? AND key <> '' AND NOT ? ON CONFLICT DO NOTHING`,
+			func(i int) []any {
+				b := burials[i]
+				return []any{b.Position, b.ID, b.Attempts - 1, b.Skip}
+			})
 		if err != nil {
 			return err
 		}
-		return w.each(len(burials), `DELETE FROM {outbox} WHERE position = ? AND id = ?`,
-			func(i int) []any { return []any{burials[i].Position, burials[i].ID} })
+		return w.each(len(burials), `DELETE FROM {outbox} WHERE position = ? AND id = ? AND attempts = ?`,
+			func(i int) []any { return []any{burials[i].Position, burials[i].ID, burials[i].Attempts - 1} })
 	})
 }
 
@@ -82,7 +88,7 @@ func (s *session) Promote(ctx context.Context, epoch int64, limit int) (p core.P
 			return nil
 		}
 		moved, err := w.exec(`INSERT INTO {outbox} (id, topic, key, headers, payload, created_at)
-SELECT id, topic, key, headers, payload, created_at FROM {delayed} WHERE not_before <= ? ORDER BY not_before, position LIMIT ?`,
+SELECT id, topic, key, headers, payload, not_before FROM {delayed} WHERE not_before <= ? ORDER BY not_before, position LIMIT ?`,
 			at.Now, limit)
 		if err != nil || moved == 0 {
 			return err

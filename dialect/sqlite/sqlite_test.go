@@ -4,7 +4,6 @@ import (
 	"maps"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/lockstep-go/lockstep/conformance"
@@ -12,7 +11,7 @@ import (
 	"github.com/lockstep-go/lockstep/dialect/sqlite"
 )
 
-func open(t *testing.T, path string, config sqlite.Config) *sqlite.Dialect {
+func open(t testing.TB, path string, config sqlite.Config) *sqlite.Dialect {
 	t.Helper()
 	d, err := sqlite.Open(path, config)
 	if err != nil {
@@ -29,36 +28,42 @@ func open(t *testing.T, path string, config sqlite.Config) *sqlite.Dialect {
 	return d
 }
 
+// fixture is an outbox at path, which another dialect archives, and which a third has as another process would.
+func fixture(t *testing.T, path, prefix string) conformance.DialectFixture {
+	t.Helper()
+	d := open(t, path, sqlite.Config{Prefix: prefix})
+	f := conformance.SQLFixture(d, d.DB())
+	f.Archiving = opened(t, path, sqlite.Config{Prefix: prefix, Archive: []string{"*"}})
+	f.Elsewhere = opened(t, path, sqlite.Config{Prefix: prefix})
+	return f
+}
+
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	conformance.TestDialect(t, func(t *testing.T) conformance.DialectFixture {
-		d := open(t, filepath.Join(t.TempDir(), "outbox.db"), sqlite.Config{})
-		return conformance.SQLFixture(d, d.DB())
+		return fixture(t, filepath.Join(t.TempDir(), "outbox.db"), "")
 	})
 }
 
 func TestConformanceWithAPrefixAndAnAwkwardPath(t *testing.T) {
+	t.Parallel()
 	conformance.TestDialect(t, func(t *testing.T) conformance.DialectFixture {
-		d := open(t, filepath.Join(t.TempDir(), "50% off? #1.db"), sqlite.Config{Prefix: "shop_"})
-		return conformance.SQLFixture(d, d.DB())
+		return fixture(t, filepath.Join(t.TempDir(), "50% off? #1.db"), "shop_")
 	})
 }
 
-func TestMigrateMayRunManyTimesAtOnce(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "outbox.db")
-	var group sync.WaitGroup
-	for range 8 {
-		d, err := sqlite.Open(path, sqlite.Config{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		group.Go(func() {
-			defer d.Close()
-			if err := d.Migrate(t.Context()); err != nil {
-				t.Error(err)
-			}
+func TestConformanceInMemory(t *testing.T) {
+	for name, uri := range map[string]string{
+		"memdb":        "file:/NAME?vfs=memdb",
+		"shared cache": "file:NAME?mode=memory&cache=shared",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			conformance.TestDialect(t, func(t *testing.T) conformance.DialectFixture {
+				return fixture(t, strings.Replace(uri, "NAME", core.NewID(), 1), "")
+			})
 		})
 	}
-	group.Wait()
 }
 
 func TestCommitsAreSynced(t *testing.T) {
@@ -81,9 +86,16 @@ func TestOpenRefuses(t *testing.T) {
 		path, names string
 		config      sqlite.Config
 	}{
-		"no path":   {"", "path", sqlite.Config{}},
-		"in memory": {":memory:", "path", sqlite.Config{}},
-		"prefix":    {"x.db", "Prefix", sqlite.Config{Prefix: `"; DROP TABLE orders`}},
+		"no path":             {"", "path", sqlite.Config{}},
+		"in memory":           {":memory:", "path", sqlite.Config{}},
+		"in nameless memory":  {"file::memory:", "path", sqlite.Config{}},
+		"in private memory":   {"file:x?mode=memory", "path", sqlite.Config{}},
+		"in private memdb":    {"file:x?vfs=memdb", "path", sqlite.Config{}},
+		"a shared file":       {"file:x.db?cache=shared", "cache=shared", sqlite.Config{}},
+		"settings of its own": {"file:x.db?_pragma=synchronous(OFF)", "_pragma", sqlite.Config{}},
+		"bad URI":             {"file:x.db?%zz", "parameters", sqlite.Config{}},
+		"prefix":              {"x.db", "Prefix", sqlite.Config{Prefix: `"; DROP TABLE orders`}},
+		"archived topic":      {"x.db", "Archive", sqlite.Config{Archive: []string{"a", ""}}},
 	} {
 		d, err := sqlite.Open(tt.path, tt.config)
 		if err == nil || !strings.Contains(err.Error(), tt.names) {

@@ -26,7 +26,7 @@ func (s *session) Stats(ctx context.Context) (core.Stats, error) {
 	err := s.conn.QueryRowxContext(ctx, s.sql(`SELECT `+count("{outbox}", "")+`, `+count("{delayed}", "")+`, `+
 		count("{dead}", " WHERE dropped_at IS NULL")+`,
   ifnull((SELECT {now} - created_at FROM {outbox} ORDER BY position LIMIT 1), 0),
-  (SELECT count(*) FROM (SELECT DISTINCT topic, key FROM {blocked}))`)).
+  (SELECT count(*) FROM (SELECT DISTINCT topic, key FROM {blocked} WHERE key <> ''))`)).
 		Scan(&pending[0], &pending[1], &delayed[0], &delayed[1], &dead[0], &dead[1], &oldest, &stats.BlockedKeys)
 	if err != nil {
 		return core.Stats{}, fmt.Errorf("count events: %w", err)

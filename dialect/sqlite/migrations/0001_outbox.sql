@@ -1,4 +1,4 @@
-CREATE TABLE IF NOT EXISTS {outbox} (
+CREATE TABLE {outbox} (
   position   INTEGER PRIMARY KEY AUTOINCREMENT,
   id         TEXT    NOT NULL DEFAULT (lower(hex(randomblob(16)))),
   topic      TEXT    NOT NULL CHECK (topic <> ''),
@@ -12,7 +12,7 @@ CREATE TABLE IF NOT EXISTS {outbox} (
 ) STRICT;
 
 -- Events that are not due. position is the order in which they were enqueued; they get one of the outbox when due.
-CREATE TABLE IF NOT EXISTS {delayed} (
+CREATE TABLE {delayed} (
   position   INTEGER PRIMARY KEY AUTOINCREMENT,
   id         TEXT    NOT NULL DEFAULT (lower(hex(randomblob(16)))),
   topic      TEXT    NOT NULL CHECK (topic <> ''),
@@ -22,11 +22,11 @@ CREATE TABLE IF NOT EXISTS {delayed} (
   created_at INTEGER NOT NULL DEFAULT ({now}),
   not_before INTEGER NOT NULL
 ) STRICT;
-CREATE INDEX IF NOT EXISTS {delayed_due} ON {delayed} (not_before, position);
+CREATE INDEX {delayed_due} ON {delayed} (not_before, position);
 
 -- position is the one in the outbox, to which a retry returns the event. It is no key alone: after a restore positions
 -- are used again.
-CREATE TABLE IF NOT EXISTS {dead} (
+CREATE TABLE {dead} (
   position    INTEGER NOT NULL,
   id          TEXT    NOT NULL,
   topic       TEXT    NOT NULL,
@@ -43,7 +43,7 @@ CREATE TABLE IF NOT EXISTS {dead} (
 ) STRICT;
 
 -- A row per dead letter that blocks its key: the key is blocked while it has one.
-CREATE TABLE IF NOT EXISTS {blocked} (
+CREATE TABLE {blocked} (
   topic    TEXT    NOT NULL,
   key      TEXT    NOT NULL CHECK (key <> ''),
   position INTEGER NOT NULL,
@@ -52,13 +52,13 @@ CREATE TABLE IF NOT EXISTS {blocked} (
 ) STRICT, WITHOUT ROWID;
 
 -- One row each.
-CREATE TABLE IF NOT EXISTS {control} (
+CREATE TABLE {control} (
   one            INTEGER PRIMARY KEY DEFAULT 1 CHECK (one = 1),
   outbox         TEXT    NOT NULL,
   schema_version INTEGER NOT NULL,
   generation     INTEGER NOT NULL DEFAULT 0
 ) STRICT;
-CREATE TABLE IF NOT EXISTS {lease} (
+CREATE TABLE {lease} (
   one        INTEGER PRIMARY KEY DEFAULT 1 CHECK (one = 1),
   holder     TEXT    NOT NULL DEFAULT '',
   epoch      INTEGER NOT NULL DEFAULT 0,
@@ -68,3 +68,9 @@ CREATE TABLE IF NOT EXISTS {lease} (
   suspect_position INTEGER NOT NULL DEFAULT 0,
   suspect_id TEXT    NOT NULL DEFAULT ''
 ) STRICT;
+
+-- The UUID names the outbox for good; it is random, of version 4.
+INSERT INTO {control} (outbox, schema_version) VALUES (lower(
+  hex(randomblob(4)) || '-' || hex(randomblob(2)) || '-4' || substr(hex(randomblob(2)), 2) || '-' ||
+  substr('89ab', 1 + abs(random() % 4), 1) || substr(hex(randomblob(2)), 2) || '-' || hex(randomblob(6))), 1);
+INSERT INTO {lease} DEFAULT VALUES;
