@@ -25,12 +25,14 @@ type BrokerFixture struct {
 	Freeze func() (thaw func(), err error)
 
 	// What follows adds checks as well. The harm must concern this fixture's Broker, and no other's nor Read, as the harm
-	// does that a [Proxy] before the message system does ([BrokerFixture.Through] sets the first two).
+	// does that a [Proxy] before the message system does ([BrokerFixture.Through] sets the first three).
 
 	// Outage makes the message system unreachable, until heal is called: what is under way breaks, what is begun fails.
 	Outage func() (heal func(), err error)
 	// Cut breaks every connection at once. New ones work.
 	Cut func()
+	// Delay holds up by d whatever is sent to the message system from now on; 0 ends it.
+	Delay func(d time.Duration)
 	// Poison makes of m, which is for Topic, a message that the message system, or the adapter, refuses for good.
 	Poison func(m core.Message) core.Message
 

@@ -74,7 +74,8 @@ func RecorderFixture(r *Recorder, broker core.Broker) BrokerFixture {
 			faults.set(recorderAway)
 			return func() { faults.set(recorderWell) }, nil
 		},
-		Cut: func() { faults.set(recorderCut) },
+		Cut:   func() { faults.set(recorderCut) },
+		Delay: faults.setDelay,
 		Restart: func() error {
 			faults.set(recorderAway)
 			time.Sleep(10 * time.Millisecond) // a server's start takes a while
@@ -104,6 +105,13 @@ const (
 type recorderFaults struct {
 	mu    sync.Mutex
 	state recorderState
+	delay time.Duration
+}
+
+func (f *recorderFaults) setDelay(d time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.delay = d
 }
 
 func (f *recorderFaults) set(state recorderState) {
@@ -132,6 +140,7 @@ func (f *recorderFaults) of(call PublishCall) (fault PublishFault) {
 		}
 		return fault
 	}
+	fault.Before = f.delay
 	for i := range call.Messages {
 		if call.Messages[i].Headers[poisonHeader] != "" {
 			fault.Fates = append(fault.Fates, make([]Fate, i+1-len(fault.Fates))...)

@@ -85,6 +85,11 @@ var pairGroups = []group[pair]{
 		checks: pairFreezeChecks,
 	},
 	{
+		needs:  "the broker's Delay",
+		has:    func(p pair) bool { return p.broker.Delay != nil },
+		checks: pairDelayChecks,
+	},
+	{
 		needs:  "the broker's Poison",
 		has:    func(p pair) bool { return p.broker.Poison != nil },
 		checks: pairPoisonChecks,

@@ -29,7 +29,7 @@ type process struct {
 	buried    atomic.Int64
 }
 
-// startRelay starts a relay. publish, where it is not nil, stands between the relay and the broker.
+// startRelay starts a relay, every second one elsewhere. publish, where it is not nil, stands between the relay and the broker.
 func (s *scenario) startRelay(publish publishFunc) *process {
 	p := &process{done: make(chan struct{})}
 	p.dead, p.kill = context.WithCancel(context.Background())
@@ -49,7 +49,11 @@ func (s *scenario) startRelay(publish publishFunc) *process {
 		Buried:    func(core.Burial) { p.buried.Add(1) },
 		Published: p.published,
 	}
-	relay, err := core.NewRelay(processDialect{s.Dialect, p}, broker, config)
+	dialect := s.Dialect
+	if len(s.processes)%2 == 1 {
+		dialect = s.elsewhere()
+	}
+	relay, err := core.NewRelay(processDialect{dialect, p}, broker, config)
 	if err != nil {
 		panic(err) // the suite's own configuration
 	}

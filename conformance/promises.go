@@ -77,6 +77,14 @@ var promisesOf = map[string][]int{
 	"unblock":             {promiseKept},
 	"position-not-reused": {promiseKept},
 
+	"bury-late":           {promiseKept},
+	"archive-acknowledge": {promiseKept},
+	"replay-keeps":        {promiseKept},
+	"purge-archive":       {promiseKept},
+	"purge-dropped":       {promiseKept},
+	"suspect-mark":        {promisePoison},
+	"lease-unclean":       {promisePoison},
+
 	"fail-once":         {promiseCrash},
 	"bury-again":        {promiseCrash},
 	"acknowledge-again": {promiseCrash},

@@ -152,6 +152,7 @@ func (f DialectFixture) Through(p *Proxy) DialectFixture {
 func (f BrokerFixture) Through(p *Proxy) BrokerFixture {
 	f.Outage = p.outage
 	f.Cut = p.Cut
+	f.Delay = p.Delay
 	f.Freeze = func() (thaw func(), err error) {
 		p.Freeze()
 		return p.Thaw, nil

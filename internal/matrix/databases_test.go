@@ -90,6 +90,9 @@ func openPostgres(t *testing.T) conformance.DialectFixture {
 	migrate(t, dialect, err)
 	f := conformance.SQLFixture(dialect, pool(t, "postgres", dsn.String())).Through(proxy)
 	f.ConcurrentWriters = true
+	other, err := postgres.Open(dsn.String(), postgres.Config{})
+	migrate(t, other, err)
+	f.Elsewhere = other
 	f.Restart = restart(t, "postgres")
 	return scaled(t, f)
 }
@@ -102,6 +105,9 @@ func openSQLite(t *testing.T) conformance.DialectFixture {
 	dialect, err := sqlite.Open(path, sqlite.Config{})
 	migrate(t, dialect, err)
 	f := conformance.SQLFixture(dialect, dialect.DB())
+	other, err := sqlite.Open(path, sqlite.Config{})
+	migrate(t, other, err)
+	f.Elsewhere = other
 	f.Outage = func() (heal func(), err error) {
 		tx, err := pool(t, "sqlite", "file:"+path+"?_txlock=immediate&_pragma=busy_timeout(10000)").Begin()
 		if err != nil {
