@@ -65,8 +65,8 @@ var pairGroups = []group[pair]{
 		checks: pairWritersChecks,
 	},
 	{
-		needs:  "SQL, or the dialect's Cut",
-		has:    func(p pair) bool { return p.DB != nil || p.Cut != nil },
+		needs:  "the dialect's Cut",
+		has:    func(p pair) bool { return p.Cut != nil },
 		checks: pairCrashChecks,
 	},
 	{

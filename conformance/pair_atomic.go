@@ -2,7 +2,6 @@ package conformance
 
 import (
 	"context"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"time"
@@ -97,14 +96,15 @@ func pairCrashBeforeCommit(ctx context.Context, p pair) error {
 			}
 			doomed := s.message("doomed", n+1)
 			s.noteUndone(doomed)
-			tx, crash, err := s.beginDoomed()
+			tx, end, err := s.begin(ctx)
 			if err != nil {
 				return err
 			}
+			defer end() //nolint:gocritic // few, and the check ends with them
 			if err := s.enqueue(ctx, tx, doomed); err != nil {
 				return fmt.Errorf("enqueue: %w", err)
 			}
-			crash()
+			s.Cut() // what the database sees of a client that dies
 			if err := tx.Commit(); err == nil {
 				return errors.New("its connection is broken, and a transaction was committed")
 			}
@@ -117,27 +117,6 @@ func pairCrashBeforeCommit(ctx context.Context, p pair) error {
 		}
 		return s.kept()
 	})
-}
-
-// beginDoomed begins a transaction, and returns what breaks its connection.
-func (s *scenario) beginDoomed() (tx Tx, crash func(), err error) {
-	if s.Cut != nil {
-		tx, _, err = s.begin(s.ctx)
-		return tx, s.Cut, err
-	}
-	conn, err := s.DB.Conn(s.ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	tx, err = conn.BeginTx(s.ctx, nil)
-	if err != nil {
-		return nil, nil, errors.Join(err, conn.Close())
-	}
-	return tx, func() {
-		// Nobody ends the transaction: the connection is closed under it.
-		_ = conn.Raw(func(any) error { return driver.ErrBadConn })
-		conn.Close()
-	}, nil
 }
 
 func pairLostCommitAnswer(ctx context.Context, p pair) error {

@@ -9,6 +9,9 @@ import (
 	"time"
 )
 
+// restartTime is what checks that restart a server are given on top: a server may take its time to start.
+const restartTime = 2 * time.Minute
+
 // suite is the checks for one kind of fixture.
 type suite[F any] struct {
 	subject string // what is tested: dialect, broker, pair
@@ -39,6 +42,9 @@ func (s suite[F]) judge(ctx context.Context, g group[F], c check[F], fixture F) 
 	limit := checkTimeout
 	if s.limit != nil {
 		limit = s.limit(fixture)
+	}
+	if g.alone {
+		limit += restartTime
 	}
 	return c.verdict(ctx, fixture, limit)
 }
