@@ -66,21 +66,18 @@ func (s *scenario) startRelay(publish publishFunc) *process {
 }
 
 // published sees nothing of a killed process: those calls end because it is dead.
-func (p *process) published(_ []core.Message, _ time.Duration, err error) {
+func (p *process) published(call core.PublishReport) {
 	if p.dead.Err() != nil {
 		return
 	}
-	var batch *core.BatchError
-	stored := err == nil
-	if errors.As(err, &batch) {
-		for _, result := range batch.Results {
-			stored = stored || result == nil
-		}
+	stored, failed := false, false
+	for _, result := range call.Results {
+		stored, failed = stored || result == nil, failed || result != nil
 	}
 	if stored {
 		p.publishes.Add(1)
 	}
-	if err != nil {
+	if failed {
 		p.troubles.Add(1)
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -141,6 +143,35 @@ func TestEveryPromiseOfACheckIsThere(t *testing.T) {
 			if !known[id] || promisesOf[id] == nil {
 				t.Errorf("there is no check %s, which is indispensable to a promise", id)
 			}
+		}
+	}
+}
+
+// Each row of the README's table names checks, and they are parts of that row's promise.
+func TestTheREADMENamesTheChecks(t *testing.T) {
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(readme), "| promise | what proves it |\n|---|---|\n")
+	if !found {
+		t.Fatal("the README has no table of promises")
+	}
+	rows := strings.Split(rest, "\n")
+	for i, p := range Promises() {
+		if !strings.HasPrefix(rows[i], "| **"+p.Name) {
+			t.Errorf("row %d is %.40q, want promise %d, %s", i+1, rows[i], p.Number, p.Name)
+			continue
+		}
+		named := 0
+		for _, id := range regexp.MustCompile("`([a-z]+-[a-z-]+)`").FindAllStringSubmatch(rows[i], -1) {
+			named++
+			if !slices.Contains(promisesOf[id[1]], p.Number) {
+				t.Errorf("the README says that %s proves promise %d, and it does not", id[1], p.Number)
+			}
+		}
+		if named == 0 {
+			t.Errorf("the README names no check for promise %d", p.Number)
 		}
 	}
 }

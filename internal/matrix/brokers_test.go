@@ -14,7 +14,6 @@ import (
 	"github.com/IBM/sarama"
 	wmill "github.com/ThreeDotsLabs/watermill"
 	wmkafka "github.com/ThreeDotsLabs/watermill-kafka/v3/pkg/kafka"
-	"github.com/ThreeDotsLabs/watermill/message"
 	kafkago "github.com/segmentio/kafka-go"
 
 	"github.com/lockstep-go/lockstep/broker/kafka"
@@ -162,27 +161,26 @@ func openKafka(t *testing.T) conformance.BrokerFixture {
 	return f
 }
 
-// openWatermill sends over watermill-kafka, in its safe settings: every replica confirms, and the key chooses the
-// partition.
+// openWatermill sends over watermill-kafka, with the settings that broker/watermill tells users to make.
 func openWatermill(t *testing.T) conformance.BrokerFixture {
 	t.Helper()
 	topic, proxy, f := kafkaTopic(t)
-	marshaler := wmkafka.NewWithPartitioningMarshaler(func(_ string, m *message.Message) (string, error) {
-		return m.Metadata.Get(watermill.KeyMetadata), nil
-	})
 	config := wmkafka.DefaultSaramaSyncPublisherConfig()
 	config.Producer.RequiredAcks = sarama.WaitForAll
-	config.Producer.Retry.Max = 0 // the relay sends again, in order
-	config.Net.DialTimeout, config.Net.ReadTimeout, config.Net.WriteTimeout = time.Second, time.Second, time.Second
-	config.Metadata.Retry.Max = 0
+	config.Producer.MaxMessageBytes = 1 << 20
+	config.Producer.Retry.Max = 0
+	config.Metadata.Retry.Backoff = 250 * time.Millisecond
 	publisher, err := wmkafka.NewPublisher(wmkafka.PublisherConfig{
-		Brokers: []string{proxy.Addr()}, Marshaler: marshaler, OverwriteSaramaConfig: config,
+		Brokers: []string{proxy.Addr()}, Marshaler: wmkafka.NewWithPartitioningMarshaler(watermill.PartitionKey), OverwriteSaramaConfig: config,
 	}, wmill.NopLogger{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { publisher.Close() })
-	f.Broker = watermill.New(publisher)
+	f.Broker, err = watermill.New(publisher)
+	if err != nil {
+		t.Fatal(err)
+	}
 	f.Stored = func(ctx context.Context) ([]core.Message, error) {
 		return consume(ctx, servers.Kafka(t), topic, func(m kafkago.Message) core.Message {
 			headers := map[string]string{}

@@ -9,7 +9,10 @@ import (
 	"github.com/lockstep-go/lockstep/conformance"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// Sarama's metrics have a clock that nobody can stop.
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"))
+}
 
 // TestMatrix runs every combination, one after another: their checks restart the servers.
 func TestMatrix(t *testing.T) {
