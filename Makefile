@@ -1,7 +1,7 @@
 # Thin names for the scripts under scripts/, which say more when called by hand.
 
 .DEFAULT_GOAL := help
-.PHONY: help test test-unit soak check lint fmt build demo services services-down clean
+.PHONY: help test test-unit matrix soak check lint fmt build demo services services-down clean
 
 # The groups of `make soak`: engine, dialects, brokers, matrix, inbox. Empty means all of them, one after another.
 ONLY ?=
@@ -14,6 +14,9 @@ test: ## Everything in small doses on real servers, which it starts; skips nothi
 
 test-unit: ## What runs on the servers the environment names, or on none; says what it skipped and why
 	@scripts/test unit
+
+matrix: ## Every database to every broker, on real servers; writes the table of it into README.md
+	@scripts/test matrix
 
 soak: ## The same tests in full doses; ONLY=engine|dialects|brokers|matrix|inbox for one group
 	@scripts/test soak $(ONLY)

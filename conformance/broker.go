@@ -23,14 +23,49 @@ type BrokerFixture struct {
 	// Freeze makes the message system fall silent, as a machine does that stands still: connections stay, nothing is
 	// taken in or answered, until thaw is called. It adds the checks for that.
 	Freeze func() (thaw func(), err error)
+
+	// What follows adds checks as well. The harm must concern this fixture's Broker, and no other's nor Read, as the harm
+	// does that a [Proxy] before the message system does ([BrokerFixture.Through] sets the first three).
+
+	// Outage makes the message system unreachable, until heal is called: what is under way breaks, what is begun fails.
+	Outage func() (heal func(), err error)
+	// Cut breaks every connection at once. New ones work.
+	Cut func()
+	// Delay holds up by d whatever is sent to the message system from now on; 0 ends it.
+	Delay func(d time.Duration)
+	// Poison makes of m, which is for Topic, a message that the message system, or the adapter, refuses for good.
+	Poison func(m core.Message) core.Message
+
+	// Restart kills the message system's server and brings it up again. It may concern other fixtures as well.
+	Restart func() error
+
+	// Stored returns what the topic holds now, those of one key in the order in which they were stored. It saves
+	// [TestPair] the time of finding that out by Read.
+	Stored func(ctx context.Context) ([]core.Message, error)
+	// Close ends what the fixture was made of. Defaults to nothing, where open has registered that with t.
+	Close func() error
 }
 
-// TestBroker runs every check for brokers. open is called once for each, and registers its clean-up with t.
-func TestBroker(t *testing.T, open func(t *testing.T) BrokerFixture) {
+// TestBroker runs every check for brokers. open is called once for each, and registers its clean-up with t, or sets
+// Close. The report is complete when t's subtests have ended; it is logged then.
+func TestBroker(t *testing.T, open func(t *testing.T) BrokerFixture) *Report {
 	t.Helper()
-	for _, g := range brokerGroups {
-		runChecks(t, g, open)
+	return brokerSuite.test(t, open)
+}
+
+// VerifyBroker is [TestBroker] without a test. open is called once for each check, and its fixture closed. The error has
+// every failure; the report has them, too.
+func VerifyBroker(ctx context.Context, open func(ctx context.Context) (BrokerFixture, error)) (Report, error) {
+	return brokerSuite.verify(ctx, open)
+}
+
+var brokerSuite = suite[BrokerFixture]{subject: "broker", groups: brokerGroups, close: closeBroker}
+
+func closeBroker(f BrokerFixture) error {
+	if f.Close == nil {
+		return nil
 	}
+	return f.Close()
 }
 
 var brokerGroups = []group[BrokerFixture]{
@@ -46,6 +81,21 @@ var brokerGroups = []group[BrokerFixture]{
 		needs:  "Freeze",
 		has:    func(f BrokerFixture) bool { return f.Freeze != nil },
 		checks: []check[BrokerFixture]{{"silent-broker", "publish returns when the context is done, also where the message system says nothing", checkSilentBroker}},
+	},
+	{
+		needs:  "Outage",
+		has:    func(f BrokerFixture) bool { return f.Outage != nil },
+		checks: []check[BrokerFixture]{{"broker-outage", "while the message system is away nothing is said to be stored nor refused, and it is used again when it is back", checkBrokerOutage}},
+	},
+	{
+		needs:  "Cut",
+		has:    func(f BrokerFixture) bool { return f.Cut != nil },
+		checks: []check[BrokerFixture]{{"broker-cut", "after its connections broke the broker makes new ones; what it had claimed is stored", checkBrokerCut}},
+	},
+	{
+		needs:  "Poison",
+		has:    func(f BrokerFixture) bool { return f.Poison != nil },
+		checks: []check[BrokerFixture]{{"poison-permanent", "a message that can never be stored gets ErrPermanent, and no other message of the call does", checkPoison}},
 	},
 	{
 		needs: "a KeyOrdered broker",

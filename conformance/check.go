@@ -2,41 +2,82 @@ package conformance
 
 import (
 	"context"
-	"testing"
+	"errors"
+	"fmt"
+	"runtime/debug"
 	"time"
 )
 
-// checkTimeout ends a check that hangs. It is far more than any of them takes.
-const checkTimeout = 30 * time.Second
+const (
+	// checkTimeout ends a check that waits in vain. It is far more than any of them takes.
+	checkTimeout = 30 * time.Second
+	// watchdogGrace is how long a check may take to return after that, before it is left behind.
+	watchdogGrace = 10 * time.Second
+)
 
-// check is one sentence of the contract, and how to find out whether an adapter keeps it.
+// errSkipped is the result of a check whose fixture skipped the test.
+var errSkipped = errors.New("the fixture skipped the test")
+
+// check is one sentence of the contract, and how to find out whether an adapter keeps it. promisesOf says which
+// promises it is a part of.
 type check[F any] struct {
 	id   string // stable; what a report or a skip names
 	rule string // the sentence, as it stands in core's documentation
 	run  func(ctx context.Context, f F) error
 }
 
-// group is checks for adapters with an ability. Claiming it adds them; nothing that is claimed takes a check away.
+// group is checks for fixtures with an ability. Having it adds them; nothing that a fixture has takes a check away.
 type group[F any] struct {
-	needs  string // the ability's name, for the skip; empty where every adapter has it
+	needs  string // the ability's name, for the report; empty where every fixture has it
 	has    func(F) bool
 	checks []check[F]
+	// alone says that the checks harm what other fixtures use, and run while nothing else does.
+	alone bool
 }
 
-// runChecks runs each check of g on a fixture of its own.
-func runChecks[F any](t *testing.T, g group[F], open func(t *testing.T) F) {
-	t.Helper()
-	for _, c := range g.checks {
-		t.Run(c.id, func(t *testing.T) {
-			fixture := open(t)
-			if g.needs != "" && !g.has(fixture) {
-				t.Skipf("not exercised: needs %s", g.needs)
+// verdict runs c within limit and says what came of it. It comes back also where c does not.
+func (c check[F]) verdict(ctx context.Context, f F, limit time.Duration) CheckResult {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	began := time.Now()
+	answer := make(chan error, 1)
+	go func() {
+		err := errors.New("it ended its goroutine, as t.Fatal and t.Skip do")
+		defer func() {
+			if p := recover(); p != nil {
+				err = fmt.Errorf("it panicked: %v\n%s", p, debug.Stack())
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), checkTimeout)
-			defer cancel()
-			if err := c.run(ctx, fixture); err != nil {
-				t.Errorf("the rule: %s\nis broken: %v", c.rule, err)
-			}
-		})
+			answer <- err
+		}()
+		err = c.run(ctx, f)
+	}()
+	watchdog := time.NewTimer(limit + watchdogGrace)
+	defer watchdog.Stop()
+	var err error
+	hung := false
+	select {
+	case err = <-answer:
+	case <-watchdog.C:
+		hung, err = true, fmt.Errorf("it has not returned %v after its %v were over: it hangs", watchdogGrace, limit)
 	}
+	result := c.result(err)
+	result.Took = time.Since(began)
+	result.TimedOut = err != nil && (hung || ctx.Err() != nil)
+	return result
+}
+
+// result is c's with err as what was found.
+func (c check[F]) result(err error) CheckResult {
+	result := CheckResult{ID: c.id, Rule: c.rule, Promises: promisesOf[c.id], Status: Passed}
+	if err != nil {
+		result.Status, result.Error = Failed, err.Error()
+	}
+	return result
+}
+
+// missing is c's result where the fixture lacks what it needs.
+func (c check[F]) missing(needs string) CheckResult {
+	result := c.result(nil)
+	result.Status, result.Needs = NotExercised, needs
+	return result
 }

@@ -29,14 +29,48 @@ type DialectFixture struct {
 	ConcurrentWriters bool
 	// Patience is how long a check watches that something does not happen. Defaults to 3 s.
 	Patience time.Duration
+
+	// What follows adds checks. The harm must concern this fixture's Dialect, DB and Begin, and no other's, as the harm
+	// does that a [Proxy] before the server does ([DialectFixture.Through] sets the first three); only Restart's may.
+
+	// Outage makes the database unreachable, until heal is called: what is under way breaks, what is begun fails.
+	Outage func() (heal func(), err error)
+	// Cut breaks every connection at once. New ones work.
+	Cut func()
+	// LoseAnswers lets everything reach the database and loses what it answers, until heal is called, which breaks the
+	// connections that wait for an answer.
+	LoseAnswers func() (heal func(), err error)
+	// Restart kills the database's server and brings it up again.
+	Restart func() error
+
+	// Scale multiplies what [TestPair] writes and how often it does harm. Defaults to 1.
+	Scale int
+	// Seed is that of TestPair's random choices. Defaults to a random one; a failure names it.
+	Seed uint64
+	// Close ends what the fixture was made of. Defaults to nothing, where open has registered that with t.
+	Close func() error
 }
 
-// TestDialect runs every check for dialects. open is called once for each, and registers its clean-up with t.
-func TestDialect(t *testing.T, open func(t *testing.T) DialectFixture) {
+// TestDialect runs every check for dialects. open is called once for each, and registers its clean-up with t, or sets
+// Close. The report is complete when t's subtests have ended; it is logged then.
+func TestDialect(t *testing.T, open func(t *testing.T) DialectFixture) *Report {
 	t.Helper()
-	for _, g := range dialectGroups {
-		runChecks(t, g, open)
+	return dialectSuite.test(t, open)
+}
+
+// VerifyDialect is [TestDialect] without a test. open is called once for each check, and its fixture closed. The error
+// has every failure; the report has them, too.
+func VerifyDialect(ctx context.Context, open func(ctx context.Context) (DialectFixture, error)) (Report, error) {
+	return dialectSuite.verify(ctx, open)
+}
+
+var dialectSuite = suite[DialectFixture]{subject: "dialect", groups: dialectGroups, close: closeDialect}
+
+func closeDialect(f DialectFixture) error {
+	if f.Close == nil {
+		return nil
 	}
+	return f.Close()
 }
 
 var dialectGroups = []group[DialectFixture]{
@@ -71,5 +105,15 @@ var dialectGroups = []group[DialectFixture]{
 		needs:  "a Notifier",
 		has:    func(f DialectFixture) bool { _, ok := f.elsewhere().(core.Notifier); return ok },
 		checks: notifyChecks,
+	},
+	{
+		needs:  "Outage",
+		has:    func(f DialectFixture) bool { return f.Outage != nil },
+		checks: outageChecks,
+	},
+	{
+		needs:  "Cut",
+		has:    func(f DialectFixture) bool { return f.Cut != nil },
+		checks: cutChecks,
 	},
 }

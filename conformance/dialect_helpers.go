@@ -132,8 +132,14 @@ func keyed(id, key string) core.Message {
 	return core.Message{ID: id, Topic: "orders", Key: key, Payload: []byte("{}")}
 }
 
-// eventually asks done until it says so, or ctx ends.
+// inTheEnd is how long something that must happen is waited for: less than the time of a check, so that the check says
+// what did not happen, instead of being ended.
+const inTheEnd = checkTimeout * 2 / 3
+
+// eventually asks done until it says so, for inTheEnd at most.
 func eventually(ctx context.Context, what string, done func() (bool, error)) error {
+	limit := time.NewTimer(inTheEnd)
+	defer limit.Stop()
 	for {
 		ok, err := done()
 		if ok || err != nil {
@@ -142,6 +148,8 @@ func eventually(ctx context.Context, what string, done func() (bool, error)) err
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("%s: %w", what, ctx.Err())
+		case <-limit.C:
+			return fmt.Errorf("%s: not within %v", what, inTheEnd)
 		case <-time.After(5 * time.Millisecond):
 		}
 	}

@@ -1,18 +1,73 @@
-// Package conformance tests a [core.Dialect] or a [core.Broker], ours or anybody's, against the promises of core.
+// Package conformance tests a [core.Dialect], a [core.Broker], or a pair of them, ours or anybody's, against the promises
+// of package core. This page is what the author of an adapter needs; examples/custom-broker and examples/custom-dialect are
+// two small ones, written to be read beside it.
 //
-// A check is data: an id, the sentence it enforces, and a function. Each check runs as a subtest on a fixture of its
-// own, in a fixed order, and prints its sentence when it fails. An adapter's test is a few lines:
+// # A test of your adapter
+//
+// The contract is the documentation of the interfaces in core: what a method must do has a check here, which prints the
+// sentence when it fails. An adapter's whole test is a function that opens an empty fixture; it is called once for each
+// check:
 //
 //	func TestConformance(t *testing.T) {
-//		conformance.TestDialect(t, func(t *testing.T) conformance.DialectFixture { … })
+//		conformance.TestDialect(t, func(t *testing.T) conformance.DialectFixture {
+//			dialect, db := open(t) // on an outbox of its own
+//			return conformance.SQLFixture(dialect, db)
+//		})
 //	}
 //
-// A check belongs to an ability where not every adapter has it (a database with several writers, SQL, key locks); it is
-// skipped, by name, where the fixture does not have it. Each check is shown to find something: the package's own tests
-// hold broken dialects, and name the checks that catch each.
+//	func TestConformance(t *testing.T) {
+//		conformance.TestBroker(t, func(t *testing.T) conformance.BrokerFixture {
+//			broker, topic := open(t) // with a topic of its own
+//			return conformance.BrokerFixture{Broker: broker, Topic: topic, Read: …}
+//		})
+//	}
 //
-// The package also holds what the engine, and whoever embeds it, is tested with: [Memory], a database in memory whose
-// connections break, whose commits come late and whose tail is lost on demand; [Recorder], a broker in memory that
-// records what it stored and goes wrong on demand; and [Flaky], which makes any broker fail at random. Memory and
-// Recorder start no goroutines, and under testing/synctest repeat a schedule exactly.
+// [TestPair] takes both functions. It runs real relays from the one to the other while an application writes, does what
+// harm the fixtures can do, and compares what a consumer finds in the topic with what was committed: nothing lost, nothing
+// invented, each key in order. Test your dialect with a [Recorder] as the broker first, and your broker with a [Memory] as
+// the dialect; they are fast, and blame is easy to place.
+//
+// [VerifyDialect], [VerifyBroker] and [VerifyPair] run the same checks without package testing, against a staging
+// environment for instance. They create and drop a table of the application's own where the fixture has a DB.
+//
+// # What a fixture adds
+//
+// Each thing that an adapter, or its fixture, can do adds checks. None takes a check away, and there is no list of known
+// failures. What was not exercised is skipped by name, and says what it would need.
+//
+//	the adapter is a core.KeyLocker, Listener, Notifier,     their contracts
+//	ArchiveStore, KeyOrdered
+//	DialectFixture.DB                                        how Enqueue uses database/sql; the application's own rows
+//	DialectFixture.ConcurrentWriters                         gaps, late commits, who waits for whom
+//	DialectFixture.Outage, Cut, LoseAnswers, Restart         the database away, connections broken, COMMIT without an answer,
+//	                                                         kill -9 of the server
+//	BrokerFixture.Outage, Freeze, Cut, Delay, Restart        the same of the message system, and its silence
+//	BrokerFixture.Poison                                     a message that is refused for good
+//
+// A [Proxy] between the adapter and its server does most of the harm, to this fixture alone: f.Through(proxy).
+//
+// # The report
+//
+// A suite returns a [Report]: what came of each check, and what that says of each of the eight promises. A promise is
+// proven when checks of it passed, none failed, and none is missing that it cannot do without: without a way to break and
+// to heal, an outage is not exercised, and never green. What was not exercised stands beside what was proven. Report has a
+// String method and fields for JSON. A failure that is nothing but the end of a check's time says so (CheckResult.TimedOut):
+// look first at the failures that are not.
+//
+// TestPair makes random choices; a failure names their seed, and DialectFixture.Seed sets it. The timing is the machine's:
+// a seed repeats what was done, and not when.
+//
+// # The fault kit
+//
+// [Memory] is a database in memory whose connections break, whose commits come late and whose tail is lost on demand.
+// [Recorder] is a broker in memory that records what it stored, watches its caller, and goes wrong on demand. [Flaky] makes
+// any broker fail at random, from a seed, and still tell the truth. [Proxy] cuts, freezes, delays and swallows whatever
+// speaks TCP. Memory and Recorder start no goroutines, and under testing/synctest repeat a schedule exactly.
+//
+// # The suite is tested itself
+//
+// A check that cannot fail is worth nothing. The package's own tests hold dialects, brokers and pairs that are wrong in one
+// way each, most of them ways in which real outboxes were wrong, and name the check that has to find each by what it does.
+// Every check has at least one. Pairs that look wrong and break no promise, such as two relays that both believe to own the
+// outbox, have to pass.
 package conformance

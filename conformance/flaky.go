@@ -48,16 +48,7 @@ func Flaky(broker core.Broker, config FlakyConfig) core.Broker {
 		config.Logf = log.Printf
 	}
 	config.Logf("conformance: flaky broker with seed %d", config.Seed)
-	return flakyAs(broker, &dice{config: config, random: rand.New(rand.NewPCG(config.Seed, 0))})
-}
-
-// flakyAs returns the wrapper that has the abilities of broker which a marker cannot express.
-func flakyAs(broker core.Broker, dice *dice) core.Broker {
-	wrapper := flaky{broker, dice}
-	if terms, ok := ability[core.TermBroker](broker); ok {
-		return flakyTerms{wrapper, terms}
-	}
-	return wrapper
+	return wrap(broker, (&dice{config: config, random: rand.New(rand.NewPCG(config.Seed, 0))}).publish)
 }
 
 // ability finds an ability of broker or of what it wraps.
@@ -114,23 +105,20 @@ func (d *dice) throw(n int) (m mishap, delay time.Duration, omitted []bool) {
 	return m, delay, omitted
 }
 
-type flaky struct {
-	broker core.Broker
-	dice   *dice
-}
-
-// Unwrap returns the broker that is made flaky.
-func (f flaky) Unwrap() core.Broker { return f.broker }
-
-func (f flaky) Publish(ctx context.Context, msgs []core.Message) error {
-	mishap, delay, omitted := f.dice.throw(len(msgs))
+func (d *dice) publish(ctx context.Context, broker core.Broker, msgs []core.Message) error {
+	mishap, delay, omitted := d.throw(len(msgs))
 	switch mishap {
 	case failBefore:
 		return fmt.Errorf("%w: nothing was sent", ErrFlaky)
 	case failAfter:
-		return errors.Join(fmt.Errorf("%w: the answer is lost", ErrFlaky), f.broker.Publish(ctx, msgs))
+		return errors.Join(fmt.Errorf("%w: the answer is lost", ErrFlaky), broker.Publish(ctx, msgs))
 	case failPartly:
-		return f.publishPartly(ctx, msgs, omitted)
+		return publishSome(ctx, broker, msgs, func(i int) error {
+			if omitted[i] {
+				return fmt.Errorf("%w: %w", ErrFlaky, core.ErrUnavailable)
+			}
+			return nil
+		})
 	case beSlow:
 		timer := time.NewTimer(delay)
 		defer timer.Stop()
@@ -140,56 +128,5 @@ func (f flaky) Publish(ctx context.Context, msgs []core.Message) error {
 			return ctx.Err()
 		}
 	}
-	return f.broker.Publish(ctx, msgs)
-}
-
-// publishPartly passes on the messages that are not omitted, nor of the key of an earlier omitted one.
-func (f flaky) publishPartly(ctx context.Context, msgs []core.Message, omitted []bool) error {
-	results := make([]error, len(msgs))
-	var passed []core.Message
-	var places []int
-	held := map[topicKey]bool{}
-	for i := range msgs {
-		key := keyOf(&msgs[i])
-		switch {
-		case held[key]:
-			results[i] = core.ErrNotAttempted
-		case omitted[i]:
-			results[i] = fmt.Errorf("%w: %w", ErrFlaky, core.ErrUnavailable)
-			held[key] = msgs[i].Key != ""
-		default:
-			passed, places = append(passed, msgs[i]), append(places, i)
-		}
-	}
-	if len(passed) > 0 {
-		err := f.broker.Publish(ctx, passed)
-		var batch *core.BatchError
-		if err != nil && (!errors.As(err, &batch) || len(batch.Results) != len(passed)) {
-			return err // the fate of all that was passed on is unknown, and one error cannot say so of some
-		}
-		if batch != nil {
-			for k, result := range batch.Results {
-				results[places[k]] = result
-			}
-		}
-	}
-	for _, result := range results {
-		if result != nil {
-			return &core.BatchError{Results: results}
-		}
-	}
-	return nil
-}
-
-type flakyTerms struct {
-	flaky
-	terms core.TermBroker
-}
-
-func (f flakyTerms) ForTerm(ctx context.Context, term core.Term) (core.Broker, error) {
-	broker, err := f.terms.ForTerm(ctx, term)
-	if err != nil {
-		return nil, err
-	}
-	return flakyAs(broker, f.dice), nil
+	return broker.Publish(ctx, msgs)
 }

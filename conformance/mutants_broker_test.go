@@ -177,6 +177,53 @@ var brokerMutants = map[string]struct {
 			}
 			return err
 		}},
+	"takes an outage for a refusal": {[]string{"broker-outage"}, "counts as an attempt",
+		func(ctx context.Context, b *brokenBroker, msgs []core.Message) error {
+			err := b.Broker.Publish(ctx, msgs)
+			if errors.Is(err, core.ErrUnavailable) {
+				return &core.BatchError{Results: slices.Repeat([]error{errors.New("connection refused")}, len(msgs))}
+			}
+			return err
+		}},
+	"sends into the void": {[]string{"broker-outage"}, "said to be stored",
+		func(ctx context.Context, b *brokenBroker, msgs []core.Message) error {
+			if err := b.Broker.Publish(ctx, msgs); !errors.Is(err, core.ErrUnavailable) {
+				return err
+			}
+			return nil
+		}},
+	"does not come back after an outage": {[]string{"broker-outage"}, "after the outage",
+		func(ctx context.Context, b *brokenBroker, msgs []core.Message) error {
+			if b.kept != nil {
+				return &core.BatchError{Results: slices.Repeat([]error{core.ErrUnavailable}, len(msgs))}
+			}
+			err := b.Broker.Publish(ctx, msgs)
+			if err != nil {
+				b.kept = msgs
+			}
+			return err
+		}},
+	"takes a broken connection for an answer": {[]string{"broker-cut"}, "were said to be stored",
+		func(ctx context.Context, b *brokenBroker, msgs []core.Message) error {
+			if err := b.Broker.Publish(ctx, msgs); !errors.Is(err, core.ErrUncertain) {
+				return err
+			}
+			return nil
+		}},
+	"tries what can never be delivered for ever": {[]string{"poison-permanent"}, "want ErrPermanent",
+		func(ctx context.Context, b *brokenBroker, msgs []core.Message) error {
+			if err := b.Broker.Publish(ctx, msgs); errors.Is(err, core.ErrPermanent) {
+				return errors.New("refused")
+			}
+			return nil
+		}},
+	"condemns the whole call": {[]string{"poison-permanent"}, "the message beside",
+		func(ctx context.Context, b *brokenBroker, msgs []core.Message) error {
+			if err := b.Broker.Publish(ctx, msgs); errors.Is(err, core.ErrPermanent) {
+				return &core.BatchError{Results: slices.Repeat([]error{core.ErrPermanent}, len(msgs))}
+			}
+			return nil
+		}},
 	"sends a call's messages in parallel": {[]string{"keys-in-a-call"}, "stands where message 0 belongs",
 		func(ctx context.Context, b *brokenBroker, msgs []core.Message) error {
 			msgs = slices.Clone(msgs)
@@ -241,11 +288,12 @@ func TestBrokerMutantsAreCaught(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					r := &Recorder{}
 					broken := &brokenBroker{Broker: r.Client(ClientConfig{KeyOrdered: true}), publish: mutant.publish}
-					ctx, cancel := context.WithTimeout(t.Context(), checkTimeout)
-					defer cancel()
-					err := c.run(ctx, recorderFixture(r, broken))
-					if err == nil || !strings.Contains(err.Error(), mutant.says) {
-						t.Errorf("of a broker that %s, the check %s says %v; want %q", name, id, err, mutant.says)
+					got := c.verdict(t.Context(), RecorderFixture(r, broken), checkTimeout)
+					if got.Status != Failed || !strings.Contains(got.Error, mutant.says) {
+						t.Errorf("of a broker that %s, the check %s says %q; want %q", name, id, got.Error, mutant.says)
+					}
+					if got.TimedOut {
+						t.Errorf("a broker that %s is caught by a time-out and nothing better: %s", name, got.Error)
 					}
 				})
 			})

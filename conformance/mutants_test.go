@@ -1,7 +1,6 @@
 package conformance
 
 import (
-	"context"
 	"maps"
 	"slices"
 	"strings"
@@ -31,7 +30,7 @@ func TestMutantsAreCaught(t *testing.T) {
 	finds := map[string]bool{}
 	all := map[string]mutant{}
 	for _, mutants := range []map[string]mutant{enqueueMutants, fetchMutants, gapMutants, settleMutants, promoteMutants, leaseMutants, deadMutants, pauseMutants, archiveMutants,
-		listenMutants, sessionMutants} {
+		listenMutants, sessionMutants, faultMutants} {
 		maps.Copy(all, mutants)
 	}
 	for _, name := range slices.Sorted(maps.Keys(all)) {
@@ -44,8 +43,12 @@ func TestMutantsAreCaught(t *testing.T) {
 			finds[id] = true
 			t.Run(strings.ReplaceAll(name, " ", "-")+"/"+id, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					if err := runMutant(t, mutant.alter, c); err == nil {
+					got := runMutant(t, mutant.alter, c)
+					if got.Status != Failed {
 						t.Errorf("a dialect that %s passes the check %s", name, id)
+					}
+					if got.TimedOut {
+						t.Errorf("a dialect that %s is caught by a time-out and nothing better: %s", name, got.Error)
 					}
 					time.Sleep(20 * checkTimeout) // for calls that it did not end
 				})
@@ -59,12 +62,10 @@ func TestMutantsAreCaught(t *testing.T) {
 	}
 }
 
-func runMutant(t *testing.T, alter alteredDialect, c check[DialectFixture]) error {
+func runMutant(t *testing.T, alter alteredDialect, c check[DialectFixture]) CheckResult {
 	m := NewMemory(MemoryConfig{Archive: slices.ContainsFunc(archiveChecks, func(a check[DialectFixture]) bool { return a.id == c.id })})
 	alter.Memory = m
 	fixture := MemoryFixture(m)
 	fixture.Dialect, fixture.Archiving = alter, alter
-	ctx, cancel := context.WithTimeout(t.Context(), checkTimeout)
-	defer cancel()
-	return c.run(ctx, fixture)
+	return c.verdict(t.Context(), fixture, checkTimeout)
 }

@@ -36,31 +36,9 @@ func TestRecorderKeepsWhatABrokerMust(t *testing.T) {
 						t.Error(errs)
 					}
 				})
-				return recorderFixture(r, r.Client(config))
+				return RecorderFixture(r, r.Client(config))
 			})
 		})
-	}
-}
-
-func recorderFixture(r *Recorder, broker core.Broker) BrokerFixture {
-	return BrokerFixture{
-		Broker: broker,
-		Topic:  "orders",
-		Read: func(_ context.Context, n int) ([]core.Message, error) {
-			stored := r.Stored()
-			if len(stored) < n {
-				return nil, fmt.Errorf("%d messages are stored, want %d", len(stored), n)
-			}
-			var msgs []core.Message
-			for _, d := range stored[:n] {
-				msgs = append(msgs, d.Message)
-			}
-			return msgs, nil
-		},
-		Freeze: func() (thaw func(), err error) {
-			r.Inject(func(PublishCall) PublishFault { return PublishFault{Hang: true} })
-			return func() { r.Inject(nil) }, nil
-		},
 	}
 }
 

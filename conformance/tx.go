@@ -38,26 +38,6 @@ func SQLFixture(dialect core.Dialect, db *sql.DB) DialectFixture {
 	}
 }
 
-// MemoryFixture returns a fixture for m.
-func MemoryFixture(m *Memory) DialectFixture {
-	f := DialectFixture{
-		Dialect: m,
-		Begin: func(ctx context.Context) (Tx, error) {
-			tx, err := m.Begin(ctx)
-			if err != nil {
-				return nil, err
-			}
-			return tx, nil
-		},
-		ConcurrentWriters: true,
-		Patience:          30 * time.Millisecond,
-	}
-	if m.config.Archive {
-		f.Archiving = m
-	}
-	return f
-}
-
 // savepointer returns tx's savepoints.
 func savepointer(tx Tx) Savepointer {
 	if own, ok := tx.(Savepointer); ok {

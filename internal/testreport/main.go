@@ -22,6 +22,10 @@ import (
 // notExercisedMark is what package conformance says of a check for an ability that an adapter does not have.
 const notExercisedMark = "not exercised: needs "
 
+// suiteMark begins what package conformance says of a whole suite: how many checks ran, and which did not. It is shown
+// for tests that passed as well.
+const suiteMark = "conformance of "
+
 func main() {
 	if !report(os.Stdin, os.Stdout, os.Getenv("LOCKSTEP_TEST_REQUIRE") == "all") {
 		os.Exit(1)
@@ -93,7 +97,17 @@ func (r *reporter) line(line []byte) {
 		if e.Test == "" {
 			r.packageEnded(t)
 		} else if e.Action == "pass" {
+			r.suites(t)
 			t.output = nil
+		}
+	}
+}
+
+// suites shows the lines about suites in a test's output.
+func (r *reporter) suites(t *run) {
+	for _, line := range t.output {
+		if _, about, ok := strings.Cut(line, suiteMark); ok {
+			fmt.Fprintf(r.out, "      %s%s\n", suiteMark, strings.TrimSpace(about))
 		}
 	}
 }

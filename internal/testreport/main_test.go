@@ -26,6 +26,11 @@ const (
 {"Action":"pass","Package":"ex/i","Test":"TestSuite","Elapsed":0}
 {"Action":"pass","Package":"ex/i","Elapsed":0.01}
 `
+	suite = `{"Action":"output","Package":"ex/i","Test":"TestSuite","Output":"    suite.go:54: conformance of TestSuite: dialect: 3 checks run, 3 passed, 0 failed, 1 not exercised\n"}
+{"Action":"output","Package":"ex/i","Test":"TestSuite","Output":"          1. Atomic: proven; passed: atomic-commit\n"}
+{"Action":"pass","Package":"ex/i","Test":"TestSuite","Elapsed":0}
+{"Action":"pass","Package":"ex/i","Elapsed":0.01}
+`
 	failing = `{"Action":"run","Package":"ex/c","Test":"TestBad"}
 {"Action":"output","Package":"ex/c","Test":"TestBad","Output":"=== RUN   TestBad\n"}
 {"Action":"output","Package":"ex/c","Test":"TestBad","Output":"    c_test.go:9: got 1, want 2\n"}
@@ -65,6 +70,8 @@ func TestReport(t *testing.T) {
 			holds: []string{"passed: 1\nskipped: 0\nnot exercised: 1\n  ex/i.TestSuite/lock-keys: check.go:33: not exercised: needs a KeyLocker\nfailed: 0"}},
 		{name: "pass", stream: passing, forbidSkips: true, want: true, lacks: []string{"chatter"},
 			holds: []string{"ok    ex/a  0.1s", "passed: 1\nskipped: 0\nfailed: 0"}},
+		{name: "suite", stream: suite, forbidSkips: true, want: true, lacks: []string{"Atomic"},
+			holds: []string{"      conformance of TestSuite: dialect: 3 checks run, 3 passed, 0 failed, 1 not exercised\n"}},
 		{name: "skip", stream: passing + skipping, want: true,
 			holds: []string{"skipped: 1\n  ex/b.TestNeedy: b_test.go:7: POSTGRES is not set: start it\n"}},
 		{name: "forbidden skip", stream: passing + skipping, forbidSkips: true,

@@ -1,0 +1,159 @@
+package conformance
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/lockstep-go/lockstep/core"
+)
+
+// MemoryFixture returns a fixture for m, which can do all harm. It uses [Memory.Inject].
+func MemoryFixture(m *Memory) DialectFixture {
+	cut := func() { m.Restart(Restart{KeepIncarnation: true}) }
+	f := DialectFixture{
+		Dialect: m,
+		Begin: func(ctx context.Context) (Tx, error) {
+			tx, err := m.Begin(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return tx, nil
+		},
+		ConcurrentWriters: true,
+		Patience:          30 * time.Millisecond,
+		Outage: func() (heal func(), err error) {
+			m.Inject(func(Call) Fault { return Fault{Refuse: ErrBroken} })
+			cut()
+			return func() { m.Inject(nil) }, nil
+		},
+		Cut: cut,
+		LoseAnswers: func() (heal func(), err error) {
+			m.Inject(func(Call) Fault { return Fault{Lose: true} })
+			return func() { m.Inject(nil) }, nil
+		},
+		Restart: func() error {
+			m.Restart(Restart{})
+			return nil
+		},
+	}
+	if m.config.Archive {
+		f.Archiving = m
+	}
+	return f
+}
+
+// RecorderFixture returns a fixture for a broker that publishes to r, which can do all harm. It uses [Recorder.Inject].
+func RecorderFixture(r *Recorder, broker core.Broker) BrokerFixture {
+	faults := &recorderFaults{}
+	r.Inject(faults.of)
+	stored := func(context.Context) ([]core.Message, error) {
+		var msgs []core.Message
+		for _, d := range r.Stored() {
+			msgs = append(msgs, d.Message)
+		}
+		return msgs, nil
+	}
+	return BrokerFixture{
+		Broker: broker,
+		Topic:  "orders",
+		Read: func(ctx context.Context, n int) ([]core.Message, error) {
+			msgs, err := stored(ctx)
+			if err == nil && len(msgs) < n {
+				err = fmt.Errorf("%d messages are stored, want %d", len(msgs), n)
+			}
+			return msgs[:min(n, len(msgs))], err
+		},
+		Stored: stored,
+		Freeze: func() (thaw func(), err error) {
+			faults.set(recorderFrozen)
+			return func() { faults.set(recorderWell) }, nil
+		},
+		Outage: func() (heal func(), err error) {
+			faults.set(recorderAway)
+			return func() { faults.set(recorderWell) }, nil
+		},
+		Cut:   func() { faults.set(recorderCut) },
+		Delay: faults.setDelay,
+		Restart: func() error {
+			faults.set(recorderAway)
+			time.Sleep(10 * time.Millisecond) // a server's start takes a while
+			faults.set(recorderCut)
+			return nil
+		},
+		Poison: func(m core.Message) core.Message {
+			m.Headers = map[string]string{poisonHeader: "yes"}
+			return m
+		},
+	}
+}
+
+// poisonHeader marks what a [RecorderFixture] refuses.
+const poisonHeader = "conformance-poison"
+
+type recorderState int
+
+const (
+	recorderWell   recorderState = iota
+	recorderFrozen               // takes nothing in, and does not answer
+	recorderAway                 // cannot be reached
+	recorderCut                  // the next call finds its connection broken: half of it had arrived
+)
+
+// recorderFaults is the state of a fixture's recorder.
+type recorderFaults struct {
+	mu    sync.Mutex
+	state recorderState
+	delay time.Duration
+}
+
+func (f *recorderFaults) setDelay(d time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.delay = d
+}
+
+func (f *recorderFaults) set(state recorderState) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.state = state
+}
+
+// of is the fault function.
+func (f *recorderFaults) of(call PublishCall) (fault PublishFault) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch f.state {
+	case recorderFrozen:
+		return PublishFault{Hang: true}
+	case recorderAway:
+		if call.ForTerm {
+			return PublishFault{Err: core.ErrUnavailable}
+		}
+		return PublishFault{Fates: repeatFate(Fate{Err: core.ErrUnavailable}, len(call.Messages))}
+	case recorderCut:
+		f.state = recorderWell
+		fault.Fates = repeatFate(Fate{Err: core.ErrUncertain}, len(call.Messages))
+		for i := range len(fault.Fates) / 2 {
+			fault.Fates[i].Store = true
+		}
+		return fault
+	}
+	fault.Before = f.delay
+	for i := range call.Messages {
+		if call.Messages[i].Headers[poisonHeader] != "" {
+			fault.Fates = append(fault.Fates, make([]Fate, i+1-len(fault.Fates))...)
+			fault.Fates[i].Err = core.ErrPermanent
+		}
+	}
+	return fault
+}
+
+func repeatFate(fate Fate, n int) []Fate {
+	fates := make([]Fate, n)
+	for i := range fates {
+		fates[i] = fate
+	}
+	return fates
+}

@@ -1,0 +1,154 @@
+package conformance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+)
+
+// restartTime is what checks that restart a server are given on top: a server may take its time to start.
+const restartTime = 2 * time.Minute
+
+// suite is the checks for one kind of fixture.
+type suite[F any] struct {
+	subject string // what is tested: dialect, broker, pair
+	groups  []group[F]
+	close   func(F) error
+	// limit is the time of one check. Defaults to checkTimeout.
+	limit func(F) time.Duration
+	// workers is how many checks run at the same time. Defaults to one after another.
+	workers int
+}
+
+// each calls f for every check, in the fixed order.
+func (s suite[F]) each(f func(i int, g group[F], c check[F])) {
+	i := 0
+	for _, g := range s.groups {
+		for _, c := range g.checks {
+			f(i, g, c)
+			i++
+		}
+	}
+}
+
+// judge runs c on fixture.
+func (s suite[F]) judge(ctx context.Context, g group[F], c check[F], fixture F) CheckResult {
+	if g.needs != "" && !g.has(fixture) {
+		return c.missing(g.needs)
+	}
+	limit := checkTimeout
+	if s.limit != nil {
+		limit = s.limit(fixture)
+	}
+	if g.alone {
+		limit += restartTime
+	}
+	return c.verdict(ctx, fixture, limit)
+}
+
+// test runs each check as a subtest, on a fixture of its own. The report is complete when t's subtests have ended.
+func (s suite[F]) test(t *testing.T, open func(t *testing.T) F) *Report {
+	t.Helper()
+	report := s.blank()
+	var mu sync.Mutex
+	t.Cleanup(func() {
+		mu.Lock()
+		defer mu.Unlock()
+		report.conclude()
+		t.Logf("%s%s: %s", reportMark, t.Name(), report)
+	})
+	s.dispatch(func(i int, g group[F], c check[F]) {
+		t.Run(c.id, func(t *testing.T) {
+			result := c.result(errors.New("no fixture could be opened"))
+			defer func() {
+				if t.Skipped() && result.Status == Failed {
+					result = c.missing(errSkipped.Error())
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				report.Checks[i] = result
+			}()
+			fixture := open(t)
+			t.Cleanup(func() {
+				if err := s.close(fixture); err != nil {
+					t.Errorf("close the fixture: %v", err)
+				}
+			})
+			result = s.judge(t.Context(), g, c, fixture)
+			switch result.Status {
+			case NotExercised:
+				t.Skipf("not exercised: needs %s", result.Needs)
+			case Failed:
+				t.Error(result.complaint())
+			}
+		})
+	})
+	return report
+}
+
+// verify is test without a test.
+func (s suite[F]) verify(ctx context.Context, open func(ctx context.Context) (F, error)) (Report, error) {
+	report := s.blank()
+	s.dispatch(func(i int, g group[F], c check[F]) {
+		fixture, err := open(ctx)
+		if err != nil {
+			report.Checks[i] = c.result(fmt.Errorf("no fixture could be opened: %w", err))
+			return
+		}
+		result := s.judge(ctx, g, c, fixture)
+		if err := s.close(fixture); err != nil && result.Status != Failed {
+			took := result.Took
+			result = c.result(fmt.Errorf("close the fixture: %w", err))
+			result.Took = took
+		}
+		report.Checks[i] = result
+	})
+	report.conclude()
+	return *report, report.Err()
+}
+
+// dispatch calls run for every check: those that may be together on the workers, then the others.
+func (s suite[F]) dispatch(run func(i int, g group[F], c check[F])) {
+	type job struct {
+		i int
+		g group[F]
+		c check[F]
+	}
+	var together, alone []job
+	s.each(func(i int, g group[F], c check[F]) {
+		if g.alone {
+			alone = append(alone, job{i, g, c})
+		} else {
+			together = append(together, job{i, g, c})
+		}
+	})
+	jobs := make(chan job, len(together))
+	for _, j := range together {
+		jobs <- j
+	}
+	close(jobs)
+	var workers sync.WaitGroup
+	for range max(1, s.workers) {
+		workers.Go(func() {
+			for j := range jobs {
+				run(j.i, j.g, j.c)
+			}
+		})
+	}
+	workers.Wait()
+	for _, j := range alone {
+		run(j.i, j.g, j.c)
+	}
+}
+
+// blank is a report of nothing: what is never run stays so.
+func (s suite[F]) blank() *Report {
+	report := &Report{Subject: s.subject}
+	s.each(func(_ int, _ group[F], c check[F]) {
+		report.Checks = append(report.Checks, c.missing("to be run: it was left out"))
+	})
+	return report
+}

@@ -1,0 +1,177 @@
+package conformance
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// trial is a suite of checks that end in every way there is. Its ids are checks of the real ones, for their promises.
+func trial() suite[int] {
+	here := func(f int) bool { return f > 0 }
+	return suite[int]{
+		subject: "trial",
+		close:   func(int) error { return nil },
+		groups: []group[int]{
+			{checks: []check[int]{
+				{"atomic-commit", "a rule", func(context.Context, int) error { return nil }},
+				{"nil-is-stored", "what is stored is stored", func(context.Context, int) error { return errors.New("it is not") }},
+				{"fetch-blocked", "a panic is a failure", func(context.Context, int) error { panic("at the disco") }},
+				{"bury-moves", "a check comes back", func(context.Context, int) error { time.Sleep(time.Hour); return nil }},
+				{"enqueue-order", "in time", func(ctx context.Context, _ int) error { <-ctx.Done(); return ctx.Err() }},
+			}},
+			{needs: "another database", has: func(int) bool { return false }, checks: []check[int]{
+				{"session-holds-nothing", "nothing is held", func(context.Context, int) error { return nil }},
+				{"atomic-rollback", "a rule", func(context.Context, int) error { return nil }},
+			}},
+			{needs: "a number", has: here, checks: []check[int]{{"fail-once", "once", func(context.Context, int) error { return nil }}}},
+		},
+	}
+}
+
+func TestReportSaysWhatCameOfEachCheck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		report, err := trial().verify(t.Context(), func(context.Context) (int, error) { return 1, nil })
+		want := []struct {
+			id       string
+			status   Status
+			timedOut bool
+			says     string
+		}{
+			{"atomic-commit", Passed, false, ""},
+			{"nil-is-stored", Failed, false, "it is not"},
+			{"fetch-blocked", Failed, false, "panicked: at the disco"},
+			{"bury-moves", Failed, true, "it hangs"},
+			{"enqueue-order", Failed, true, "deadline exceeded"},
+			{"session-holds-nothing", NotExercised, false, ""},
+			{"atomic-rollback", NotExercised, false, ""},
+			{"fail-once", Passed, false, ""},
+		}
+		for i, w := range want {
+			got := report.Checks[i]
+			if got.ID != w.id || got.Status != w.status || got.TimedOut != w.timedOut || !strings.Contains(got.Error, w.says) {
+				t.Errorf("check %d: got %+v, want %+v", i, got, w)
+			}
+		}
+		if err == nil || !strings.Contains(err.Error(), "nil-is-stored: the rule: what is stored is stored\nis broken: it is not") {
+			t.Errorf("Err: got %v, want the rule and what breaks it", err)
+		}
+		for i, status := range []Status{Proven, Failed, Failed, Failed, NotExercised, Failed, Proven, NotExercised} {
+			if got := report.Promises[i]; got.Status != status {
+				t.Errorf("got %s, want %s", got, status)
+			}
+		}
+		if got := report.Promises[7].Needs; !slices.Equal(got, []string{"another database"}) {
+			t.Errorf("promise 8 would need %q", got)
+		}
+		// Neither hide what was not exercised: it stands beside what proves the rest.
+		if got := report.Promises[0].String(); got != "1. Atomic: proven; passed: atomic-commit; not exercised: atomic-rollback; would need: another database" {
+			t.Errorf("promise 1: %s", got)
+		}
+		time.Sleep(2 * time.Hour) // lets the check that hangs go
+	})
+}
+
+func TestWithoutAWayToBreakAndHealAnOutageIsNotExercised(t *testing.T) {
+	report, err := VerifyDialect(t.Context(), func(context.Context) (DialectFixture, error) {
+		f := MemoryFixture(NewMemory(MemoryConfig{}))
+		f.Outage = nil
+		return f, nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	p := report.Promises[promiseOutage-1]
+	if p.Status != NotExercised || !slices.Equal(p.Needs, []string{"Outage"}) {
+		t.Errorf("got %s, want not exercised, for lack of an Outage", p)
+	}
+}
+
+func TestReportAsJSON(t *testing.T) {
+	report, err := VerifyBroker(t.Context(), func(context.Context) (BrokerFixture, error) {
+		r := &Recorder{}
+		return RecorderFixture(r, r), nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	text, err := json.Marshal(report)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var again Report
+	if err := json.Unmarshal(text, &again); err != nil {
+		t.Fatal(err)
+	}
+	if again.String() != report.String() || len(again.Checks) == 0 {
+		t.Errorf("from JSON: got\n%s\nwant\n%s", again, report)
+	}
+}
+
+func TestAFixtureThatCannotBeOpenedIsAFailure(t *testing.T) {
+	refused := errors.New("no such host")
+	report, err := VerifyBroker(t.Context(), func(context.Context) (BrokerFixture, error) { return BrokerFixture{}, refused })
+	if err == nil || !strings.Contains(err.Error(), "no such host") || report.Count(Passed) != 0 || report.Count(Failed) != len(report.Checks) {
+		t.Errorf("got %v and\n%s, want that every check failed", err, report)
+	}
+}
+
+func TestEveryPromiseOfACheckIsThere(t *testing.T) {
+	known := map[string]bool{}
+	for _, r := range []*Report{dialectSuite.blank(), brokerSuite.blank(), pairSuite.blank()} {
+		for _, c := range r.Checks {
+			if known[c.ID] {
+				t.Errorf("two checks have the id %s", c.ID)
+			}
+			known[c.ID] = true
+		}
+	}
+	for id := range promisesOf {
+		if !known[id] {
+			t.Errorf("there is no check %s, which promises are said to rest on", id)
+		}
+	}
+	for _, ids := range indispensable {
+		for _, id := range ids {
+			if !known[id] || promisesOf[id] == nil {
+				t.Errorf("there is no check %s, which is indispensable to a promise", id)
+			}
+		}
+	}
+}
+
+// Each row of the README's table names checks, and they are parts of that row's promise.
+func TestTheREADMENamesTheChecks(t *testing.T) {
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(readme), "| promise | what proves it |\n|---|---|\n")
+	if !found {
+		t.Fatal("the README has no table of promises")
+	}
+	rows := strings.Split(rest, "\n")
+	for i, p := range Promises() {
+		if !strings.HasPrefix(rows[i], "| **"+p.Name) {
+			t.Errorf("row %d is %.40q, want promise %d, %s", i+1, rows[i], p.Number, p.Name)
+			continue
+		}
+		named := 0
+		for _, id := range regexp.MustCompile("`([a-z]+-[a-z-]+)`").FindAllStringSubmatch(rows[i], -1) {
+			named++
+			if !slices.Contains(promisesOf[id[1]], p.Number) {
+				t.Errorf("the README says that %s proves promise %d, and it does not", id[1], p.Number)
+			}
+		}
+		if named == 0 {
+			t.Errorf("the README names no check for promise %d", p.Number)
+		}
+	}
+}

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/lockstep-go/lockstep/core"
+)
+
+// This is the tutorial for a broker of your own. What a Broker must do stands in core.Broker; here is how a small one does
+// it, in the order in which to think of it.
+
+// FileBroker appends each topic's messages to a file of its own, one JSON object a line: an audit log, or what another
+// program follows with tail -f.
+type FileBroker struct {
+	dir string
+	mu  sync.Mutex // Publish may be called from several goroutines at the same time
+}
+
+// The compiler looks after the interfaces. KeyOrdered is an ability: it says that a call may hold several messages of one
+// key, because they are stored in order, and none behind one that is not. Without it everything works, with smaller calls.
+var (
+	_ core.Broker     = (*FileBroker)(nil)
+	_ core.KeyOrdered = (*FileBroker)(nil)
+)
+
+// NewFileBroker returns a broker that writes to files in dir.
+func NewFileBroker(dir string) *FileBroker { return &FileBroker{dir: dir} }
+
+// KeyOrdered implements core.KeyOrdered.
+func (*FileBroker) KeyOrdered() {}
+
+// line is how a message is stored. Carry every part of it: consumers recognise a re-delivery by the id.
+type line struct {
+	ID      string            `json:"id"`
+	Key     string            `json:"key,omitempty"`
+	Headers map[string]string `json:"headers,omitempty"`
+	Payload []byte            `json:"payload"` // any bytes: encoding/json makes base64 of it
+}
+
+// Publish stores msgs. A nil error is a promise: every message is as safe as this broker makes it, so fsync comes first.
+func (b *FileBroker) Publish(ctx context.Context, msgs []core.Message) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	// One result for each message. Those of one topic share a file and so a fate; those of different topics do not, and one
+	// topic that cannot be written must not hurt the others.
+	results := make([]error, len(msgs))
+	byTopic := map[string][]int{}
+	for i := range msgs {
+		byTopic[msgs[i].Topic] = append(byTopic[msgs[i].Topic], i)
+	}
+	failed := false
+	for topic, places := range byTopic {
+		if err := b.appendTo(ctx, topic, msgs, places); err != nil {
+			failed = true
+			for _, i := range places {
+				results[i] = err
+			}
+		}
+	}
+	if !failed {
+		return nil
+	}
+	return &core.BatchError{Results: results}
+}
+
+// appendTo stores the messages at places, all of them or none. Which error it returns decides what the relay does:
+// core.ErrPermanent buries a message at once, core.ErrUnavailable and core.ErrUncertain try again for ever and count
+// nothing, and any other counts as a failed attempt.
+func (b *FileBroker) appendTo(ctx context.Context, topic string, msgs []core.Message, places []int) error {
+	// The message's own fault, which no retry mends.
+	if strings.ContainsAny(topic, `/\`) || topic == "." || topic == ".." {
+		return fmt.Errorf("%w: the topic %q cannot be a file's name", core.ErrPermanent, topic)
+	}
+	// The context's end is nobody's fault. Nothing was written yet, so the relay need not fear a duplicate.
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("%w: %w", core.ErrUnavailable, err)
+	}
+	// The broker's fault, which is not the message's: the directory may be a disk that is not mounted just now.
+	file, err := os.OpenFile(filepath.Join(b.dir, topic+".jsonl"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("%w: %w", core.ErrUnavailable, err)
+	}
+	defer file.Close()
+	end, err := endOfLines(file)
+	if err != nil {
+		return fmt.Errorf("%w: %w", core.ErrUnavailable, err)
+	}
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
+	for _, i := range places {
+		m := &msgs[i] // only read: the engine may have it in another call's memory as well
+		if err := encoder.Encode(line{m.ID, m.Key, m.Headers, m.Payload}); err != nil {
+			return fmt.Errorf("%w: %w", core.ErrPermanent, err)
+		}
+	}
+	if _, err = file.WriteAt(text.Bytes(), end); err == nil {
+		err = file.Sync()
+	}
+	if err == nil && end == 0 {
+		err = syncDir(b.dir) // a new file is not safe before its name is
+	}
+	if err == nil {
+		return nil
+	}
+	// Some of it may have been written. Where that can be taken back, nothing is stored and everybody knows; where it
+	// cannot, say that nobody knows. What must not happen is that a later message is stored behind a hole.
+	if file.Truncate(end) == nil && file.Sync() == nil {
+		return fmt.Errorf("%w: %w", core.ErrUnavailable, err)
+	}
+	return fmt.Errorf("%w: %w", core.ErrUncertain, err)
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// endOfLines returns where the last whole line ends. Behind it is what a crash left of a write that was never confirmed:
+// it is overwritten.
+func endOfLines(file *os.File) (int64, error) {
+	end, err := file.Seek(0, 2)
+	if err != nil || end == 0 {
+		return 0, err
+	}
+	buffer := make([]byte, 4096)
+	for end > 0 {
+		from := max(0, end-int64(len(buffer)))
+		piece := buffer[:end-from]
+		if _, err := file.ReadAt(piece, from); err != nil {
+			return 0, err
+		}
+		if i := bytes.LastIndexByte(piece, '\n'); i >= 0 {
+			end = from + int64(i) + 1
+			break
+		}
+		end = from
+	}
+	return end, file.Truncate(end)
+}
+
+// Read returns what a topic holds, as a consumer would.
+func (b *FileBroker) Read(topic string) ([]core.Message, error) {
+	text, err := os.ReadFile(filepath.Join(b.dir, topic+".jsonl"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var msgs []core.Message
+	for l := range bytes.Lines(text) {
+		if !bytes.HasSuffix(l, []byte("\n")) {
+			break // being written, or never finished
+		}
+		var m line
+		if err := json.Unmarshal(l, &m); err != nil {
+			return nil, err
+		}
+		msgs = append(msgs, core.Message{ID: m.ID, Topic: topic, Key: m.Key, Headers: m.Headers, Payload: m.Payload})
+	}
+	return msgs, nil
+}

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/lockstep-go/lockstep/conformance"
+	"github.com/lockstep-go/lockstep/core"
+)
+
+// The whole contract, and then the promises: with a database in memory, whose harm the suite brings along.
+func TestConformance(t *testing.T) { conformance.TestBroker(t, open) }
+
+func TestPair(t *testing.T) {
+	conformance.TestPair(t, func(*testing.T) conformance.DialectFixture {
+		return conformance.MemoryFixture(conformance.NewMemory(conformance.MemoryConfig{}))
+	}, open)
+}
+
+// open is a broker with a directory of its own, and what can be done to it: its disk goes away, and a message has a topic
+// that cannot be a file's name. There are no connections to cut and no server to be slow, so nothing is said of those.
+func open(t *testing.T) conformance.BrokerFixture {
+	dir := filepath.Join(t.TempDir(), "events")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	broker := NewFileBroker(dir)
+	return conformance.BrokerFixture{
+		Broker: broker,
+		Topic:  "orders",
+		Stored: func(context.Context) ([]core.Message, error) { return broker.Read("orders") },
+		Read: func(ctx context.Context, n int) ([]core.Message, error) {
+			for {
+				msgs, err := broker.Read("orders")
+				if err != nil || len(msgs) >= n {
+					return msgs[:min(n, len(msgs))], err
+				}
+				select {
+				case <-ctx.Done():
+					return nil, ctx.Err()
+				case <-time.After(10 * time.Millisecond):
+				}
+			}
+		},
+		Outage: func() (heal func(), err error) {
+			return func() {
+				if err := os.Rename(dir+".away", dir); err != nil {
+					t.Error(err)
+				}
+			}, os.Rename(dir, dir+".away")
+		},
+		Poison: func(m core.Message) core.Message {
+			m.Topic = "../" + m.Topic
+			return m
+		},
+	}
+}
+
+// What a crash left of a line is not a message, and the next one does not begin behind it.
+func TestATornLineIsOverwritten(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "orders.jsonl")
+	if err := os.WriteFile(path, []byte("{\"id\":\"a\"}\n{\"id\":\"b\",\"pay"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	broker := NewFileBroker(dir)
+	if err := broker.Publish(t.Context(), []core.Message{{ID: "c", Topic: "orders"}}); err != nil {
+		t.Fatal(err)
+	}
+	stored, err := broker.Read("orders")
+	if err != nil || len(stored) != 2 || stored[0].ID != "a" || stored[1].ID != "c" {
+		t.Errorf("got %v and %v, want a and c", stored, err)
+	}
+}
+
+func TestItRuns(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), "go", "run", ".").CombinedOutput()
+	if got, want := string(out), "a book of 42\na pen of 42\n"; err != nil || got != want {
+		t.Errorf("go run .: got %q and %v, want %q", got, err, want)
+	}
+}

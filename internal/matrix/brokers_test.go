@@ -1,0 +1,196 @@
+package matrix
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"net"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/IBM/sarama"
+	wmill "github.com/ThreeDotsLabs/watermill"
+	wmkafka "github.com/ThreeDotsLabs/watermill-kafka/v3/pkg/kafka"
+	kafkago "github.com/segmentio/kafka-go"
+
+	"github.com/lockstep-go/lockstep/broker/kafka"
+	"github.com/lockstep-go/lockstep/broker/watermill"
+	"github.com/lockstep-go/lockstep/conformance"
+	"github.com/lockstep-go/lockstep/core"
+	"github.com/lockstep-go/lockstep/internal/servers"
+)
+
+// broker is a column of the matrix.
+type broker struct {
+	name string
+	open func(t *testing.T) conformance.BrokerFixture
+}
+
+var brokers = []broker{
+	{"Kafka", openKafka},
+	{"Watermill over Kafka", openWatermill},
+}
+
+const partitions = 3
+
+// kafkaTopic is a topic of its own and a proxy before the server. Who connects to the proxy is told to stay with it.
+func kafkaTopic(t *testing.T) (topic string, proxy *conformance.Proxy, f conformance.BrokerFixture) {
+	t.Helper()
+	address := servers.Kafka(t)
+	topic = servers.KafkaTopic(t, partitions)
+	var advertised, own []byte
+	ready := make(chan struct{})
+	proxy = proxied(t, address, conformance.ProxyConfig{Rewrite: func(piece []byte) {
+		<-ready
+		for from := 0; ; {
+			at := bytes.Index(piece[from:], advertised)
+			if at < 0 {
+				return
+			}
+			from += at + copy(piece[from+at:], own)
+		}
+	}})
+	advertised, own = onTheWire(t, address), onTheWire(t, proxy.Addr())
+	if len(advertised) != len(own) {
+		t.Fatalf("the server at %s cannot be made to look as if it were at %s", address, proxy.Addr())
+	}
+	close(ready)
+	f = conformance.BrokerFixture{
+		Topic:   topic,
+		Restart: restart(t, "kafka"),
+		Poison: func(m core.Message) core.Message {
+			m.Payload = make([]byte, 2*topicLimit)
+			return m
+		},
+	}.Through(proxy)
+	limitTopic(t, address, topic)
+	return topic, proxy, f
+}
+
+// onTheWire is an address as Kafka tells it: a string, and four bytes of port.
+func onTheWire(t *testing.T, address string) []byte {
+	t.Helper()
+	host, text, err := net.SplitHostPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	port, err := strconv.ParseUint(text, 10, 16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return binary.BigEndian.AppendUint32([]byte(host), uint32(port))
+}
+
+// topicLimit is the topic's max.message.bytes.
+const topicLimit = 100_000
+
+func limitTopic(t *testing.T, address, topic string) {
+	t.Helper()
+	transport := &kafkago.Transport{}
+	defer transport.CloseIdleConnections()
+	client := &kafkago.Client{Addr: kafkago.TCP(address), Transport: transport, Timeout: 10 * time.Second}
+	answer, err := client.IncrementalAlterConfigs(t.Context(), &kafkago.IncrementalAlterConfigsRequest{
+		Resources: []kafkago.IncrementalAlterConfigsRequestResource{{
+			ResourceType: kafkago.ResourceTypeTopic, ResourceName: topic,
+			Configs: []kafkago.IncrementalAlterConfigsRequestConfig{{
+				Name: "max.message.bytes", Value: fmt.Sprint(topicLimit), ConfigOperation: kafkago.ConfigOperationSet,
+			}},
+		}},
+	})
+	if err == nil {
+		err = answer.Resources[0].Error
+	}
+	if err != nil {
+		t.Fatalf("limit %s: %v", topic, err)
+	}
+}
+
+// consume returns what a topic holds, partition by partition, without the proxy and without any of our code.
+func consume(ctx context.Context, address, topic string, decode func(kafkago.Message) core.Message) ([]core.Message, error) {
+	var msgs []core.Message
+	for p := range partitions {
+		conn, err := kafkago.DialLeader(ctx, "tcp", address, topic, p)
+		if err != nil {
+			return nil, err
+		}
+		end, err := conn.ReadLastOffset()
+		conn.Close()
+		if err != nil {
+			return nil, err
+		}
+		if end == 0 {
+			continue
+		}
+		reader := kafkago.NewReader(kafkago.ReaderConfig{Brokers: []string{address}, Topic: topic, Partition: p, MaxWait: 100 * time.Millisecond})
+		for offset := int64(0); offset < end; {
+			m, err := reader.ReadMessage(ctx)
+			if err != nil {
+				reader.Close()
+				return nil, err
+			}
+			offset = m.Offset + 1
+			msgs = append(msgs, decode(m))
+		}
+		reader.Close()
+	}
+	return msgs, nil
+}
+
+func openKafka(t *testing.T) conformance.BrokerFixture {
+	t.Helper()
+	topic, proxy, f := kafkaTopic(t)
+	b, err := kafka.Open(kafka.Config{Brokers: []string{proxy.Addr()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close() })
+	f.Broker = b
+	f.Stored = func(ctx context.Context) ([]core.Message, error) {
+		return consume(ctx, servers.Kafka(t), topic, func(m kafkago.Message) core.Message {
+			out := core.Message{Topic: m.Topic, Key: string(m.Key), Payload: m.Value, Headers: map[string]string{}}
+			for _, h := range m.Headers {
+				out.Headers[h.Key] = string(h.Value)
+			}
+			out.ID = out.Headers[kafka.IDHeader]
+			return out
+		})
+	}
+	return f
+}
+
+// openWatermill sends over watermill-kafka, with the settings that broker/watermill tells users to make.
+func openWatermill(t *testing.T) conformance.BrokerFixture {
+	t.Helper()
+	topic, proxy, f := kafkaTopic(t)
+	config := wmkafka.DefaultSaramaSyncPublisherConfig()
+	config.Producer.RequiredAcks = sarama.WaitForAll
+	config.Producer.MaxMessageBytes = 1 << 20
+	config.Producer.Retry.Max = 0
+	config.Metadata.Retry.Backoff = 250 * time.Millisecond
+	publisher, err := wmkafka.NewPublisher(wmkafka.PublisherConfig{
+		Brokers: []string{proxy.Addr()}, Marshaler: wmkafka.NewWithPartitioningMarshaler(watermill.PartitionKey), OverwriteSaramaConfig: config,
+	}, wmill.NopLogger{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { publisher.Close() })
+	f.Broker, err = watermill.New(publisher)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Stored = func(ctx context.Context) ([]core.Message, error) {
+		return consume(ctx, servers.Kafka(t), topic, func(m kafkago.Message) core.Message {
+			headers := map[string]string{}
+			for _, h := range m.Headers {
+				headers[h.Key] = string(h.Value)
+			}
+			out := core.Message{ID: headers[wmkafka.UUIDHeaderKey], Topic: m.Topic, Key: headers[watermill.KeyMetadata], Payload: m.Value}
+			out.Headers = maps.Clone(headers)
+			return out
+		})
+	}
+	return f
+}

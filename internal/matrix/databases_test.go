@@ -1,0 +1,130 @@
+package matrix
+
+import (
+	"context"
+	"database/sql"
+	"net/url"
+	"path/filepath"
+	"testing"
+
+	"github.com/lockstep-go/lockstep/conformance"
+	"github.com/lockstep-go/lockstep/dialect/postgres"
+	"github.com/lockstep-go/lockstep/dialect/sqlite"
+	"github.com/lockstep-go/lockstep/internal/dose"
+	"github.com/lockstep-go/lockstep/internal/servers"
+)
+
+// database is a row of the matrix.
+type database struct {
+	name string
+	open func(t *testing.T) conformance.DialectFixture
+}
+
+var databases = []database{
+	{"PostgreSQL", openPostgres},
+	{"SQLite", openSQLite},
+}
+
+// proxied returns a proxy before server.
+func proxied(t *testing.T, server string, config conformance.ProxyConfig) *conformance.Proxy {
+	t.Helper()
+	p, err := conformance.NewProxy(server, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return p
+}
+
+// restart kills a server and brings it up again.
+func restart(t *testing.T, name string) func() error {
+	return func() error {
+		servers.Control(t, "kill", name)
+		servers.Control(t, "up", name)
+		return nil
+	}
+}
+
+// migrated is what our dialects are beyond core.Dialect.
+type migrated interface {
+	Migrate(ctx context.Context) error
+	Close() error
+}
+
+func migrate(t *testing.T, d migrated, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	if err := d.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// pool is an application's.
+func pool(t *testing.T, driver, dsn string) *sql.DB {
+	t.Helper()
+	db, err := sql.Open(driver, dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+// openPostgres opens a schema of its own, through a proxy.
+func openPostgres(t *testing.T) conformance.DialectFixture {
+	t.Helper()
+	dsn, err := url.Parse(servers.PostgresSchema(t))
+	if err != nil {
+		t.Fatal("the server's address cannot be parsed")
+	}
+	proxy := proxied(t, dsn.Host, conformance.ProxyConfig{})
+	dsn.Host = proxy.Addr()
+	dialect, err := postgres.Open(dsn.String(), postgres.Config{})
+	migrate(t, dialect, err)
+	f := conformance.SQLFixture(dialect, pool(t, "postgres", dsn.String())).Through(proxy)
+	f.ConcurrentWriters = true
+	other, err := postgres.Open(dsn.String(), postgres.Config{})
+	migrate(t, other, err)
+	f.Elsewhere = other
+	f.Restart = restart(t, "postgres")
+	return scaled(t, f)
+}
+
+// openSQLite opens a file of its own. Its outage is the one that SQLite has: another process holds the write lock. There
+// is no connection to cut, no answer to lose and no server to kill.
+func openSQLite(t *testing.T) conformance.DialectFixture {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "shop.db")
+	dialect, err := sqlite.Open(path, sqlite.Config{})
+	migrate(t, dialect, err)
+	f := conformance.SQLFixture(dialect, dialect.DB())
+	other, err := sqlite.Open(path, sqlite.Config{})
+	migrate(t, other, err)
+	f.Elsewhere = other
+	f.Outage = func() (heal func(), err error) {
+		tx, err := pool(t, "sqlite", "file:"+path+"?_txlock=immediate&_pragma=busy_timeout(10000)").Begin()
+		if err != nil {
+			return nil, err
+		}
+		return func() {
+			if err := tx.Rollback(); err != nil {
+				t.Error(err)
+			}
+		}, nil
+	}
+	return scaled(t, f)
+}
+
+// scaled sets how much a check writes and how often it does harm.
+func scaled(t *testing.T, f conformance.DialectFixture) conformance.DialectFixture {
+	t.Helper()
+	f.Scale = dose.Of(t, 1, 10)
+	return f
+}
