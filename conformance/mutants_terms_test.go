@@ -69,7 +69,7 @@ func TestTermMutantsAreCaught(t *testing.T) {
 			}
 			r := &Recorder{}
 			broker := &fencing{Broker: r.Client(ClientConfig{KeyOrdered: true}), fault: fault, latest: map[string]int64{}}
-			err := check(t.Context(), recorderFixture(r, broker))
+			err := check(t.Context(), RecorderFixture(r, broker))
 			switch {
 			case fault == "" && err != nil:
 				t.Errorf("%s finds fault with a good broker: %v", id, err)
