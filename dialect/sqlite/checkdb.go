@@ -148,7 +148,7 @@ func (d *Dialect) checkImmediate(ctx context.Context, conn *sqlx.Conn) error {
 			Problem: "the pool's transactions begin DEFERRED: one that reads before it writes fails when another has written in between",
 			Cure:    "let them begin IMMEDIATE (_txlock=immediate in the pool's DSN), and read through another pool",
 		})
-	case d.Retryable(err):
+	case errors.Is(err, errHeld):
 		return nil
 	}
 	return err

@@ -29,16 +29,17 @@ func pool(t *testing.T, dsn string) *sql.DB {
 	return db
 }
 
-// An application may bring its own pool, and its transactions carry events like the dialect's own.
+// An application may bring its own pool, and its transactions carry events like the dialect's own. The tables have a
+// prefix here.
 func TestConformanceOverAPoolOfTheApplication(t *testing.T) {
 	t.Parallel()
 	conformance.TestDialect(t, func(t *testing.T) conformance.DialectFixture {
 		path := filepath.Join(t.TempDir(), "outbox.db")
-		d, db := open(t, path, sqlite.Config{}), pool(t, "file:"+path+good)
+		d, db := open(t, path, sqlite.Config{Prefix: "shop_"}), pool(t, "file:"+path+good)
 		if err := d.CheckDB(t.Context(), db); err != nil {
 			t.Fatal(err)
 		}
-		f := fixture(t, path, "")
+		f := fixture(t, path, "shop_")
 		f.DB, f.Begin = db, conformance.SQLFixture(d, db).Begin
 		return f
 	})

@@ -60,6 +60,9 @@ func explained(err error) error {
 		return err
 	}
 	cause, known := causes[code(err)]
+	if errors.Is(err, errHeld) {
+		cause, known = causes[codeBusy], true
+	}
 	if !known {
 		return err
 	}

@@ -18,6 +18,9 @@ const (
 	lately   = time.Second
 )
 
+// errHeld is why a context ended before a transaction began.
+var errHeld = errors.New("another process has a write transaction open")
+
 // turns makes connections that take turns.
 type turns struct{ driver.Connector }
 
@@ -94,7 +97,7 @@ func (c *turnConn) ask(ctx context.Context, opts driver.TxOptions) (driver.Tx, e
 		}
 		c.waited = time.Now()
 		if ended := pause(ctx, askAgain); ended != nil {
-			return nil, fmt.Errorf("%w (%w)", err, ended)
+			return nil, fmt.Errorf("%w: %w", errHeld, ended)
 		}
 	}
 }
