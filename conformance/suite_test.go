@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/lockstep-go/lockstep/core"
 )
 
 // trial is a suite of checks that end in every way there is. Its ids are checks of the real ones, for their promises.
@@ -174,4 +176,67 @@ func TestTheREADMENamesTheChecks(t *testing.T) {
 			t.Errorf("the README names no check for promise %d", p.Number)
 		}
 	}
+}
+
+// What a fixture has adds checks, whatever else it has. A suite that leaves out a check because the adapter claims something
+// tests the claim by believing it.
+func TestWhatAFixtureHasTakesNoCheckAway(t *testing.T) {
+	m := NewMemory(MemoryConfig{Archive: true})
+	r := &Recorder{}
+	full := pair{MemoryFixture(m), RecorderFixture(r, r.Client(ClientConfig{KeyOrdered: true, Terms: true}))}
+	bare := pair{DialectFixture{Dialect: plainDialect{m}}, BrokerFixture{Broker: plainBroker{r}}}
+	if exercised(full) != total() {
+		t.Errorf("a fixture that can do everything exercises %d checks of %d", exercised(full), total())
+	}
+	least := exercised(bare)
+	for name, add := range map[string]func(p *pair){
+		"ConcurrentWriters": func(p *pair) { p.ConcurrentWriters = true },
+		"Archiving":         func(p *pair) { p.Archiving = m },
+		"abilities":         func(p *pair) { p.Dialect = m },
+		"Outage":            func(p *pair) { p.Outage, p.broker.Outage = full.Outage, full.broker.Outage },
+		"Cut":               func(p *pair) { p.Cut, p.broker.Cut = full.Cut, full.broker.Cut },
+		"LoseAnswers":       func(p *pair) { p.LoseAnswers = full.LoseAnswers },
+		"Restart":           func(p *pair) { p.Restart, p.broker.Restart = full.Restart, full.broker.Restart },
+		"Freeze":            func(p *pair) { p.broker.Freeze = full.broker.Freeze },
+		"Delay":             func(p *pair) { p.broker.Delay = full.broker.Delay },
+		"Poison":            func(p *pair) { p.broker.Poison = full.broker.Poison },
+		"KeyOrdered":        func(p *pair) { p.broker.Broker = r.Client(ClientConfig{KeyOrdered: true}) },
+	} {
+		with := bare
+		add(&with)
+		if got := exercised(with); got < least {
+			t.Errorf("with %s %d checks are exercised, and %d without", name, got, least)
+		}
+		if got := exercised(with); got == least && name != "abilities" && name != "Archiving" {
+			t.Errorf("%s adds no check", name)
+		}
+	}
+}
+
+type plainDialect struct{ core.Dialect }
+
+type plainBroker struct{ core.Broker }
+
+func total() int {
+	return len(dialectSuite.blank().Checks) + len(brokerSuite.blank().Checks) + len(pairSuite.blank().Checks) - len(enqueueSQLChecks)
+}
+
+// exercised counts the checks that p's fixtures exercise.
+func exercised(p pair) int {
+	n := 0
+	dialectSuite.each(func(_ int, g group[DialectFixture], _ check[DialectFixture]) {
+		n += one(g.needs == "" || g.has(p.DialectFixture))
+	})
+	brokerSuite.each(func(_ int, g group[BrokerFixture], _ check[BrokerFixture]) {
+		n += one(g.needs == "" || g.has(p.broker))
+	})
+	pairSuite.each(func(_ int, g group[pair], _ check[pair]) { n += one(g.needs == "" || g.has(p)) })
+	return n
+}
+
+func one(yes bool) int {
+	if yes {
+		return 1
+	}
+	return 0
 }

@@ -31,6 +31,7 @@ type broker struct {
 
 var brokers = []broker{
 	{"Kafka", openKafka},
+	{"RabbitMQ", openRabbitMQ},
 	{"Watermill over Kafka", openWatermill},
 }
 
