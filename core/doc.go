@@ -50,6 +50,9 @@
 //	│                └─ DropDead: kept, marked, never sent                            │
 //	└─────────────────────────────────────────────────────────────────────────────────┘
 //
+// Where the dialect keeps what was delivered, an acknowledged message goes to the archive, and a replay puts a copy of
+// it, with the same id, at the outbox's end. A paused topic's messages stay in the outbox.
+//
 // Whatever goes back to the outbox, or waits, holds back the later messages of its key and nobody else's. A message that
 // was not attempted, because an earlier one of its call failed, waits in its place.
 //
@@ -65,6 +68,21 @@
 // only after the one before it was confirmed. So the order does not depend on the lease: each relay's first occurrences of
 // a key are in order, and therefore those of several are. The lease saves duplicates.
 //
+// # What wakes a relay
+//
+// Polling is the guarantee: after 1 ms, 2 ms, 4 ms and so on, up to PollInterval, while nothing is found. Wake-ups only
+// make it fast. In one process the [Waker] is what the [Outbox] and the relay share. From other processes a commit is
+// heard by a dialect that is a [Listener]; where it hears only of what is announced (a [Notifier]), the application runs
+// [Outbox.Run].
+//
+// # A message that kills
+//
+// A message can end the process that publishes it, and the next one, and so on. The lease counts owners that ended
+// without releasing it or telling of an acknowledgement. After three of them a relay is careful: one message at a time is
+// published, and its name is in the lease while it is. A name that is found there at a takeover is that of a suspect: an
+// attempt of it has failed, and after MaxAttempts it is a dead letter. Nothing else counts for it. Caution ends when
+// InFlight messages were published, or nothing is left, but not before the suspect has had its next attempt.
+//
 // # If X dies at Y, then Z
 //
 //	application   before COMMIT              neither its rows nor its events exist
@@ -77,6 +95,8 @@
 //	              during Fail or Bury        done wholly or not at all; if not, the attempt is made again
 //	              while it promotes          moved wholly or not at all
 //	              anywhere (kill -9)         a standby takes the lease when it has expired, within LeaseTTL + 1 s
+//	              each time, of one message  three relays die unsuspecting, then one for each attempt; it becomes a dead
+//	                                         letter
 //	              frozen, and thawed         its term is over by its own clocks: it publishes nothing more; calls in
 //	                                         flight may arrive late, as duplicates
 //	              stopped (context done)     calls end, what they stored is acknowledged, the lease is released
@@ -90,24 +110,29 @@
 //	              Bury                       next owner sends duplicates
 //	              comes back older           positions are used again, ids are not: what is removed must match both
 //	              while the lease is kept    the term ends by the relay's own clock, publishing with it
+//	              while a wake-up is on      it is lost; polling finds the event, and Listen and Notify begin again
+//	              its way
 //
 // # Limits
 //
-// A message that kills the process each time it is published is not found out: nothing marks it as suspect, and the relay
-// is killed again. A message sent alone that times out while nothing else succeeds is tried for ever, because nothing
-// tells it from an outage. The reverse: where one part of a broker hangs (a frozen node that leads some partitions) and the
-// others answer, its messages look like poison, and their attempts are counted; with the defaults (ten attempts of 30 s,
-// and 4 to 9 minutes between them) they become dead letters after ten minutes or so: blocked, not lost.
+// A message sent alone that times out while nothing else of its topic succeeds is tried for ever, because nothing tells it
+// from an outage. The reverse: where one part of a topic hangs (a frozen node that leads some partitions) and the others
+// answer, its messages look like poison, and their attempts are counted; with the defaults (ten attempts of 30 s, and 4 to
+// 9 minutes between them) they become dead letters after ten minutes or so: blocked, not lost.
 //
-// Delivered events are removed; there is no archive yet. The application wakes relays in its own process ([Waker]); others
-// poll: there is no NOTIFY yet. [Stats] and what is done to dead letters are methods of [Operator]; there is no operator
-// command line yet.
+// A message that takes longer to kill the process than a third of LeaseTTL, while others are acknowledged, is not found
+// out. A process that is killed from outside while it is careful costs the message that it was publishing one attempt; so
+// does one that lives, cut off from its database, while another takes over.
+//
+// A pause, or an operator's other decision, comes too late for what a relay has in memory, which is at most InFlight.
 //
 // # Glossary
 //
 //	acknowledge   to remove a record from the outbox because the broker stored it
+//	archive       where delivered events are kept, if the dialect is told to
 //	blocked key   a key whose dead letter waits for an operator: fetches leave its messages out
 //	bury          to move a record to the dead letters
+//	careful       publishing one message at a time, each marked, because earlier relays were killed
 //	cursor        the position up to which everything was read, but for the gaps
 //	dead letter   a message that was refused MaxAttempts times, or for good
 //	epoch         the lease's count of owners
@@ -121,14 +146,17 @@
 //	lease         the row by which one relay owns an outbox; the others stand by
 //	lonely        in a publish call of its own, beside the lanes' batches
 //	outage        the broker, a topic of it, or the database cannot be reached
+//	pause         an operator's decision to keep a topic's messages in the outbox
 //	position      a record's place in the outbox; with the message's id it names the record for good
 //	probe         a message in memory that is tried again, alone, after a failure that is not counted
 //	promote       to move delayed events that are due into the outbox
 //	record        a message as it stands in the outbox
+//	replay        to put copies of archived events into the outbox
 //	rewind        to move the cursor back
 //	session       one connection to the database that never reconnects by itself
 //	settle        to write what became of records: acknowledge, note a failure, bury
 //	standby       a relay that waits for the lease
+//	suspect       the message whose name is in the lease, because it is being published by a careful relay
 //	sweep         a full read from the start, as insurance
 //	term          the time in which the lease's owner may publish, by its own clocks, ending a fifth of the TTL early
 package core

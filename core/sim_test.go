@@ -25,10 +25,17 @@ const (
 	simSettle = 5 * time.Minute  // in which everything has to be delivered afterwards
 )
 
-// simulate runs the schedule of a seed, and returns what it found wrong, and the log.
-func simulate(t *testing.T, seed uint64) (log string, err error) {
+// simulate runs the schedule of a seed, and returns what it found wrong.
+func simulate(t *testing.T, seed uint64) error {
+	_, err := runSchedule(t, seed, false)
+	return err
+}
+
+// runSchedule also returns the log, where it is asked for.
+func runSchedule(t *testing.T, seed uint64, logged bool) (log string, err error) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(drawPlan(seed))
+		w.logged = logged
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
 		err = w.run(ctx)
@@ -315,7 +322,7 @@ func schedules(t *testing.T, usual int) int {
 
 func TestSimulation(t *testing.T) {
 	if *simSeed != 0 {
-		log, err := simulate(t, *simSeed)
+		log, err := runSchedule(t, *simSeed, true)
 		t.Logf("plan %+v\n%s", drawPlan(*simSeed), log)
 		if err != nil {
 			t.Errorf("seed %d: %v", *simSeed, err)
@@ -330,7 +337,7 @@ func TestSimulation(t *testing.T) {
 				t.Parallel()
 				for i := shard; i < n && failed.Load() == 0; i += 2 {
 					seed := uint64(i + 1)
-					if _, err := simulate(t, seed); err != nil {
+					if err := simulate(t, seed); err != nil {
 						if failed.CompareAndSwap(0, seed) {
 							t.Errorf("schedule %d of %d: %v\nagain: go test ./core -run TestSimulation -v -sim.seed=%d", i+1, n, err, seed)
 						}
@@ -347,7 +354,7 @@ func FuzzSimulation(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, seed uint64) {
-		if _, err := simulate(t, seed); err != nil {
+		if err := simulate(t, seed); err != nil {
 			t.Errorf("seed %d: %v", seed, err)
 		}
 	})
@@ -361,8 +368,8 @@ func TestSimulationRepeatsASeed(t *testing.T) {
 		if p := drawPlan(seed); p.relays > 1 || p.kills+p.stops+p.restarts+p.lostTails+p.killers > 0 || p.databaseFaults > 0 {
 			continue
 		}
-		first, _ := simulate(t, seed)
-		second, _ := simulate(t, seed)
+		first, _ := runSchedule(t, seed, true)
+		second, _ := runSchedule(t, seed, true)
 		if a, b := sorted(first), sorted(second); a != b {
 			for i, line := range strings.Split(a, "\n") {
 				if other := strings.Split(b, "\n"); i >= len(other) || line != other[i] {

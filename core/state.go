@@ -54,13 +54,12 @@ func (e *engine) state() RelayState {
 	}
 }
 
-// Held is what waits.
+// Held is a key, a topic, or a message without a key, that waits.
 type Held struct {
-	// Topic is the whole of it where Key is empty and Position is 0.
 	Topic string
 	// Key is empty for a topic, and for a message without a key.
 	Key string
-	// Position is that of the first message that waits, as far as is known.
+	// Position is that of the first message that waits, as far as is known; 0 for a topic.
 	Position int64
 	// Blocked says that it waits for an operator: for what becomes of the dead letter at Position, or, where it is a topic,
 	// for the end of its pause. Otherwise it goes on by itself.
@@ -81,8 +80,8 @@ func (e *engine) holding() []Held {
 	for key, h := range e.keys {
 		all = append(all, h.held(key))
 	}
-	for topic, t := range e.topics {
-		all = append(all, Held{Topic: topic, Position: t.from})
+	for topic := range e.topics {
+		all = append(all, Held{Topic: topic})
 	}
 	return all
 }

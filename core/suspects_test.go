@@ -175,6 +175,26 @@ func TestCautionEndsWhenNothingIsLeft(t *testing.T) {
 	})
 }
 
+// RunOnce is careful as well, and leaves no mark.
+func TestRunOnceIsCareful(t *testing.T) {
+	onScene(t, func(s *scene) {
+		s.enqueue("a1 a2 b3 b4 c5")
+		for range 3 {
+			s.run(time.Minute)
+		}
+		s.killer = "nobody"
+		marks := 0
+		s.config.Hooks.Suspected = func(core.Ref) { marks++ }
+		if held, err := s.relay().RunOnce(s.Context()); len(held) != 0 || err != nil {
+			s.Errorf("RunOnce: got %v, %v, want nothing held", held, err)
+		}
+		if lease := s.memory.Contents().Lease; marks < 5 || lease.Suspect != (core.Ref{}) {
+			s.Errorf("%d marks, and the lease is %+v, want one for each message, and none left", marks, lease)
+		}
+		s.wantLeft("")
+	})
+}
+
 // A relay that lost its lease while it published a suspect, and is alive, knows that the suspect is innocent.
 func TestARelayThatSurvivedCountsNothing(t *testing.T) {
 	onScene(t, func(s *scene) {

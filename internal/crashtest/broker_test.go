@@ -2,7 +2,10 @@ package crashtest
 
 import (
 	"context"
+	"os"
+	"slices"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -52,6 +55,10 @@ func (w watchingTerm) Publish(ctx context.Context, msgs []core.Message) error {
 }
 
 func (w *watching) publish(ctx context.Context, broker core.Broker, msgs []core.Message) error {
+	if slices.ContainsFunc(msgs, func(m core.Message) bool { return m.ID == w.plan.Killer }) {
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {}
+	}
 	w.running.Add(1)
 	defer w.running.Add(-1)
 	number := w.calls.Add(1)

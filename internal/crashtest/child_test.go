@@ -203,6 +203,12 @@ func (c *child) kill(t *testing.T) {
 	if err := c.cmd.Process.Kill(); err != nil {
 		t.Fatalf("kill the relay: %v", err)
 	}
+	c.expectKilled(t)
+}
+
+// expectKilled waits for the end of the process, and makes sure that SIGKILL was what ended it.
+func (c *child) expectKilled(t *testing.T) {
+	t.Helper()
 	err := c.wait()
 	if status, ok := c.cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
 		t.Fatalf("the relay ended with %v, want SIGKILL", err)

@@ -34,6 +34,9 @@ type relayPlan struct {
 	OnCall int64 // the Publish call, from 1, in which Point is reached
 	// DeleteFirst is the mutant: a relay that removes events before the broker has answered.
 	DeleteFirst bool
+	// Killer is the id of a message that kills whichever process publishes it; MaxAttempts is what it gets.
+	Killer      string
+	MaxAttempts int
 	// Slow is how long each answer of the broker is withheld.
 	Slow time.Duration
 
@@ -131,6 +134,7 @@ func runRelay(text string) error {
 	}
 	relay, err := core.NewRelay(dialect, broker, core.RelayConfig{
 		InFlight: plan.InFlight, LeaseTTL: plan.LeaseTTL, DrainTimeout: plan.DrainTimeout, Hooks: reporting(),
+		Failures: core.FailurePolicy{MaxAttempts: plan.MaxAttempts},
 	})
 	if err != nil {
 		return err
