@@ -43,7 +43,7 @@ func TestARelayKeepsTheOrderWhenTheQueueRefuses(t *testing.T) {
 			relay, err := core.NewRelay(memory, broker, core.RelayConfig{Logger: slog.New(slog.DiscardHandler), Hooks: core.Hooks{
 				Failed: func(f core.Failure) { t.Errorf("an attempt was counted: %s", f.Cause) },
 				Buried: func(b core.Burial) { t.Errorf("a message was buried: %s", b.Cause) },
-				Held: func(string, string, error) {
+				Held: func(core.Held, error) {
 					select {
 					case refusals <- struct{}{}:
 					default:
