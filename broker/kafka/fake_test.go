@@ -194,6 +194,7 @@ func expectClass(t *testing.T, what string, got, want error) {
 	}
 }
 
+// Rules 28 and 30: acks=all, and the time of the call instead of half a second.
 func TestARequestAsksForEveryReplicaAndGivesItTime(t *testing.T) {
 	f := newFake(t, 1)
 	expectClass(t, "a", f.publish(context.Background(), t, core.Message{ID: "a"})[0], nil)
@@ -210,7 +211,7 @@ func TestARequestAsksForEveryReplicaAndGivesItTime(t *testing.T) {
 	}
 }
 
-// What the cluster answers, and what it means. A fault with NotEnoughReplicasAfterAppend stores all the same.
+// Rule 36. What the cluster answers, and what it means. A fault with NotEnoughReplicasAfterAppend stores all the same.
 func TestAnswersHaveTheirClasses(t *testing.T) {
 	for _, tt := range []struct {
 		answer *kerr.Error
@@ -289,6 +290,7 @@ func TestWhatPassesIsWaitedFor(t *testing.T) {
 	}
 }
 
+// Rule 31: the leader moves, and delivery goes on in order.
 func TestALeaderMoves(t *testing.T) {
 	const rounds = 6
 	f := newFake(t, 1, kfake.NumBrokers(3))

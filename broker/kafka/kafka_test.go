@@ -114,7 +114,7 @@ func fromRecord(m kafkago.Message) core.Message {
 	return out
 }
 
-// Partitions as the Java client's murmur2 gives them; the hashes are those of Kafka's own UtilsTest.testMurmur2.
+// Rule 35. Partitions as the Java client's murmur2 gives them; the hashes are those of Kafka's own UtilsTest.testMurmur2.
 func TestKeysGoToThePartitionsOfTheJavaClient(t *testing.T) {
 	hashes := map[string]int32{"21": -973932308, "foobar": -790332482, "a-little-bit-long-string": -985981536,
 		"a-little-bit-longer-string": -1486304829, "lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8": -58897971, "abc": 479470107}

@@ -25,6 +25,7 @@ func (f *fake) silence() (asked chan struct{}) {
 	return asked
 }
 
+// Rule 29: Publish ends with its context.
 func TestPublishReturnsWhenItsContextEnds(t *testing.T) {
 	f := newFake(t, 1)
 	expectClass(t, "before", f.publish(t.Context(), t, core.Message{ID: "before"})[0], nil)
@@ -39,7 +40,7 @@ func TestPublishReturnsWhenItsContextEnds(t *testing.T) {
 	expectClass(t, "after", f.publish(t.Context(), t, core.Message{ID: "after"})[0], nil)
 }
 
-// Nothing is sent after its time, so it is known not to be stored.
+// Rule 29. Nothing is sent after its time, so it is known not to be stored.
 func TestNothingIsSentWithAnEndedContext(t *testing.T) {
 	f := newFake(t, 1)
 	expectClass(t, "before", f.publish(t.Context(), t, core.Message{ID: "before"})[0], nil)
@@ -53,7 +54,7 @@ func TestNothingIsSentWithAnEndedContext(t *testing.T) {
 	}
 }
 
-// One record batch in flight for each partition: a second call waits, as long as its context lets it.
+// Rule 29. One record batch in flight for each partition: a second call waits, as long as its context lets it.
 func TestCallsQueueForAPartition(t *testing.T) {
 	f := newFake(t, 1)
 	asked := f.silence()

@@ -80,6 +80,7 @@ func TestABacklogIsDelivered(t *testing.T) {
 	}
 }
 
+// Rule 34: one oversize among 500, as the adapter reports it.
 func TestOneOversizedAmongMany(t *testing.T) {
 	const count = 500
 	address, topic := servers.Kafka(t), servers.KafkaTopic(t, 1)

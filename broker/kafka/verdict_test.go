@@ -26,7 +26,7 @@ var verdictNames = map[verdict]string{uncertain: "uncertain", misrouted: "misrou
 	unsuited: "unsuited", damaged: "damaged", unnameable: "unnameable", unrouted: "unrouted", disordered: "disordered",
 	fenced: "fenced", misdated: "misdated"}
 
-// TestVerdicts holds every error code that kafka-go has a name for against a table that was read by a human.
+// TestVerdicts (rule 36) holds every error code that kafka-go has a name for against a table that was read by a human.
 func TestVerdicts(t *testing.T) {
 	var table strings.Builder
 	for code := kafkago.Error(-1); code < 1000; code++ {
