@@ -3,6 +3,7 @@ package crashtest
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -56,22 +57,29 @@ func onRabbitMQ(t *testing.T, address string, do func(*amqp091.Channel) error) {
 }
 
 // consumeRabbitMQ takes everything out of the queue, with a consumer that knows nothing of Lockstep. Nobody publishes any
-// more, so that an empty queue is the end of it.
+// more, so that a message of its own is the last.
 func consumeRabbitMQ(t *testing.T, address, queue string) (*ledger, error) {
 	t.Helper()
+	const end = "the end"
 	l := &ledger{deliveries: map[string]int{}, first: map[int][]order{}}
 	var failure error
 	onRabbitMQ(t, address, func(c *amqp091.Channel) error {
-		for {
-			d, more, err := c.Get(queue, true)
-			if err != nil || !more {
-				return err
+		if err := c.PublishWithContext(t.Context(), "", queue, true, false, amqp091.Publishing{MessageId: end}); err != nil {
+			return err
+		}
+		deliveries, err := c.ConsumeWithContext(t.Context(), queue, "", true, false, false, false, nil)
+		if err != nil {
+			return err
+		}
+		for d := range deliveries {
+			if d.MessageId == end {
+				return nil
 			}
-			if err := l.record(d.MessageId, fmt.Sprint(d.Headers[amqp.KeyHeader]), d.Body); err != nil {
-				failure = err
+			if failure = l.record(d.MessageId, fmt.Sprint(d.Headers[amqp.KeyHeader]), d.Body); failure != nil {
 				return nil
 			}
 		}
+		return errors.New("the consumer has ended before the last message")
 	})
 	return l, failure
 }
