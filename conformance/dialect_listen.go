@@ -30,43 +30,49 @@ func (f DialectFixture) elsewhere() core.Dialect {
 // waiting is a Listen call, or a Notify call, under way.
 type waiting struct {
 	stop func()
-	done chan error
 	woke chan struct{}
+	done chan struct{} // closed when the call has returned
+	err  error         // what it returned
 }
 
-func (f DialectFixture) listen(ctx context.Context) *waiting {
+// waitFor runs call.
+func waitFor(ctx context.Context, call func(ctx context.Context, woke chan struct{}) error) *waiting {
 	ctx, stop := context.WithCancel(ctx)
-	w := &waiting{stop, make(chan error, 1), make(chan struct{}, 1)}
+	w := &waiting{stop: stop, woke: make(chan struct{}, 1), done: make(chan struct{})}
 	go func() {
-		w.done <- f.Dialect.(core.Listener).Listen(ctx, func() {
-			select {
-			case w.woke <- struct{}{}:
-			default:
-			}
-		})
+		defer close(w.done)
+		w.err = call(ctx, w.woke)
 	}()
 	return w
 }
 
+func (f DialectFixture) listen(ctx context.Context) *waiting {
+	return waitFor(ctx, func(ctx context.Context, woke chan struct{}) error {
+		return f.Dialect.(core.Listener).Listen(ctx, func() {
+			select {
+			case woke <- struct{}{}:
+			default:
+			}
+		})
+	})
+}
+
 // notify runs the Notify call of another process, where there is one to run.
 func (f DialectFixture) notify(ctx context.Context) (w *waiting, committed chan<- struct{}) {
-	ctx, stop := context.WithCancel(ctx)
 	c := make(chan struct{}, 1)
-	w = &waiting{stop: stop, done: make(chan error, 1)}
-	notifier, ok := f.elsewhere().(core.Notifier)
-	if !ok {
-		w.done <- nil
-		return w, c
-	}
-	go func() { w.done <- notifier.Notify(ctx, c) }()
-	return w, c
+	return waitFor(ctx, func(ctx context.Context, _ chan struct{}) error {
+		if notifier, ok := f.elsewhere().(core.Notifier); ok {
+			return notifier.Notify(ctx, c)
+		}
+		return nil
+	}), c
 }
 
 // end ends the call, and expects that it returns.
 func (w *waiting) end(what string) error {
 	w.stop()
 	select {
-	case <-w.done:
+	case <-w.done: // with which error is its own affair
 		return nil
 	case <-time.After(waitLimit):
 		return fmt.Errorf("%s did not return within %v of its context's end", what, waitLimit)
@@ -78,9 +84,8 @@ func (w *waiting) awake(what string) error {
 	select {
 	case <-w.woke:
 		return nil
-	case err := <-w.done:
-		w.done <- err
-		return fmt.Errorf("%s: Listen returned (%v)", what, err)
+	case <-w.done:
+		return fmt.Errorf("%s: Listen returned (%v)", what, w.err)
 	case <-time.After(waitLimit):
 		return fmt.Errorf("%s: no wake-up within %v", what, waitLimit)
 	}

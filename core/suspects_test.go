@@ -18,7 +18,6 @@ type scene struct {
 	*bench
 	killer string
 	relays int
-	cut    context.CancelCauseFunc // kills the running one
 }
 
 // mortalDialect is the database as a process sees it that can be killed: from then on nothing arrives.
