@@ -26,7 +26,7 @@ func through(t *testing.T, dsn string) (string, *faultproxy.Proxy) {
 	return u.String(), proxy
 }
 
-func openSession(t *testing.T, f conformance.DialectFixture) core.Session {
+func openSession(t testing.TB, f conformance.DialectFixture) core.Session {
 	t.Helper()
 	s, err := f.Dialect.Open(t.Context())
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 )
 
 // open returns a migrated dialect, and the application's pool on the same database.
-func open(t *testing.T, dsn string, config postgres.Config) conformance.DialectFixture {
+func open(t testing.TB, dsn string, config postgres.Config) conformance.DialectFixture {
 	t.Helper()
 	d, err := postgres.Open(dsn, config)
 	if err != nil {

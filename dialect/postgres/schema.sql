@@ -49,11 +49,31 @@ CREATE TABLE IF NOT EXISTS {dead} (
   drop_reason text        COLLATE "C" NOT NULL DEFAULT '',
   PRIMARY KEY (position, id)
 );
+-- What waits for an operator is found and counted whatever was dropped, and what was dropped is purged by age.
+CREATE INDEX IF NOT EXISTS {dead_waiting} ON {dead} (position, id) WHERE dropped_at IS NULL;
+CREATE INDEX IF NOT EXISTS {dead_dropped} ON {dead} (dropped_at, position, id) WHERE dropped_at IS NOT NULL;
 
--- A row per dead letter that blocks its key: the key is blocked while it has one.
+-- Delivered events of the topics that are kept.
+CREATE TABLE IF NOT EXISTS {archive} (
+  position     bigint      NOT NULL,
+  id           text        COLLATE "C" NOT NULL,
+  topic        text        COLLATE "C" NOT NULL,
+  key          text        COLLATE "C" NOT NULL,
+  headers      jsonb       NOT NULL,
+  payload      bytea       NOT NULL,
+  created_at   timestamptz NOT NULL,
+  attempts     integer     NOT NULL,
+  delivered_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  PRIMARY KEY (position, id)
+);
+CREATE INDEX IF NOT EXISTS {archive_id} ON {archive} (id);
+CREATE INDEX IF NOT EXISTS {archive_delivered} ON {archive} (delivered_at, position, id);
+
+-- A row per dead letter that blocks its key: the key is blocked while it has one. A row with an empty key and position 0
+-- pauses the whole topic.
 CREATE TABLE IF NOT EXISTS {blocked} (
   topic    text        COLLATE "C" NOT NULL,
-  key      text        COLLATE "C" NOT NULL CHECK (key <> ''),
+  key      text        COLLATE "C" NOT NULL,
   position bigint      NOT NULL,
   since    timestamptz NOT NULL DEFAULT clock_timestamp(),
   PRIMARY KEY (topic, key, position)

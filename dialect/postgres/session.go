@@ -24,6 +24,7 @@ type session struct {
 	wire    *wire
 	db      *sqlx.DB // holds conn and no other
 	conn    *sqlx.Conn
+	large   int // how many fetches are still to expect large payloads
 }
 
 // Open implements [core.Dialect].
