@@ -12,7 +12,6 @@ package postgres
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -71,8 +70,10 @@ func acceptable(dsn string) bool {
 // Dialect is a PostgreSQL database with an outbox in it. Safe for concurrent use.
 type Dialect struct {
 	dsn, listenDSN string
+	schema         string
 	names          *strings.Replacer
 	archive        []string // topics
+	migrations     []string // from version 1 on
 
 	mu   sync.Mutex
 	open map[*wire]bool // the sessions' connections; nil once the dialect is closed
@@ -90,29 +91,8 @@ func Open(dsn string, config Config) (*Dialect, error) {
 	}
 	return &Dialect{
 		dsn: dsn, listenDSN: cmp.Or(config.ListenDSN, dsn), names: tableNames(config),
-		archive: slices.Clone(config.Archive), open: map[*wire]bool{},
+		schema: config.Schema, archive: slices.Clone(config.Archive), migrations: migrations, open: map[*wire]bool{},
 	}, nil
-}
-
-// tableNames puts the quoted names of the tables in the place of {outbox} and so on.
-func tableNames(config Config) *strings.Replacer {
-	schema := ""
-	if config.Schema != "" {
-		schema = `"` + config.Schema + `".`
-	}
-	var pairs []string
-	for placeholder, table := range map[string]string{
-		"{outbox}": "outbox", "{dead}": "outbox_dead", "{delayed}": "outbox_delayed", "{control}": "outbox_control",
-		"{lease}": "outbox_lease", "{blocked}": "outbox_blocked", "{archive}": "outbox_archive",
-	} {
-		pairs = append(pairs, placeholder, schema+`"`+config.Prefix+table+`"`)
-	}
-	for _, index := range []string{"delayed_due", "dead_waiting", "dead_dropped", "archive_id", "archive_delivered"} {
-		name := `"` + config.Prefix + "outbox_" + index + `"`
-		// It is created in its table's schema, and must not name one.
-		pairs = append(pairs, "{"+index+"}", name, "{index "+index+"}", schema+name)
-	}
-	return strings.NewReplacer(pairs...)
 }
 
 // Close cuts the connections of sessions that are still open.
@@ -134,17 +114,4 @@ func (d *Dialect) Retryable(err error) bool {
 	}
 	state := coded.SQLState()
 	return state == "40001" || state == "40P01"
-}
-
-// Migrate creates what is missing of the outbox's tables. Concurrent callers are safe. Where nothing is missing, it
-// needs no privilege to create.
-func (d *Dialect) Migrate(ctx context.Context) error {
-	s, err := d.connect(ctx)
-	if err != nil {
-		return fmt.Errorf("migrate: %w", err)
-	}
-	if err := s.migrate(ctx); err != nil {
-		return errors.Join(fmt.Errorf("migrate: %w", err), s.Close())
-	}
-	return s.Close()
 }
