@@ -37,6 +37,13 @@ func open(t testing.TB, dsn string, config postgres.Config) conformance.DialectF
 	}
 	f := conformance.SQLFixture(d, db)
 	f.ConcurrentWriters = true
+	config.Archive = []string{"*"}
+	archiving, err := postgres.Open(dsn, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { archiving.Close() })
+	f.Archiving, f.Elsewhere = archiving, archiving
 	return f
 }
 
