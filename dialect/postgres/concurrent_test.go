@@ -3,7 +3,6 @@ package postgres_test
 import (
 	"context"
 	"fmt"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -114,26 +113,14 @@ func lock(ctx context.Context, f conformance.DialectFixture, locker core.KeyLock
 	return tx.Commit()
 }
 
-// A relay needs the tables and nothing else.
+// A relay needs what Grants gives it and nothing else.
 func TestSessionNeedsNoPrivilegeButTheTables(t *testing.T) {
 	dsn := servers.PostgresSchema(t)
 	f := open(t, dsn, postgres.Config{})
-	var schema string
-	if err := f.DB.QueryRowContext(t.Context(), `SELECT current_schema`).Scan(&schema); err != nil {
-		t.Fatal(err)
-	}
-	role := strings.Replace(schema, "test", "role", 1)
-	execute(t, f, `CREATE ROLE `+role+` LOGIN PASSWORD 'x'`, `GRANT USAGE ON SCHEMA `+schema+` TO `+role,
-		`GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA `+schema+` TO `+role)
-	t.Cleanup(func() {
-		for _, statement := range []string{`DROP OWNED BY ` + role, `DROP ROLE ` + role} {
-			if _, err := f.DB.ExecContext(context.Background(), statement); err != nil {
-				t.Error(err)
-			}
-		}
-	})
-	own := open(t, strings.Replace(dsn, "lockstep:lockstep@", role+":x@", 1), postgres.Config{}) // which migrates: nothing is missing
-	enqueued(t, own, core.Message{ID: "a", Topic: "t", Key: "k"})
+	relay := role(t, f, "relay")
+	execute(t, f, f.Dialect.(*postgres.Dialect).Grants("", relay))
+	own := open(t, as(t, dsn, relay), postgres.Config{}) // which migrates: nothing is missing
+	enqueued(t, f, core.Message{ID: "a", Topic: "t", Key: "k"})
 	for name, call := range sessionCalls {
 		if err := call(t.Context(), openSession(t, own)); err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -164,24 +151,5 @@ func TestIncarnationChangesWhenPositionsBeginAgain(t *testing.T) {
 	execute(t, f, `TRUNCATE outbox RESTART IDENTITY`)
 	if after := fetchAll(t, s); after.Incarnation == first.Incarnation {
 		t.Errorf("after TRUNCATE: got %q again", after.Incarnation)
-	}
-}
-
-func TestOpenSaysWhatIsWrong(t *testing.T) {
-	f := open(t, servers.PostgresSchema(t), postgres.Config{})
-	missing, err := postgres.Open(servers.PostgresSchema(t), postgres.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := missing.Open(t.Context()); err == nil || !strings.Contains(err.Error(), "Migrate") {
-		t.Errorf("without tables: got %v, want an error that names Migrate", err)
-	}
-	execute(t, f, `ALTER TABLE outbox ALTER position SET CACHE 20`)
-	if _, err := f.Dialect.Open(t.Context()); err == nil || !strings.Contains(err.Error(), "CACHE 1") {
-		t.Errorf("with a sequence that caches: got %v, want an error that says CACHE 1", err)
-	}
-	execute(t, f, `ALTER TABLE outbox ALTER position SET CACHE 1`, `UPDATE outbox_control SET schema_version = 99`)
-	if _, err := f.Dialect.Open(t.Context()); err == nil || !strings.Contains(err.Error(), "version 99") {
-		t.Errorf("with a newer schema: got %v, want an error that names its version", err)
 	}
 }

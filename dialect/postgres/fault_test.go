@@ -87,6 +87,30 @@ var sessionCalls = map[string]func(ctx context.Context, s core.Session) error{
 		_, err := s.ListBlocked(ctx, "", "", 10)
 		return err
 	},
+	"PauseTopic": func(ctx context.Context, s core.Session) error {
+		_, err := s.PauseTopic(ctx, "paused")
+		return err
+	},
+	"ResumeTopic": func(ctx context.Context, s core.Session) error {
+		_, err := s.ResumeTopic(ctx, "paused")
+		return err
+	},
+	"MarkSuspect": func(ctx context.Context, s core.Session) error {
+		_, err := s.MarkSuspect(ctx, "me", -1, core.Ref{})
+		return err
+	},
+	"ListArchived": func(ctx context.Context, s core.Session) error {
+		_, err := s.(core.ArchiveStore).ListArchived(ctx, core.ArchiveFilter{}, core.Ref{}, 10)
+		return err
+	},
+	"Replay": func(ctx context.Context, s core.Session) error {
+		_, _, err := s.(core.ArchiveStore).Replay(ctx, core.ArchiveFilter{}, core.Ref{}, 10)
+		return err
+	},
+	"Purge": func(ctx context.Context, s core.Session) error {
+		_, err := s.(core.ArchiveStore).Purge(ctx, time.Hour, 10)
+		return err
+	},
 	"Stats": func(ctx context.Context, s core.Session) error {
 		_, err := s.Stats(ctx)
 		return err
