@@ -17,16 +17,17 @@ var (
 	_ core.Notifier = (*Dialect)(nil)
 )
 
-const (
+// Only this package's own tests change these.
+var (
 	// listenPing is how long a listening connection may be quiet before the server is asked whether it is still there.
 	listenPing = 10 * time.Second
 
 	// wakeTimeout bounds each exchange with the server over the connections that wake.
 	wakeTimeout = 5 * time.Second
-
-	// announceEvery is the least time between two announcements. Each takes a lock that is one for the whole cluster.
-	announceEvery = 10 * time.Millisecond
 )
+
+// announceEvery is the least time between two announcements. Each takes a lock that is one for the whole cluster.
+const announceEvery = 10 * time.Millisecond
 
 // Listen implements [core.Listener] by LISTEN, over a connection to Config.ListenDSN.
 //

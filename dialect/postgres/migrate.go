@@ -46,7 +46,8 @@ func (d *Dialect) step(version int) string {
 	if version == 1 {
 		return d.migrations[0] // which makes the row that holds the version
 	}
-	return d.migrations[version-1] + "\nUPDATE {control} SET schema_version = " + integer(version) + ";\n"
+	statements := strings.TrimSuffix(strings.TrimSpace(d.migrations[version-1]), ";")
+	return statements + ";\nUPDATE {control} SET schema_version = " + integer(version) + ";\n"
 }
 
 // Migrate creates the outbox's tables, or brings them to this package's version. It is one transaction: done wholly or

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -166,7 +167,7 @@ func (d *Dialect) literals(statement string) string {
 func (d *Dialect) checkTx(ctx context.Context, db *sql.DB, own string) error {
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
-		return err
+		return refusedBegin(err)
 	}
 	defer tx.Rollback()
 	var f poolFact
@@ -179,6 +180,15 @@ func (d *Dialect) checkTx(ctx context.Context, db *sql.DB, own string) error {
 		return err
 	}
 	return f.wrong(d.names.Replace("{outbox}"), own, again)
+}
+
+// refusedBegin explains what a standby says to BEGIN: a driver asked for a level or a mode that it has not.
+func refusedBegin(err error) error {
+	var coded interface{ SQLState() string }
+	if errors.As(err, &coded) && slices.Contains([]string{"0A000", "25001", "25006"}, coded.SQLState()) {
+		return &core.SetupError{Problem: readOnly, Cure: writeElsewhere, Err: err}
+	}
+	return err
 }
 
 type poolFact struct {
