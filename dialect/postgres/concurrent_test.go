@@ -3,6 +3,9 @@ package postgres_test
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -151,5 +154,49 @@ func TestIncarnationChangesWhenPositionsBeginAgain(t *testing.T) {
 	execute(t, f, `TRUNCATE outbox RESTART IDENTITY`)
 	if after := fetchAll(t, s); after.Incarnation == first.Incarnation {
 		t.Errorf("after TRUNCATE: got %q again", after.Incarnation)
+	}
+}
+
+// Renewals come every second for years: each must stay in its page and leave the index alone.
+func TestLeaseUpdatesTouchNoIndex(t *testing.T) {
+	f := open(t, servers.PostgresSchema(t), postgres.Config{})
+	s := openSession(t, f)
+	const renewals = 300
+	if took, err := s.TakeLease(t.Context(), core.Lease{}, "me", time.Minute); err != nil || !took {
+		t.Fatal(took, err)
+	}
+	for range renewals {
+		if renewed, err := s.RenewLease(t.Context(), "me", 1, time.Minute, true); err != nil || !renewed {
+			t.Fatal(renewed, err)
+		}
+	}
+	s.Close() // what a connection counted is known when it has ended
+	var updates, hot int
+	eventually(t, "the updates are counted", func() (bool, error) {
+		err := f.DB.QueryRowContext(t.Context(), `SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables
+WHERE relid = 'outbox_lease'::regclass`).Scan(&updates, &hot)
+		return updates > renewals, err
+	})
+	if hot != updates {
+		t.Errorf("%d of %d updates of the lease stayed off the index, want all", hot, updates)
+	}
+}
+
+// sqlx guesses the placeholders of Rebind and NamedExec by the driver's name, and mangles casts.
+func TestNothingIsRebound(t *testing.T) {
+	files, err := filepath.Glob("*.go")
+	if err != nil || len(files) == 0 {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{".Rebind(", ".NamedExec", ".NamedQuery", ".PrepareNamed"} {
+			if !strings.HasSuffix(file, "_test.go") && strings.Contains(string(content), name) {
+				t.Errorf("%s uses %s…)", file, name)
+			}
+		}
 	}
 }

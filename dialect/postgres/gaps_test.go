@@ -79,6 +79,11 @@ func (w *writers) transaction(ctx context.Context) error {
 		time.Sleep(rand.N(8 * time.Millisecond))
 	}
 	switch {
+	case rand.IntN(10) == 0: // the session is killed with its positions taken
+		if _, err := tx.ExecContext(ctx, `SELECT pg_terminate_backend(pg_backend_pid())`); err == nil {
+			return errors.New("a session that killed itself got an answer")
+		}
+		return nil
 	case rand.IntN(4) == 0:
 		return tx.Rollback()
 	case w.twoPhase && rand.IntN(4) == 0:

@@ -1,4 +1,4 @@
-// Package postgres keeps a Lockstep outbox in PostgreSQL (13 or newer), through lib/pq.
+// Package postgres keeps a Lockstep outbox in PostgreSQL (14 or newer), through lib/pq.
 //
 // The application's transactions come from its own pool, of any driver. What a relay does goes over sessions, each a
 // connection of its own. A session's statements carry their values in their text and travel as one message of the
