@@ -86,6 +86,7 @@ func started(t *testing.T, d core.Dialect, broker core.Broker, config core.Relay
 
 // A primary with a synchronous standby: first the standby is taken for the primary, by mistake; then it becomes it.
 func TestStandby(t *testing.T) {
+	t.Parallel()
 	primary := newPrimary(t)
 	standby := newStandby(t, primary)
 	d := dialect(t, either(primary, standby), postgres.Config{})

@@ -256,6 +256,7 @@ func (p *poller) compare(t *testing.T, f conformance.DialectFixture) error {
 }
 
 func TestADeadGapIsNeverFilled(t *testing.T) {
+	t.Parallel()
 	err := violations(t, 4*time.Second, func(ctx context.Context, s core.Session, gaps []core.Gap) error {
 		return s.ResolveGaps(ctx, gaps)
 	})
@@ -266,6 +267,7 @@ func TestADeadGapIsNeverFilled(t *testing.T) {
 
 // The test above is worth something only if it notices a resolver that does not look at the writers.
 func TestThatTestNoticesAGapDeclaredDeadTooEarly(t *testing.T) {
+	t.Parallel()
 	err := violations(t, 4*time.Second, func(_ context.Context, _ core.Session, gaps []core.Gap) error {
 		for i := range gaps {
 			gaps[i].Dead = true

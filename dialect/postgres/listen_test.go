@@ -45,8 +45,7 @@ func listening(t *testing.T, d *postgres.Dialect) (woke chan struct{}, ended <-c
 // The connection that listens falls silent, as it does when a firewall forgets it: Listen finds out by itself, and
 // returns, so that it is called again.
 func TestListenLeavesASilentServer(t *testing.T) {
-	restore := postgres.SetListenPing(50*time.Millisecond, 100*time.Millisecond)
-	defer restore()
+	t.Cleanup(postgres.SetListenPing(50*time.Millisecond, 100*time.Millisecond)) // when Listen has returned
 	dsn, proxy := through(t, servers.PostgresSchema(t))
 	d := open(t, dsn, postgres.Config{}).Dialect.(*postgres.Dialect)
 	_, ended := listening(t, d)
@@ -151,7 +150,9 @@ func BenchmarkAnnouncing(b *testing.B) {
 	}
 	b.ReportMetric(float64(count[1].Load())/float64(max(1, count[0].Load())), "with/without")
 	cancel()
-	<-ended
+	if err := <-ended; err != nil {
+		b.Error(err)
+	}
 }
 
 func commitOne(ctx context.Context, f conformance.DialectFixture) error {

@@ -52,6 +52,7 @@ WHERE NOT l.granted AND l.locktype <> 'extend' AND a.query LIKE '%{schema}outbox
 
 // Four relays on one outbox, one at work, while six producers commit: no producer fails, and nobody waits for a lock.
 func TestProducersAndRelaysWaitForNobody(t *testing.T) {
+	t.Parallel()
 	length := dose.Of(t, 3*time.Second, 30*time.Second)
 	dsn := servers.PostgresSchema(t)
 	f := open(t, dsn, postgres.Config{Schema: schemaOf(t, dsn)})
@@ -92,6 +93,7 @@ func schemaOf(t *testing.T, dsn string) string {
 
 // A relay that stops in the middle of a batch, its connection silent, holds nothing that an application waits for.
 func TestAFrozenRelayDelaysNoInsert(t *testing.T) {
+	t.Parallel()
 	direct := servers.PostgresSchema(t)
 	f := open(t, direct, postgres.Config{})
 	dsn, proxy := through(t, direct)
@@ -119,6 +121,7 @@ func TestAFrozenRelayDelaysNoInsert(t *testing.T) {
 
 // A transaction that was opened long ago keeps every dead row: a poll must cost what it cost before.
 func TestAHeldSnapshotCostsNoPoll(t *testing.T) {
+	t.Parallel()
 	length := dose.Of(t, 4*time.Second, 2*time.Minute)
 	dsn := servers.PostgresSchema(t)
 	f := open(t, dsn, postgres.Config{})
@@ -185,7 +188,8 @@ func drain(t *testing.T, f conformance.DialectFixture, n int) time.Duration {
 
 // Forty clients share eight server connections: none gets an answer, or a value, of another one's.
 func TestNobodyGetsAnothersAnswerBehindAPooler(t *testing.T) {
-	rounds := dose.Of(t, 20, 2000)
+	t.Parallel()
+	rounds := dose.Of(t, 20, 300)
 	f := openBehindPooler(t)
 	var group sync.WaitGroup
 	for c := range 40 {

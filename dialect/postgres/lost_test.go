@@ -114,6 +114,7 @@ func callTwice(t *testing.T, d core.Dialect, lose func(), call func(ctx context.
 
 // Migrate's answers are lost one after the other: it fails or succeeds, and another call finds nothing broken.
 func TestALostAnswerBreaksNoMigration(t *testing.T) {
+	t.Parallel()
 	for lost := 0; ; lost++ {
 		dsn, proxy := through(t, servers.PostgresSchema(t))
 		proxy.Swallow(lost)
@@ -194,6 +195,7 @@ func orderOver(t *testing.T, outbox *core.Outbox, dsn, id string, lose func()) e
 // A relay whose connections lose answers, are cut and fall silent, again and again: it goes on by itself each time,
 // nothing is lost, and no attempt is counted.
 func TestARelayOnABadNetwork(t *testing.T) {
+	t.Parallel()
 	rounds := dose.Of(t, 8, 200)
 	direct := servers.PostgresSchema(t)
 	f := open(t, direct, postgres.Config{})

@@ -60,6 +60,7 @@ func execute(t testing.TB, f conformance.DialectFixture, statements ...string) {
 // What was delivered leaves dead rows before the tail, which nothing can remove while any transaction in the database
 // is older. A poll must not read them, whatever the statistics say.
 func TestFetchReadsByPositionWhateverTheStatistics(t *testing.T) {
+	t.Parallel()
 	const dead, live = 30_000, 2_000
 	f := open(t, servers.PostgresSchema(t), postgres.Config{})
 	fill := func(n int) string {

@@ -50,6 +50,7 @@ func psql(t *testing.T, dsn, options, statements string) (string, error) {
 
 // What docs/table.md shows is done by psql, as a role that may INSERT and nothing else, and delivered by a session.
 func TestTableAsDocumented(t *testing.T) {
+	t.Parallel()
 	dsn := servers.PostgresSchema(t)
 	if _, err := exec.LookPath("psql"); err != nil {
 		t.Skip("psql is not installed: scripts/services install postgres brings it")

@@ -116,6 +116,7 @@ func TestMigrateSaysWhatIsInTheWay(t *testing.T) {
 
 // A version 2 that no release has.
 func TestMigrateGoesOnFromAnyVersion(t *testing.T) {
+	t.Parallel()
 	const second = `ALTER TABLE {outbox} ADD COLUMN shoe_size integer`
 	dsn := servers.PostgresSchema(t)
 	f := open(t, dsn, postgres.Config{})
@@ -169,6 +170,7 @@ func together(t *testing.T, n int, f func() error) {
 
 // What Schema prints is what Migrate does.
 func TestSchemaAndGrantsAreWhole(t *testing.T) {
+	t.Parallel()
 	for name, config := range map[string]postgres.Config{"search_path": {Prefix: "shop_"}, "schema": {Schema: "?", Prefix: "Shop"}} {
 		t.Run(name, func(t *testing.T) {
 			dsn := servers.PostgresSchema(t)
