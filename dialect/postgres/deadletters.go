@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -135,45 +134,4 @@ func (s *session) DropDead(ctx context.Context, filter core.DeadFilter, reason s
 		return 0, fmt.Errorf("drop dead letters: %w", err)
 	}
 	return n, nil
-}
-
-// Unblock implements [core.OperatorStore].
-func (s *session) Unblock(ctx context.Context, topic, key string) (bool, error) {
-	n := 0
-	err := s.queryRow(ctx, s.sql(`WITH unblocked AS (DELETE FROM {blocked} WHERE topic = `)+text(topic)+` AND key = `+text(key)+
-		s.sql(` RETURNING position), bumped AS (
-  UPDATE {control} SET generation = generation + 1 WHERE EXISTS (SELECT FROM unblocked)
-)
-SELECT count(*) FROM unblocked`), &n)
-	if err != nil {
-		return false, fmt.Errorf("unblock a key: %w", err)
-	}
-	return n > 0, nil
-}
-
-// ListBlocked implements [core.OperatorStore].
-func (s *session) ListBlocked(ctx context.Context, afterTopic, afterKey string, limit int) ([]core.BlockedKey, error) {
-	var keys []core.BlockedKey
-	err := s.query(ctx, s.sql(`SELECT DISTINCT ON (topic, key) topic, key, position, since FROM {blocked} WHERE (topic, key) > (`)+
-		text(afterTopic)+`, `+text(afterKey)+`) ORDER BY topic, key, position LIMIT `+integer(limit),
-		func(rows *sqlx.Rows) error {
-			var k core.BlockedKey
-			err := rows.Scan(&k.Topic, &k.Key, &k.Position, &k.Since)
-			keys = append(keys, k)
-			return err
-		})
-	if err != nil {
-		return nil, fmt.Errorf("list blocked keys: %w", err)
-	}
-	return keys, nil
-}
-
-// PauseTopic implements [core.OperatorStore].
-func (s *session) PauseTopic(context.Context, string) (bool, error) {
-	return false, errors.ErrUnsupported
-}
-
-// ResumeTopic implements [core.OperatorStore].
-func (s *session) ResumeTopic(context.Context, string) (bool, error) {
-	return false, errors.ErrUnsupported
 }

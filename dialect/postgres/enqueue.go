@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/lib/pq"
 
@@ -32,9 +31,6 @@ ORDER BY n`
 INSERT INTO {outbox} (id, topic, key, headers, payload)
 SELECT id, topic, key, headers::jsonb, payload FROM m WHERE not_before = 0 ORDER BY n`
 )
-
-// What PostgreSQL holds ends later, and what 64 bits of microseconds hold ends later still.
-const lastYear = 90_000
 
 // Enqueue implements [core.Dialect].
 func (d *Dialect) Enqueue(ctx context.Context, tx core.Execer, msgs []core.Message) error {
@@ -68,10 +64,7 @@ func (d *Dialect) Enqueue(ctx context.Context, tx core.Execer, msgs []core.Messa
 
 // dueMicros is NotBefore in microseconds since 1970, from 1 on, rounded up so that nothing is early.
 func dueMicros(m core.Message) int64 {
-	t := m.NotBefore
-	if t.Year() > lastYear {
-		t = time.Date(lastYear, 1, 1, 0, 0, 0, 0, time.UTC)
-	}
+	t := clampYear(m.NotBefore)
 	us := t.UnixMicro()
 	if t.Nanosecond()%1000 != 0 {
 		us++

@@ -26,7 +26,7 @@ func through(t *testing.T, dsn string) (string, *faultproxy.Proxy) {
 	return u.String(), proxy
 }
 
-func openSession(t *testing.T, f conformance.DialectFixture) core.Session {
+func openSession(t testing.TB, f conformance.DialectFixture) core.Session {
 	t.Helper()
 	s, err := f.Dialect.Open(t.Context())
 	if err != nil {
@@ -85,6 +85,30 @@ var sessionCalls = map[string]func(ctx context.Context, s core.Session) error{
 	},
 	"ListBlocked": func(ctx context.Context, s core.Session) error {
 		_, err := s.ListBlocked(ctx, "", "", 10)
+		return err
+	},
+	"PauseTopic": func(ctx context.Context, s core.Session) error {
+		_, err := s.PauseTopic(ctx, "paused")
+		return err
+	},
+	"ResumeTopic": func(ctx context.Context, s core.Session) error {
+		_, err := s.ResumeTopic(ctx, "paused")
+		return err
+	},
+	"MarkSuspect": func(ctx context.Context, s core.Session) error {
+		_, err := s.MarkSuspect(ctx, "me", -1, core.Ref{})
+		return err
+	},
+	"ListArchived": func(ctx context.Context, s core.Session) error {
+		_, err := s.(core.ArchiveStore).ListArchived(ctx, core.ArchiveFilter{}, core.Ref{}, 10)
+		return err
+	},
+	"Replay": func(ctx context.Context, s core.Session) error {
+		_, _, err := s.(core.ArchiveStore).Replay(ctx, core.ArchiveFilter{}, core.Ref{}, 10)
+		return err
+	},
+	"Purge": func(ctx context.Context, s core.Session) error {
+		_, err := s.(core.ArchiveStore).Purge(ctx, time.Hour, 10)
 		return err
 	},
 	"Stats": func(ctx context.Context, s core.Session) error {

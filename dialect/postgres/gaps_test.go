@@ -79,6 +79,11 @@ func (w *writers) transaction(ctx context.Context) error {
 		time.Sleep(rand.N(8 * time.Millisecond))
 	}
 	switch {
+	case rand.IntN(10) == 0: // the session is killed with its positions taken
+		if _, err := tx.ExecContext(ctx, `SELECT pg_terminate_backend(pg_backend_pid())`); err == nil {
+			return errors.New("a session that killed itself got an answer")
+		}
+		return nil
 	case rand.IntN(4) == 0:
 		return tx.Rollback()
 	case w.twoPhase && rand.IntN(4) == 0:
@@ -251,6 +256,7 @@ func (p *poller) compare(t *testing.T, f conformance.DialectFixture) error {
 }
 
 func TestADeadGapIsNeverFilled(t *testing.T) {
+	t.Parallel()
 	err := violations(t, 4*time.Second, func(ctx context.Context, s core.Session, gaps []core.Gap) error {
 		return s.ResolveGaps(ctx, gaps)
 	})
@@ -261,6 +267,7 @@ func TestADeadGapIsNeverFilled(t *testing.T) {
 
 // The test above is worth something only if it notices a resolver that does not look at the writers.
 func TestThatTestNoticesAGapDeclaredDeadTooEarly(t *testing.T) {
+	t.Parallel()
 	err := violations(t, 4*time.Second, func(_ context.Context, _ core.Session, gaps []core.Gap) error {
 		for i := range gaps {
 			gaps[i].Dead = true

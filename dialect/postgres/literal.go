@@ -19,6 +19,25 @@ func interval(d time.Duration) string {
 	return integer(d.Microseconds()) + " * interval '1 microsecond'"
 }
 
+// timestamp is a time in a statement's text.
+func timestamp(t time.Time) string {
+	return `(timestamptz 'epoch' + ` + integer(clampYear(t).UnixMicro()) + ` * interval '1 microsecond')`
+}
+
+// clampYear brings t to the years that PostgreSQL holds, and 64 bits of microseconds as well.
+func clampYear(t time.Time) time.Time {
+	switch {
+	case t.Year() > lastYear:
+		return time.Date(lastYear, 1, 1, 0, 0, 0, 0, time.UTC)
+	case t.Year() < firstYear:
+		return time.Date(firstYear, 1, 1, 0, 0, 0, 0, time.UTC)
+	}
+	return t
+}
+
+// What PostgreSQL holds begins earlier and ends later.
+const firstYear, lastYear = -4000, 90_000
+
 // array is an array in a statement's text, to be cast.
 func array(values driver.Valuer) string { return text(notation(values)) }
 

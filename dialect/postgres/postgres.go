@@ -1,4 +1,4 @@
-// Package postgres keeps a Lockstep outbox in PostgreSQL (13 or newer), through lib/pq.
+// Package postgres keeps a Lockstep outbox in PostgreSQL (14 or newer), through lib/pq.
 //
 // The application's transactions come from its own pool, of any driver. What a relay does goes over sessions, each a
 // connection of its own. A session's statements carry their values in their text and travel as one message of the
@@ -11,9 +11,10 @@
 package postgres
 
 import (
-	"context"
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -35,17 +36,44 @@ type Config struct {
 	// Prefix is put before the name of each table: with "shop_" the outbox is shop_outbox. Letters, digits and
 	// underscores. Defaults to none.
 	Prefix string
+	// Archive names the topics whose delivered events are kept in the table outbox_archive, until they are purged; "*" is
+	// every topic. All relays of an outbox need the same. Defaults to none: what is delivered is deleted.
+	Archive []string
+	// ListenDSN is the address for LISTEN, where the DSN is that of a pooler: what hands each transaction to another
+	// server connection has none that listens. Defaults to the DSN.
+	ListenDSN string
 }
 
 // Validate reports every field that is out of range.
 func (c Config) Validate() error {
-	return errors.Join(sqlname.Check("Schema", c.Schema), sqlname.Check("Prefix", c.Prefix))
+	errs := []error{sqlname.Check("Schema", c.Schema), sqlname.Check("Prefix", c.Prefix)}
+	for _, topic := range c.Archive {
+		if topic == "" {
+			errs = append(errs, errors.New(`Archive holds an empty topic: name topics, or "*" for all`))
+		}
+	}
+	if c.ListenDSN != "" && !acceptable(c.ListenDSN) {
+		errs = append(errs, errors.New("ListenDSN: "+badDSN))
+	}
+	return errors.Join(errs...)
+}
+
+// The parser's own error quotes what it could not read, which may be the password.
+const badDSN = "the DSN is neither a postgres:// URL nor key=value pairs, or has a wrong value: " +
+	"percent-encode special characters in a URL, quote them in pairs"
+
+func acceptable(dsn string) bool {
+	_, err := pq.NewConnector(dsn)
+	return err == nil
 }
 
 // Dialect is a PostgreSQL database with an outbox in it. Safe for concurrent use.
 type Dialect struct {
-	dsn   string
-	names *strings.Replacer
+	dsn, listenDSN string
+	schema         string
+	names          *strings.Replacer
+	archive        []string // topics
+	migrations     []string // from version 1 on
 
 	mu   sync.Mutex
 	open map[*wire]bool // the sessions' connections; nil once the dialect is closed
@@ -58,30 +86,13 @@ func Open(dsn string, config Config) (*Dialect, error) {
 	if err := config.Validate(); err != nil {
 		return nil, fmt.Errorf("postgres config: %w", err)
 	}
-	if _, err := pq.NewConnector(dsn); err != nil {
-		// The parser's own error quotes what it could not read, which may be the password.
-		return nil, errors.New("postgres: the DSN is neither a postgres:// URL nor key=value pairs, or has a wrong value: " +
-			"percent-encode special characters in a URL, quote them in pairs")
+	if !acceptable(dsn) {
+		return nil, errors.New("postgres: " + badDSN)
 	}
-	return &Dialect{dsn: dsn, names: tableNames(config), open: map[*wire]bool{}}, nil
-}
-
-// tableNames puts the quoted names of the tables in the place of {outbox} and so on.
-func tableNames(config Config) *strings.Replacer {
-	schema := ""
-	if config.Schema != "" {
-		schema = `"` + config.Schema + `".`
-	}
-	var pairs []string
-	for placeholder, table := range map[string]string{
-		"{outbox}": "outbox", "{dead}": "outbox_dead", "{delayed}": "outbox_delayed", "{control}": "outbox_control",
-		"{lease}": "outbox_lease", "{blocked}": "outbox_blocked",
-	} {
-		pairs = append(pairs, placeholder, schema+`"`+config.Prefix+table+`"`)
-	}
-	// An index is created in its table's schema, and must not name one.
-	pairs = append(pairs, "{delayed_due}", `"`+config.Prefix+`outbox_delayed_due"`)
-	return strings.NewReplacer(pairs...)
+	return &Dialect{
+		dsn: dsn, listenDSN: cmp.Or(config.ListenDSN, dsn), names: tableNames(config),
+		schema: config.Schema, archive: slices.Clone(config.Archive), migrations: migrations, open: map[*wire]bool{},
+	}, nil
 }
 
 // Close cuts the connections of sessions that are still open.
@@ -103,17 +114,4 @@ func (d *Dialect) Retryable(err error) bool {
 	}
 	state := coded.SQLState()
 	return state == "40001" || state == "40P01"
-}
-
-// Migrate creates what is missing of the outbox's tables. Concurrent callers are safe. Where nothing is missing, it
-// needs no privilege to create.
-func (d *Dialect) Migrate(ctx context.Context) error {
-	s, err := d.connect(ctx)
-	if err != nil {
-		return fmt.Errorf("migrate: %w", err)
-	}
-	if err := s.migrate(ctx); err != nil {
-		return errors.Join(fmt.Errorf("migrate: %w", err), s.Close())
-	}
-	return s.Close()
 }

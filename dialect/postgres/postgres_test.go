@@ -3,7 +3,6 @@ package postgres_test
 import (
 	"context"
 	"database/sql"
-	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -18,60 +17,46 @@ import (
 )
 
 // open returns a migrated dialect, and the application's pool on the same database.
-func open(t *testing.T, dsn string, config postgres.Config) conformance.DialectFixture {
+func open(t testing.TB, dsn string, config postgres.Config) conformance.DialectFixture {
+	t.Helper()
+	if err := dialect(t, dsn, config).Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return fixture(t, dsn, dsn, config)
+}
+
+// fixture is a dialect on a database that is migrated, and the application's pool there.
+func fixture(t testing.TB, dsn, application string, config postgres.Config) conformance.DialectFixture {
+	t.Helper()
+	f := conformance.SQLFixture(dialect(t, dsn, config), pool(t, application))
+	f.ConcurrentWriters = true
+	config.Archive = []string{"*"}
+	f.Archiving = dialect(t, dsn, config)
+	f.Elsewhere = f.Archiving
+	return f
+}
+
+func dialect(t testing.TB, dsn string, config postgres.Config) *postgres.Dialect {
 	t.Helper()
 	d, err := postgres.Open(dsn, config)
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { d.Close() })
+	return d
+}
+
+func pool(t testing.TB, dsn string) *sql.DB {
+	t.Helper()
 	db, err := sql.Open("postgres", dsn)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		d.Close()
-		db.Close()
-	})
-	if err := d.Migrate(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	f := conformance.SQLFixture(d, db)
-	f.ConcurrentWriters = true
-	return f
+	t.Cleanup(func() { db.Close() })
+	return db
 }
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// Both of lib/pq's ways to send arguments, as text and as bytes in one round trip; and a database with settings that
-// change what statements and values mean.
-func TestConformance(t *testing.T) {
-	const unusual = `-c standard_conforming_strings=off -c default_transaction_isolation=repeatable\ read ` +
-		`-c TimeZone=Asia/Kathmandu -c IntervalStyle=iso_8601 -c bytea_output=escape`
-	for name, parameter := range map[string][2]string{
-		"defaults":          {"binary_parameters", "no"},
-		"binary parameters": {"binary_parameters", "yes"},
-		"unusual settings":  {"options", unusual},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			conformance.TestDialect(t, func(t *testing.T) conformance.DialectFixture {
-				return open(t, with(t, servers.PostgresSchema(t), parameter[0], parameter[1]), postgres.Config{Prefix: "shop_"})
-			})
-		})
-	}
-}
-
-func with(t *testing.T, dsn, name, value string) string {
-	t.Helper()
-	u, err := url.Parse(dsn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	query := u.Query()
-	query.Set(name, value)
-	u.RawQuery = query.Encode()
-	return u.String()
-}
 
 func TestSchemaIsUsed(t *testing.T) {
 	f := open(t, servers.Postgres(t), postgres.Config{})

@@ -21,10 +21,10 @@ const promote = `WITH owner AS MATERIALIZED (
   ORDER BY not_before, position LIMIT {limit}
 ), gone AS (
   DELETE FROM {delayed} WHERE position IN (SELECT position FROM due)
-  RETURNING position, id, topic, key, headers, payload, created_at, not_before
+  RETURNING position, id, topic, key, headers, payload, not_before
 ), moved AS (
   INSERT INTO {outbox} (id, topic, key, headers, payload, created_at)
-  SELECT id, topic, key, headers, payload, created_at FROM gone ORDER BY not_before, position
+  SELECT id, topic, key, headers, payload, not_before FROM gone ORDER BY not_before, position
   RETURNING position
 ), bumped AS (
   UPDATE {control} SET generation = generation + 1 WHERE EXISTS (SELECT FROM moved)

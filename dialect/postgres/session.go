@@ -24,6 +24,7 @@ type session struct {
 	wire    *wire
 	db      *sqlx.DB // holds conn and no other
 	conn    *sqlx.Conn
+	large   int // how many fetches are still to expect large payloads
 }
 
 // Open implements [core.Dialect].
@@ -38,12 +39,13 @@ func (d *Dialect) Open(ctx context.Context) (core.Session, error) {
 	return s, nil
 }
 
-func (d *Dialect) connect(ctx context.Context) (*session, error) {
-	connector, err := pq.NewConnector(d.dsn)
+func (d *Dialect) connect(ctx context.Context) (*session, error) { return d.dial(ctx, d.dsn, &wire{}) }
+
+func (d *Dialect) dial(ctx context.Context, dsn string, w *wire) (*session, error) {
+	connector, err := pq.NewConnector(dsn)
 	if err != nil {
 		return nil, errors.New("the DSN is not accepted by lib/pq") // whose words may hold the password
 	}
-	w := &wire{}
 	connector.Dialer(w)
 	if err := d.register(w); err != nil {
 		return nil, err

@@ -31,11 +31,11 @@ func (s *session) Acknowledge(ctx context.Context, refs []core.Ref) error {
 		return nil
 	}
 	refs = ascending(refs, func(r core.Ref) int64 { return r.Position })
-	err := s.exec(ctx, planByPosition+s.sql(`DELETE FROM {outbox} AS o USING unnest(`)+
-		integers(refs, func(r core.Ref) int64 { return r.Position })+`, `+
-		texts(refs, func(r core.Ref) string { return r.ID })+
-		`) AS done (position, id) WHERE o.position = done.position AND o.id = done.id`)
-	if err != nil {
+	remove := s.sql(`DELETE FROM {outbox} AS o USING unnest(`) +
+		integers(refs, func(r core.Ref) int64 { return r.Position }) + `, ` +
+		texts(refs, func(r core.Ref) string { return r.ID }) +
+		`) AS done (position, id) WHERE o.position = done.position AND o.id = done.id`
+	if err := s.exec(ctx, planByPosition+s.intoArchive(remove)); err != nil {
 		return fmt.Errorf("delete events: %w", err)
 	}
 	return nil
@@ -63,10 +63,11 @@ WHERE o.position = f.position AND o.id = f.id AND o.attempts = f.attempts - 1`)
 	return nil
 }
 
-// bury inserts what its delete removed, so that a second call finds nothing to do. A dead letter of the same name can
+// bury inserts what its delete removed, so that a second call finds nothing to do, nor one that comes after an
+// operator's retry. A dead letter of the same name can
 // only come from a restore: the newer one takes its place.
 const bury = `), gone AS (
-  DELETE FROM {outbox} AS o USING b WHERE o.position = b.position AND o.id = b.id
+  DELETE FROM {outbox} AS o USING b WHERE o.position = b.position AND o.id = b.id AND o.attempts = b.attempts - 1
   RETURNING o.position, o.id, o.topic, o.key, o.headers, o.payload, o.created_at, b.attempts, b.cause, b.skip
 ), buried AS (
   INSERT INTO {dead} (position, id, topic, key, headers, payload, created_at, attempts, cause)

@@ -12,12 +12,12 @@ import (
 const countExactly = 10_000
 
 // count is two columns: the exact number up to one more than countExactly, and an estimate as the planner makes it, from
-// the rows per page at the last vacuum and the pages that there are now.
-func (s *session) count(table, condition string) string {
+// the rows per page at the last vacuum and the pages that there are now, of the table or of an index on those rows.
+func (s *session) count(rows, relation string) string {
 	limit := integer(countExactly + 1)
-	return s.sql(`(SELECT count(*) FROM (SELECT FROM `+table+condition+` LIMIT `+limit+`) AS counted),
+	return s.sql(`(SELECT count(*) FROM (SELECT FROM `+rows+` LIMIT `+limit+`) AS counted),
   (SELECT CASE WHEN relpages > 0 AND reltuples > 0 THEN reltuples / relpages * pg_relation_size(oid) / current_setting('block_size')::integer
-    ELSE 0 END::bigint FROM pg_class WHERE oid = `) + text(s.sql(table)) + `::regclass)`
+    ELSE 0 END::bigint FROM pg_class WHERE oid = `) + text(s.sql(relation)) + `::regclass)`
 }
 
 // Stats implements [core.Session].
@@ -25,11 +25,11 @@ func (s *session) Stats(ctx context.Context) (core.Stats, error) {
 	var pending, delayed, dead [2]int64
 	var span, oldest int64
 	var stats core.Stats
-	err := s.queryRow(ctx, `SET LOCAL jit = off; SELECT `+s.count("{outbox}", "")+`, `+s.count("{delayed}", "")+`, `+
-		s.count("{dead}", " WHERE dropped_at IS NULL")+s.sql(`,
+	err := s.queryRow(ctx, `SET LOCAL jit = off; SELECT `+s.count("{outbox}", "{outbox}")+`, `+s.count("{delayed}", "{delayed}")+`, `+
+		s.count("{dead} WHERE dropped_at IS NULL", "{index dead_waiting}")+s.sql(`,
   (SELECT coalesce(max(position) - min(position) + 1, 0) FROM {outbox}),
   coalesce((SELECT (date_part('epoch', now() - created_at) * 1e6)::bigint FROM {outbox} ORDER BY position LIMIT 1), 0),
-  (SELECT count(*) FROM (SELECT DISTINCT topic, key FROM {blocked}) AS keys)`),
+  (SELECT count(*) FROM (SELECT DISTINCT topic, key FROM {blocked} WHERE key <> '') AS keys)`),
 		&pending[0], &pending[1], &delayed[0], &delayed[1], &dead[0], &dead[1], &span, &oldest, &stats.BlockedKeys)
 	if err != nil {
 		return core.Stats{}, fmt.Errorf("count events: %w", err)

@@ -1,8 +1,11 @@
 package postgres
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"net"
+	"os"
 	"sync"
 	"time"
 
@@ -18,6 +21,9 @@ type wire struct {
 	mu    sync.Mutex
 	conn  net.Conn // the last that was dialled: with several hosts in the DSN lib/pq tries one after the other
 	ended bool
+
+	peeked  bool // whoever waits for bytes, in await, does not take them
+	arrived *bufio.Reader
 }
 
 var _ pq.DialerContext = (*wire)(nil)
@@ -38,12 +44,16 @@ func (w *wire) isCut() bool {
 	return w.ended
 }
 
-// deadline bounds what is still read and written.
+// deadline bounds what is still read and written; 0 is no bound.
 func (w *wire) deadline(d time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	end := time.Time{}
+	if d > 0 {
+		end = time.Now().Add(d)
+	}
 	if w.conn != nil {
-		_ = w.conn.SetDeadline(time.Now().Add(d)) // fails on a closed connection, which needs none
+		_ = w.conn.SetDeadline(end) // fails on a closed connection, which needs none
 	}
 }
 
@@ -61,7 +71,31 @@ func (w *wire) DialContext(ctx context.Context, network, address string) (net.Co
 		return nil, net.ErrClosed
 	}
 	w.conn = conn
+	if w.peeked {
+		w.arrived = bufio.NewReader(conn)
+		return peekedConn{conn, w.arrived}, nil
+	}
 	return conn, nil
+}
+
+// peekedConn is read through the buffer into which await looks.
+type peekedConn struct {
+	net.Conn
+	arrived *bufio.Reader
+}
+
+func (c peekedConn) Read(b []byte) (int, error) { return c.arrived.Read(b) }
+
+// await waits until bytes have arrived, or for d. No other read may be under way.
+func (w *wire) await(ctx context.Context, d time.Duration) error {
+	stop := context.AfterFunc(ctx, w.cut)
+	defer stop()
+	w.deadline(d)
+	defer w.deadline(0)
+	if _, err := w.arrived.Peek(1); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		return because(ctx, err)
+	}
+	return nil
 }
 
 // Dial implements pq.Dialer. lib/pq calls DialContext instead.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 // TB is the part of testing.TB that this package uses.
@@ -27,6 +28,7 @@ type Proxy struct {
 	frozen bool
 	conns  map[net.Conn]bool // nil once the proxy is closed
 	budget int               // how many bytes pass before everything is cut; negative where nothing is to be cut
+	answers
 }
 
 // New returns a proxy to server (host:port), which ends with the test.
@@ -165,13 +167,14 @@ func (p *Proxy) forward(client net.Conn) {
 	}
 	defer p.drop(server)
 	var both sync.WaitGroup
-	both.Go(func() { p.copy(server, client) })
-	both.Go(func() { p.copy(client, server) })
+	var asked atomic.Bool // and not answered
+	both.Go(func() { p.copy(server, client, func() bool { asked.Store(true); return true }) })
+	both.Go(func() { p.copy(client, server, func() bool { return !asked.Swap(false) || !p.swallows() }) })
 	both.Wait()
 }
 
-// copy passes bytes on until either end is closed, and then closes both.
-func (p *Proxy) copy(to, from net.Conn) {
+// copy passes bytes on until either end is closed or may says no, and then closes both.
+func (p *Proxy) copy(to, from net.Conn, may func() bool) {
 	defer to.Close()
 	defer from.Close()
 	buffer := make([]byte, 64<<10)
@@ -179,6 +182,9 @@ func (p *Proxy) copy(to, from net.Conn) {
 		n, err := from.Read(buffer)
 		p.wait()
 		if n > 0 {
+			if !may() {
+				return
+			}
 			if err := p.pass(to, from, buffer[:n]); err != nil {
 				return
 			}

@@ -25,9 +25,20 @@ const (
 // PostgresSchema returns an address whose search_path is a new schema. The schema is dropped when the test ends.
 func PostgresSchema(t TB) string {
 	t.Helper()
-	u, err := url.Parse(Postgres(t))
+	return postgresSchema(t, Postgres(t))
+}
+
+// Postgres18Schema is PostgresSchema on PostgreSQL 18.
+func Postgres18Schema(t TB) string {
+	t.Helper()
+	return postgresSchema(t, Postgres18(t))
+}
+
+func postgresSchema(t TB, dsn string) string {
+	t.Helper()
+	u, err := url.Parse(dsn)
 	if err != nil {
-		t.Fatalf("LOCKSTEP_TEST_POSTGRES cannot be parsed")
+		t.Fatalf("the address of the PostgreSQL server cannot be parsed")
 	}
 	name := freshName()
 	own := withParameter(u, "lock_timeout", lockedSeconds+"s")

@@ -22,6 +22,20 @@ func TestPingPostgres(t *testing.T) {
 	}
 }
 
+func TestPingPostgres18(t *testing.T) {
+	t.Parallel()
+	if got := version(t, "postgres", servers.Postgres18(t)); !strings.HasPrefix(got, "PostgreSQL 18") {
+		t.Errorf("version() = %q, want PostgreSQL 18", got)
+	}
+}
+
+func TestPingPgBouncer(t *testing.T) {
+	t.Parallel()
+	if got := version(t, "postgres", servers.PgBouncer(t)); !strings.HasPrefix(got, "PostgreSQL ") {
+		t.Errorf("version() through it = %q, want PostgreSQL", got)
+	}
+}
+
 func TestPingMySQL(t *testing.T) {
 	t.Parallel()
 	got := version(t, "mysql", servers.MySQL(t))

@@ -6,7 +6,8 @@
 //	… but LOCKSTEP_TEST_REQUIRE asks    the test fails
 //	variable set, server not answering  the test fails: a wrong address must not look like a missing server
 //
-// LOCKSTEP_TEST_REQUIRE is "all", or names from postgres, mysql, mariadb, rabbitmq and kafka separated by commas.
+// LOCKSTEP_TEST_REQUIRE is "all", or names from postgres, postgres18, pgbouncer, mysql, mariadb, rabbitmq and
+// kafka separated by commas.
 package servers
 
 import (
@@ -42,6 +43,8 @@ type server struct {
 
 var all = []server{
 	{"postgres", "LOCKSTEP_TEST_POSTGRES", contactPostgres},
+	{"postgres18", "LOCKSTEP_TEST_POSTGRES18", contactPostgres},
+	{"pgbouncer", "LOCKSTEP_TEST_PGBOUNCER", contactPostgres},
 	{"mysql", "LOCKSTEP_TEST_MYSQL", contactMySQL},
 	{"mariadb", "LOCKSTEP_TEST_MARIADB", contactMySQL},
 	{"rabbitmq", "LOCKSTEP_TEST_RABBITMQ", contactRabbitMQ},
@@ -52,6 +55,18 @@ var all = []server{
 func Postgres(t TB) string {
 	t.Helper()
 	return address(t, "postgres")
+}
+
+// Postgres18 returns the address of a PostgreSQL 18 server as a postgres:// URL.
+func Postgres18(t TB) string {
+	t.Helper()
+	return address(t, "postgres18")
+}
+
+// PgBouncer returns the address of a PgBouncer that pools the transactions of the server of [Postgres].
+func PgBouncer(t TB) string {
+	t.Helper()
+	return address(t, "pgbouncer")
 }
 
 // MySQL returns the address of a MySQL server in the form of go-sql-driver/mysql.

@@ -93,7 +93,7 @@ func TestUnset(t *testing.T) {
 			{require: ""},
 			{require: "all", fails: variable + " is not set and LOCKSTEP_TEST_REQUIRE=all asks for " + kind.name},
 			{require: "kafka, rabbitmq,mariadb , mysql,\tpostgres", fails: variable + " is not set"},
-			{require: "postgres,oracle", fails: `there is no server "oracle"; want all, or names from postgres, mysql`},
+			{require: "postgres,oracle", fails: `there is no server "oracle"; want all, or names from postgres, postgres18`},
 		} {
 			t.Run(kind.name+"/"+test.require, func(t *testing.T) {
 				withoutServers(t)

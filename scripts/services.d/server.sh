@@ -45,8 +45,10 @@ spawn_server() {
   spawn "$base/$name/pid" "$(log_of "$name")" "$user" "$base/$name" "$@"
 }
 
-# make_user USER
-make_user() {
+# make_user USER: not while a package is being installed, which may make the same one.
+make_user() { locked apt make_user_locked "$1"; }
+
+make_user_locked() {
   getent passwd "$1" >/dev/null || useradd --system --user-group --no-create-home --shell /usr/sbin/nologin "$1" \
     || die "cannot create the system user $1"
 }

@@ -1,0 +1,248 @@
+package postgres_test
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/lockstep-go/lockstep/conformance"
+	"github.com/lockstep-go/lockstep/core"
+	"github.com/lockstep-go/lockstep/dialect/postgres"
+	"github.com/lockstep-go/lockstep/internal/dose"
+	"github.com/lockstep-go/lockstep/internal/servers"
+)
+
+// producers commit events, each with a row of its own, over connections that wait for no lock longer than a second.
+// They end with ctx.
+func producers(ctx context.Context, t *testing.T, f conformance.DialectFixture, dsn string, n int) (committed *atomic.Int64, wait func()) {
+	t.Helper()
+	db := pool(t, with(t, with(t, dsn, "lock_timeout", "1s"), "application_name", "producer"))
+	execute(t, f, `CREATE TABLE business (id integer PRIMARY KEY, n integer)`, `INSERT INTO business SELECT i, 0 FROM generate_series(1, 100) AS i`)
+	outbox := core.NewOutbox(f.Dialect, core.OutboxConfig{})
+	committed = &atomic.Int64{}
+	var group sync.WaitGroup
+	for p := range n {
+		group.Go(func() {
+			for ctx.Err() == nil {
+				err := outbox.InTx(context.WithoutCancel(ctx), db, core.InTxOptions{}, func(ctx context.Context, tx *sql.Tx) ([]core.Message, error) {
+					_, err := tx.ExecContext(ctx, `UPDATE business SET n = n + 1 WHERE id = $1`, p+1)
+					return []core.Message{{Topic: "t", Key: fmt.Sprint(p)}}, err
+				})
+				if err != nil {
+					t.Errorf("producer: %v", err)
+					return
+				}
+				committed.Add(1)
+			}
+		})
+	}
+	return committed, group.Wait
+}
+
+// waits are the waits for locks that concern the outbox's tables, the lease aside. Whoever makes a file longer waits for
+// that, and for nobody's transaction.
+const waits = `SELECT coalesce(string_agg(a.query || ' waits for ' || l.locktype || ' of ' || coalesce(l.relation::regclass::text, '-'), '; '), '')
+FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)
+WHERE NOT l.granted AND l.locktype <> 'extend' AND a.query LIKE '%{schema}outbox%' AND a.query NOT LIKE '%outbox_lease"%'`
+
+// Four relays on one outbox, one at work, while six producers commit: no producer fails, and nobody waits for a lock.
+func TestProducersAndRelaysWaitForNobody(t *testing.T) {
+	t.Parallel()
+	length := dose.Of(t, 3*time.Second, 30*time.Second)
+	dsn := servers.PostgresSchema(t)
+	f := open(t, dsn, postgres.Config{Schema: schemaOf(t, dsn)})
+	var broker conformance.Recorder
+	for range 4 {
+		started(t, f.Dialect, &broker, core.RelayConfig{LeaseTTL: time.Second})
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), length)
+	defer cancel()
+	committed, wait := producers(ctx, t, f, dsn, 6)
+	looks := 0
+	query := strings.Replace(waits, "{schema}", `"`+schemaOf(t, dsn)+`"."`, 1)
+	for ; ctx.Err() == nil; looks++ {
+		var waiting string
+		if err := f.DB.QueryRowContext(t.Context(), query).Scan(&waiting); err != nil {
+			t.Fatal(err)
+		}
+		if waiting != "" {
+			t.Errorf("look %d: %s", looks, waiting)
+		}
+		time.Sleep(5 * time.Millisecond) // between two looks
+	}
+	wait()
+	eventually(t, "everything is delivered", func() (bool, error) {
+		return int64(len(broker.Stored())) >= committed.Load(), nil
+	})
+	t.Logf("%d transactions, %d looks", committed.Load(), looks)
+}
+
+func schemaOf(t *testing.T, dsn string) string {
+	t.Helper()
+	var schema string
+	if err := pool(t, dsn).QueryRowContext(t.Context(), `SELECT current_schema`).Scan(&schema); err != nil {
+		t.Fatal(err)
+	}
+	return schema
+}
+
+// A relay that stops in the middle of a batch, its connection silent, holds nothing that an application waits for.
+func TestAFrozenRelayDelaysNoInsert(t *testing.T) {
+	t.Parallel()
+	direct := servers.PostgresSchema(t)
+	f := open(t, direct, postgres.Config{})
+	dsn, proxy := through(t, direct)
+	publishing, release := make(chan struct{}, 1000), make(chan struct{})
+	var broker conformance.Recorder
+	broker.Inject(func(conformance.PublishCall) conformance.PublishFault {
+		publishing <- struct{}{}
+		<-release
+		return conformance.PublishFault{}
+	})
+	execute(t, f, `INSERT INTO outbox (topic, key, payload) SELECT 't', i, '' FROM generate_series(1, 1000) AS i`)
+	stop := started(t, dialect(t, dsn, postgres.Config{}), &broker, core.RelayConfig{LeaseTTL: time.Second, DrainTimeout: time.Second})
+	<-publishing
+	proxy.Freeze()
+	impatient := pool(t, with(t, direct, "lock_timeout", "100ms"))
+	for range 100 {
+		if _, err := impatient.ExecContext(t.Context(), `INSERT INTO outbox (topic, key, payload) VALUES ('t', '1', '')`); err != nil {
+			t.Fatalf("an INSERT beside a frozen relay: %v", err)
+		}
+	}
+	close(release)
+	proxy.Thaw()
+	stop()
+}
+
+// A transaction that was opened long ago keeps every dead row: a poll must cost what it cost before.
+func TestAHeldSnapshotCostsNoPoll(t *testing.T) {
+	t.Parallel()
+	length := dose.Of(t, 4*time.Second, 2*time.Minute)
+	dsn := servers.PostgresSchema(t)
+	f := open(t, dsn, postgres.Config{})
+	var broker conformance.Recorder
+	started(t, f.Dialect, &broker, core.RelayConfig{})
+	backlog := dose.Of(t, 5_000, 50_000)
+	usual := drain(t, f, backlog)
+	held, err := f.DB.BeginTx(t.Context(), &sql.TxOptions{Isolation: sql.LevelRepeatableRead})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Rollback()
+	if _, err := held.ExecContext(t.Context(), `SELECT count(*) FROM outbox`); err != nil {
+		t.Fatal(err)
+	}
+	before, ms := pollCost(t, f)
+	tick, n := time.NewTicker(100*time.Millisecond), 0
+	defer tick.Stop()
+	for end := time.Now().Add(length); time.Now().Before(end); n += 200 { // 2000 events a second
+		execute(t, f, `INSERT INTO outbox (topic, key, payload) SELECT 't', i, repeat('x', 300)::bytea FROM generate_series(1, 200) AS i`)
+		<-tick.C
+	}
+	after, msAfter := pollCost(t, f)
+	beside := drain(t, f, backlog)
+	t.Logf("%d events under a held snapshot: %d pages and %.2f ms a poll before, %d and %.2f after; %d events drained in %v before, %v beside it (rate × %.2f)",
+		n, before, ms, after, msAfter, backlog, usual.Round(time.Millisecond), beside.Round(time.Millisecond), usual.Seconds()/beside.Seconds())
+	if after > 2*before+4 {
+		t.Errorf("a poll reads %d pages after %d events under a held snapshot, and %d before", after, n, before)
+	}
+}
+
+// pollCost is that of the cheapest of a few polls of an empty tail, in pages and milliseconds.
+func pollCost(t *testing.T, f conformance.DialectFixture) (pages int, ms float64) {
+	t.Helper()
+	var last int64
+	if err := f.DB.QueryRowContext(t.Context(), `SELECT last_value FROM outbox_position_seq`).Scan(&last); err != nil {
+		t.Fatal(err)
+	}
+	request := core.FetchRequest{After: last, Limit: 2000, MaxBytes: 4 << 20}
+	statement := postgres.ExplainFetch(f.Dialect.(*postgres.Dialect), request)[0]
+	for i := range 5 {
+		root, took := explain(t, f, statement)
+		if n := root.Hit + root.Read; i == 0 || n < pages {
+			pages = n
+		}
+		if i == 0 || took < ms {
+			ms = took
+		}
+	}
+	return pages, ms
+}
+
+// drain enqueues n events and waits until the relay has removed them.
+func drain(t *testing.T, f conformance.DialectFixture, n int) time.Duration {
+	t.Helper()
+	execute(t, f, fmt.Sprintf(`INSERT INTO outbox (topic, key, payload) SELECT 't', i, repeat('x', 300)::bytea FROM generate_series(1, %d) AS i`, n))
+	begun := time.Now()
+	eventually(t, "the backlog is drained", func() (empty bool, err error) {
+		err = f.DB.QueryRowContext(t.Context(), `SELECT NOT EXISTS (SELECT FROM outbox)`).Scan(&empty)
+		return empty, err
+	})
+	return time.Since(begun)
+}
+
+// Forty clients share eight server connections: none gets an answer, or a value, of another one's.
+func TestNobodyGetsAnothersAnswerBehindAPooler(t *testing.T) {
+	t.Parallel()
+	rounds := dose.Of(t, 20, 300)
+	f := openBehindPooler(t)
+	var group sync.WaitGroup
+	for c := range 40 {
+		s := openArchive(t, f)
+		group.Go(func() {
+			for i := range rounds {
+				if err := ownRound(t.Context(), f, s, fmt.Sprintf("client %d round %d", c, i)); err != nil {
+					t.Errorf("client %d: %v", c, err)
+					return
+				}
+			}
+		})
+	}
+	group.Wait()
+}
+
+func openArchive(t *testing.T, f conformance.DialectFixture) core.Session {
+	t.Helper()
+	f.Dialect = f.Archiving
+	return openSession(t, f)
+}
+
+// ownRound enqueues an event, fetches and delivers it, and reads it back from the archive.
+func ownRound(ctx context.Context, f conformance.DialectFixture, s core.Session, id string) error {
+	outbox := core.NewOutbox(f.Dialect, core.OutboxConfig{LockKeys: true})
+	err := outbox.InTx(ctx, f.DB, core.InTxOptions{}, func(context.Context, *sql.Tx) ([]core.Message, error) {
+		return []core.Message{{ID: id, Topic: "t", Key: id, Payload: []byte(id)}}, nil
+	})
+	if err != nil {
+		return err
+	}
+	all, err := s.Fetch(ctx, core.FetchRequest{Limit: 1000, MaxBytes: 1 << 20})
+	if err != nil {
+		return err
+	}
+	var refs []core.Ref
+	for _, r := range all.Records {
+		if r.Message.ID != string(r.Message.Payload) || r.Message.ID != r.Message.Key {
+			return fmt.Errorf("the parts of %+v are of different events", r)
+		}
+		if r.Message.ID == id {
+			refs = append(refs, r.Ref())
+		}
+	}
+	if len(refs) != 1 {
+		return fmt.Errorf("%q was fetched %d times", id, len(refs))
+	}
+	if err := s.Acknowledge(ctx, refs); err != nil {
+		return err
+	}
+	kept, err := s.(core.ArchiveStore).ListArchived(ctx, core.ArchiveFilter{ID: id}, core.Ref{}, 10)
+	if err == nil && (len(kept) != 1 || kept[0].Message.ID != id) {
+		err = fmt.Errorf("the archive has %v, want %q", kept, id)
+	}
+	return err
+}
