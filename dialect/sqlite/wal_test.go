@@ -94,8 +94,8 @@ func TestTheWALStaysSmallWhileTheBrokerStalls(t *testing.T) {
 	<-broker.called
 
 	total, largest := 0, int64(0)
-	for end := time.Now().Add(dose.Of(t, 0, time.Minute)); total < 40<<20 || time.Now().Before(end); total += 100 * 3000 {
-		fill(t, d, outbox, 100, 3000)
+	for end := time.Now().Add(dose.Of(t, 0, time.Minute)); total < 24<<20 || time.Now().Before(end); total += 100 * 10_000 {
+		fill(t, d, outbox, 100, 10_000)
 		largest = max(largest, walSize(t, path))
 	}
 	t.Logf("%d MiB of events were enqueued, the WAL had at most %d KiB", total>>20, largest>>10)
