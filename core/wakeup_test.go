@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -46,18 +47,18 @@ func (b *bench) promptly(commit func(id string)) (prompt int) {
 // A relay that polls seldom hears of a commit in another process at once.
 func TestACommitInAnotherProcessWakesTheRelay(t *testing.T) {
 	onBench(t, func(b *bench) {
-		woken := 0
-		b.config.PollInterval, b.config.Hooks.Woken = time.Hour, func() { woken++ }
+		var woken atomic.Int64
+		b.config.PollInterval, b.config.Hooks.Woken = time.Hour, func() { woken.Add(1) }
 		b.during(func() {
 			if n := b.promptly(b.enqueue); n == 10 {
 				b.Error("without an announcement all of ten messages are delivered at once: the test shows nothing")
 			}
-			before := woken
+			before := woken.Load()
 			if n := b.promptly(b.elsewhere()); n != 10 {
 				b.Errorf("with announcements %d of ten messages are delivered at once", n)
 			}
-			if woken-before < 10 {
-				b.Errorf("the hook was told of %d wake-ups, want 10", woken-before)
+			if n := woken.Load() - before; n < 10 {
+				b.Errorf("the hook was told of %d wake-ups, want 10", n)
 			}
 		})
 	})
@@ -68,22 +69,22 @@ func TestABrokenListenerIsStartedAgain(t *testing.T) {
 	onBench(t, func(b *bench) {
 		b.config.PollInterval, b.config.Logger = time.Hour, quiet
 		commit := b.elsewhere()
-		refuse := false
+		var refuse atomic.Bool
 		b.memory.Inject(func(call conformance.Call) (fault conformance.Fault) {
 			fault.Before = time.Millisecond
-			if refuse && (call.Op == "Listen" || call.Op == "Notify") {
+			if refuse.Load() && (call.Op == "Listen" || call.Op == "Notify") {
 				fault.Refuse = errors.New("no connection")
 			}
 			return fault
 		})
 		b.during(func() {
 			time.Sleep(seldom)
-			refuse = true
+			refuse.Store(true)
 			b.memory.Restart(conformance.Restart{KeepSessions: true, KeepIncarnation: true}) // LISTEN's connection alone breaks
 			commit("a1")
 			time.Sleep(1500 * time.Millisecond)
 			b.wantStored("")
-			refuse = false
+			refuse.Store(false)
 			time.Sleep(1100 * time.Millisecond) // the longest wait between two tries is a second
 			b.wantStored("a1")
 			if n := b.promptly(commit); n != 10 { // the announcing side is back as well
