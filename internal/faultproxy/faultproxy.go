@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 // TB is the part of testing.TB that this package uses.
@@ -27,6 +28,10 @@ type Proxy struct {
 	frozen bool
 	conns  map[net.Conn]bool // nil once the proxy is closed
 	budget int               // how many bytes pass before everything is cut; negative where nothing is to be cut
+
+	swallowing bool
+	toPass     int // answers before the one that is swallowed
+	swallowed  int
 }
 
 // New returns a proxy to server (host:port), which ends with the test.
@@ -114,6 +119,38 @@ func (p *Proxy) pass(to, from net.Conn, bytes []byte) error {
 	return err
 }
 
+// Swallow lets the server's next pass answers through and swallows the one after: the server has done what it was asked,
+// and the client, whose connection is closed, does not learn of it. An answer is what the server sends after the client
+// has sent something, on whichever connection. It happens once for each call of Swallow; the latest call counts.
+func (p *Proxy) Swallow(pass int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.swallowing, p.toPass = true, pass
+}
+
+// Swallowed is how many answers were swallowed.
+func (p *Proxy) Swallowed() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.swallowed
+}
+
+// swallows reports whether an answer is the one to be swallowed.
+func (p *Proxy) swallows() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case !p.swallowing:
+		return false
+	case p.toPass > 0:
+		p.toPass--
+		return false
+	}
+	p.swallowing = false
+	p.swallowed++
+	return true
+}
+
 func (p *Proxy) close() {
 	p.listener.Close()
 	p.mu.Lock()
@@ -165,13 +202,14 @@ func (p *Proxy) forward(client net.Conn) {
 	}
 	defer p.drop(server)
 	var both sync.WaitGroup
-	both.Go(func() { p.copy(server, client) })
-	both.Go(func() { p.copy(client, server) })
+	var asked atomic.Bool // and not answered
+	both.Go(func() { p.copy(server, client, func() bool { asked.Store(true); return true }) })
+	both.Go(func() { p.copy(client, server, func() bool { return !asked.Swap(false) || !p.swallows() }) })
 	both.Wait()
 }
 
-// copy passes bytes on until either end is closed, and then closes both.
-func (p *Proxy) copy(to, from net.Conn) {
+// copy passes bytes on until either end is closed or may says no, and then closes both.
+func (p *Proxy) copy(to, from net.Conn, may func() bool) {
 	defer to.Close()
 	defer from.Close()
 	buffer := make([]byte, 64<<10)
@@ -179,6 +217,9 @@ func (p *Proxy) copy(to, from net.Conn) {
 		n, err := from.Read(buffer)
 		p.wait()
 		if n > 0 {
+			if !may() {
+				return
+			}
 			if err := p.pass(to, from, buffer[:n]); err != nil {
 				return
 			}

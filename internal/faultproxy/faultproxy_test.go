@@ -110,3 +110,27 @@ func TestCutAfterCountsBytes(t *testing.T) {
 		t.Errorf("after it was called off: got %q and %v", answer, err)
 	}
 }
+
+func TestSwallow(t *testing.T) {
+	p := faultproxy.New(t, echo(t))
+	dial := func() net.Conn {
+		t.Helper()
+		c, err := net.Dial("tcp", p.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	c := dial()
+	p.Swallow(1)
+	if got, err := ask(t, c, "a", 10*time.Second); err != nil || got != "a\n" {
+		t.Errorf("the answer that may pass: got %q, %v, want a", got, err)
+	}
+	if got, err := ask(t, c, "b", 10*time.Second); err == nil || errors.Is(err, os.ErrDeadlineExceeded) || got != "" {
+		t.Errorf("the answer that is swallowed: got %q, %v, want the connection's end", got, err)
+	}
+	if got, err := ask(t, dial(), "c", 10*time.Second); err != nil || got != "c\n" || p.Swallowed() != 1 {
+		t.Errorf("after it: got %q, %v, %d swallowed, want c and 1", got, err, p.Swallowed())
+	}
+}
