@@ -1,0 +1,71 @@
+package mysql
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/lockstep-go/lockstep/core"
+)
+
+// promoteTimeout bounds the call, because whoever takes the lease over waits for its lock. On the server the transaction
+// waits for nobody that could keep it longer.
+const promoteTimeout = 800 * time.Millisecond
+
+// What is due is found before anything is locked. It stays due: nobody else promotes while the epoch is the same.
+const findDue = `SELECT l.epoch, COALESCE(d.position, 0) FROM {lease} AS l LEFT JOIN (
+  SELECT position FROM {delayed} FORCE INDEX (due) WHERE not_before <= UTC_TIMESTAMP(6) ORDER BY not_before, position LIMIT {limit}
+) AS d ON TRUE`
+
+// promote takes every lock that others may hold without waiting for it. Positions are handed out in the order of the sorted
+// rows. What was found due and has gone since, an application has removed.
+func (s *session) promote(epoch int64, due []int64) string {
+	delayed := s.at("{delayed}", "d", due)
+	return s.sql(`SELECT COUNT(*) INTO @owned FROM {lease} WHERE one = 1 AND epoch = `) + integer(epoch) + s.sql(` FOR UPDATE NOWAIT;
+SELECT COUNT(*) INTO @n FROM {control} WHERE one = 1 FOR UPDATE NOWAIT;
+SELECT COUNT(*) INTO @n FROM `) + delayed + ` WHERE @owned` + s.forUpdate("d") + ` NOWAIT;
+` + s.sql("INSERT INTO {outbox} (id, topic, `key`, headers, payload, created_at)\n"+
+		"SELECT d.id, d.topic, d.`key`, d.headers, d.payload, d.not_before FROM ") + delayed + ` WHERE @owned ORDER BY d.not_before, d.position;
+DELETE d FROM ` + delayed + ` WHERE @owned;
+` + s.sql(bump)
+}
+
+// Promote implements [core.Writer].
+func (s *session) Promote(ctx context.Context, epoch int64, limit int) (core.Promotion, error) {
+	ctx, cancel := context.WithTimeout(ctx, promoteTimeout)
+	defer cancel()
+	fenced, due, err := s.due(ctx, epoch, limit)
+	if err != nil {
+		return core.Promotion{}, fmt.Errorf("look for delayed events: %w", err)
+	}
+	if fenced || len(due) == 0 {
+		return core.Promotion{Fenced: fenced}, nil
+	}
+	slices.Sort(due)
+	var owned, moved int
+	if err := s.write(ctx, s.promote(epoch, due), "@owned, @n", &owned, &moved); err != nil {
+		return core.Promotion{}, fmt.Errorf("promote delayed events: %w", err)
+	}
+	return core.Promotion{Moved: moved, Fenced: owned == 0}, nil
+}
+
+// due returns the positions of what is due, and whether the lease is another's.
+func (s *session) due(ctx context.Context, epoch int64, limit int) (fenced bool, due []int64, err error) {
+	fenced = true
+	err = s.read(ctx, strings.Replace(s.sql(findDue), "{limit}", integer(limit), 1), func(rows *sqlx.Rows) error {
+		var of, position int64
+		if err := rows.Scan(&of, &position); err != nil {
+			return err
+		}
+		fenced = of != epoch
+		if position > 0 {
+			due = append(due, position)
+		}
+		return nil
+	})
+	return fenced, due, err
+}
