@@ -141,8 +141,8 @@ func (r *Relay) lead(ctx context.Context, once bool) ([]Held, error) {
 	if e.caution != nil {
 		r.survived = []Ref{e.caution.marked, e.caution.wanted}
 	}
-	if !t.over(time.Now()) && !errors.Is(err, errLeaseLost) {
-		k.release(t)
+	if !errors.Is(err, errLeaseLost) {
+		k.release(t) // also when its term is over: who outlived it, on a slow machine, was not killed
 	}
 	if errors.Is(err, ErrFenced) {
 		sleep(ctx, lastProbe) // let the other owner be seen
