@@ -42,7 +42,7 @@ func (b *fenced) Publish(ctx context.Context, msgs []core.Message) error {
 		}
 	case "stores what it refuses":
 		if over {
-			_ = b.outer.Broker.Publish(ctx, msgs)
+			_ = b.outer.Publish(ctx, msgs)
 		}
 	case "shuts out the latest term":
 		over = b.term.Epoch > 1
@@ -50,7 +50,7 @@ func (b *fenced) Publish(ctx context.Context, msgs []core.Message) error {
 	if over {
 		return &core.BatchError{Results: slices.Repeat([]error{core.ErrFenced}, len(msgs))}
 	}
-	return b.outer.Broker.Publish(ctx, msgs)
+	return b.outer.Publish(ctx, msgs)
 }
 
 func TestTermMutantsAreCaught(t *testing.T) {
