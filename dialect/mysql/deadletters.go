@@ -1,0 +1,142 @@
+package mysql
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/lockstep-go/lockstep/core"
+	"github.com/lockstep-go/lockstep/internal/errtext"
+	"github.com/lockstep-go/lockstep/internal/headers"
+)
+
+// equals adds a test to a condition for each value that is set.
+func equals(condition, id, topic, key string) string {
+	for _, field := range []struct{ column, value string }{{"id", id}, {"topic", topic}, {"`key`", key}} {
+		if field.value != "" {
+			condition += ` AND ` + field.column + ` = ` + text(field.value)
+		}
+	}
+	return condition
+}
+
+// behind is the condition for what comes after ref, in the order of positions and ids.
+func behind(ref core.Ref) string {
+	return `(position > ` + integer(ref.Position) + ` OR position = ` + integer(ref.Position) + ` AND id > ` + text(ref.ID) + `)`
+}
+
+// where is the condition for the dead letters that match filter.
+func where(filter core.DeadFilter) string {
+	condition := ` WHERE dropped_at IS NULL`
+	if filter.Dropped {
+		condition = ` WHERE dropped_at IS NOT NULL`
+	}
+	condition = equals(condition, filter.ID, filter.Topic, filter.Key)
+	if filter.CauseContains != "" {
+		condition += ` AND LOCATE(` + text(filter.CauseContains) + `, cause) > 0`
+	}
+	if filter.OlderThan > 0 {
+		condition += ` AND buried_at <= ` + later(-filter.OlderThan)
+	}
+	return condition
+}
+
+// ListDead implements [core.OperatorStore].
+func (s *session) ListDead(ctx context.Context, filter core.DeadFilter, after core.Ref, limit int) ([]core.DeadLetter, error) {
+	var letters []core.DeadLetter
+	err := s.read(ctx, s.sql("SELECT position, id, topic, `key`, headers, payload, "+micros("created_at")+`, attempts, cause,
+  `+micros("buried_at")+`, drop_reason FROM {dead}`)+where(filter)+` AND `+behind(after)+` ORDER BY position, id LIMIT `+integer(limit),
+		func(rows *sqlx.Rows) error {
+			var l core.DeadLetter
+			var object []byte
+			var createdAt, buriedAt int64
+			m := &l.Message
+			err := rows.Scan(&l.Position, &m.ID, &m.Topic, &m.Key, &object, &m.Payload, &createdAt, &l.Attempts, &l.Cause, &buriedAt, &l.DropReason)
+			m.Headers, m.EnqueuedAt, l.BuriedAt = headers.OfRow(object), time.UnixMicro(createdAt), time.UnixMicro(buriedAt)
+			letters = append(letters, l)
+			return err
+		})
+	if err != nil {
+		return nil, fmt.Errorf("list dead letters: %w", err)
+	}
+	return letters, nil
+}
+
+// CountDead implements [core.OperatorStore].
+func (s *session) CountDead(ctx context.Context, filter core.DeadFilter) (n int64, err error) {
+	if err := s.readRow(ctx, s.sql(`SELECT COUNT(*) FROM {dead}`)+where(filter), &n); err != nil {
+		return 0, fmt.Errorf("count dead letters: %w", err)
+	}
+	return n, nil
+}
+
+// act picks the first dead letters that match filter, and then does to them what do makes of their names, in one
+// transaction that tells the readers. do sets @n to how many it found as they were picked: what somebody else did to one in
+// between is left as it is. Where that was so with all of them, the next ones are picked.
+func (s *session) act(ctx context.Context, filter core.DeadFilter, limit int, do func(refs []core.Ref) string) (int, error) {
+	var before []core.Ref
+	for {
+		refs, err := s.pick(ctx, s.sql(`SELECT position, id FROM {dead}`)+where(filter)+` ORDER BY position, id LIMIT `+integer(limit))
+		if err != nil || slices.Equal(refs, before) {
+			return 0, err
+		}
+		done := 0
+		for chunk := range slices.Chunk(refs, maxRefs) {
+			n := 0
+			if err := s.write(ctx, do(chunk)+`; `+s.sql(bump), "@n", &n); err != nil {
+				return 0, err
+			}
+			done += n
+		}
+		if done > 0 {
+			return done, nil
+		}
+		before = refs
+	}
+}
+
+// pick reads names.
+func (s *session) pick(ctx context.Context, statement string) (refs []core.Ref, err error) {
+	err = s.read(ctx, statement, func(rows *sqlx.Rows) error {
+		var r core.Ref
+		err := rows.Scan(&r.Position, &r.ID)
+		refs = append(refs, r)
+		return err
+	})
+	return refs, err
+}
+
+// RetryDead implements [core.OperatorStore]. A dead letter whose position is taken stays: that is another event, of a time
+// before a restore.
+func (s *session) RetryDead(ctx context.Context, filter core.DeadFilter, limit int) (int, error) {
+	n, err := s.act(ctx, filter, limit, func(refs []core.Ref) string {
+		return s.sql("INSERT INTO {outbox} (position, id, topic, `key`, headers, payload, created_at)\n"+
+			"SELECT d.position, d.id, d.topic, d.`key`, d.headers, d.payload, d.created_at FROM {dead} AS d FORCE INDEX (PRIMARY) WHERE ") +
+			named("d", refs) + s.sql(` AND d.dropped_at IS NULL FOR UPDATE ON DUPLICATE KEY UPDATE position = {outbox}.position;
+DELETE d FROM {dead} AS d FORCE INDEX (PRIMARY) INNER JOIN {outbox} AS o ON o.position = d.position AND o.id = d.id WHERE `) +
+			named("d", refs) + s.sql(" AND d.dropped_at IS NULL;\nSET @n = ROW_COUNT();\n"+
+			"DELETE b FROM {outbox} AS o FORCE INDEX (PRIMARY) STRAIGHT_JOIN {blocked} AS b\n"+
+			"  ON b.topic = o.topic AND b.`key` = o.`key` AND b.position = o.position WHERE ") + named("o", refs)
+	})
+	if err != nil {
+		return 0, fmt.Errorf("retry dead letters: %w", err)
+	}
+	return n, nil
+}
+
+// DropDead implements [core.OperatorStore].
+func (s *session) DropDead(ctx context.Context, filter core.DeadFilter, reason string, limit int) (int, error) {
+	n, err := s.act(ctx, filter, limit, func(refs []core.Ref) string {
+		return s.sql(`UPDATE {dead} AS d FORCE INDEX (PRIMARY) SET d.dropped_at = UTC_TIMESTAMP(6), d.drop_reason = `) + text(errtext.Clean(reason)) +
+			` WHERE ` + named("d", refs) + s.sql(" AND d.dropped_at IS NULL;\nSET @n = ROW_COUNT();\n"+
+			"DELETE b FROM {dead} AS d FORCE INDEX (PRIMARY) STRAIGHT_JOIN {blocked} AS b\n"+
+			"  ON b.topic = d.topic AND b.`key` = d.`key` AND b.position = d.position WHERE d.dropped_at IS NOT NULL AND ") + named("d", refs)
+	})
+	if err != nil {
+		return 0, fmt.Errorf("drop dead letters: %w", err)
+	}
+	return n, nil
+}

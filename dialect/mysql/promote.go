@@ -1,0 +1,70 @@
+package mysql
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/lockstep-go/lockstep/core"
+)
+
+// promoteTimeout bounds the call, because whoever takes the lease over waits for its lock. On the server the transaction
+// waits for nobody that could keep it longer.
+const promoteTimeout = 800 * time.Millisecond
+
+// What is due is found before anything is locked. It stays due: nobody else promotes while the epoch is the same.
+const findDue = `SELECT l.epoch, COALESCE(d.position, 0) FROM {lease} AS l LEFT JOIN (
+  SELECT position FROM {delayed} FORCE INDEX (due) WHERE not_before <= UTC_TIMESTAMP(6) ORDER BY not_before, position LIMIT {limit}
+) AS d ON TRUE`
+
+// promote takes every lock that others may hold without waiting for it. Positions are handed out in the order of the sorted
+// rows.
+const promote = `SELECT COUNT(*) INTO @owned FROM {lease} WHERE one = 1 AND epoch = {epoch} FOR UPDATE NOWAIT;
+SELECT COUNT(*) INTO @moved FROM {control} WHERE one = 1 FOR UPDATE NOWAIT;
+INSERT INTO {outbox} (id, topic, ` + "`key`" + `, headers, payload, created_at)
+SELECT d.id, d.topic, d.` + "`key`" + `, d.headers, d.payload, d.not_before FROM {delayed} AS d FORCE INDEX (PRIMARY)
+WHERE @owned AND d.position IN ({due}) ORDER BY d.not_before, d.position FOR UPDATE NOWAIT;
+SET @moved = ROW_COUNT();
+DELETE d FROM {delayed} AS d FORCE INDEX (PRIMARY) WHERE @owned AND d.position IN ({due});
+UPDATE {control} SET generation = generation + 1 WHERE one = 1 AND @moved > 0`
+
+// Promote implements [core.Writer].
+func (s *session) Promote(ctx context.Context, epoch int64, limit int) (core.Promotion, error) {
+	ctx, cancel := context.WithTimeout(ctx, promoteTimeout)
+	defer cancel()
+	fenced, due, err := s.due(ctx, epoch, limit)
+	if err != nil {
+		return core.Promotion{}, fmt.Errorf("look for delayed events: %w", err)
+	}
+	if fenced || len(due) == 0 {
+		return core.Promotion{Fenced: fenced}, nil
+	}
+	slices.Sort(due)
+	statements := strings.NewReplacer("{epoch}", integer(epoch), "{due}", list(due, integer[int64])).Replace(s.sql(promote))
+	var owned, moved int
+	if err := s.write(ctx, statements, "@owned, @moved", &owned, &moved); err != nil {
+		return core.Promotion{}, fmt.Errorf("promote delayed events: %w", err)
+	}
+	return core.Promotion{Moved: moved, Fenced: owned == 0}, nil
+}
+
+// due returns the positions of what is due, and whether the lease is another's.
+func (s *session) due(ctx context.Context, epoch int64, limit int) (fenced bool, due []int64, err error) {
+	fenced = true
+	err = s.read(ctx, strings.Replace(s.sql(findDue), "{limit}", integer(limit), 1), func(rows *sqlx.Rows) error {
+		var of, position int64
+		if err := rows.Scan(&of, &position); err != nil {
+			return err
+		}
+		fenced = of != epoch
+		if position > 0 {
+			due = append(due, position)
+		}
+		return nil
+	})
+	return fenced, due, err
+}
