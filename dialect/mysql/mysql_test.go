@@ -3,6 +3,8 @@ package mysql_test
 import (
 	"database/sql"
 	"testing"
+	"time"
+	_ "time/tzdata" // the time zones, where the machine has none
 
 	mysqldriver "github.com/go-sql-driver/mysql"
 	"go.uber.org/goleak"
@@ -56,6 +58,13 @@ func open(t *testing.T, dsn string, config mysql.Config) conformance.DialectFixt
 	}
 	f := conformance.SQLFixture(d, db)
 	f.ConcurrentWriters = true
+	config.Archive = []string{"*"}
+	archiving, err := mysql.Open(dsn, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { archiving.Close() })
+	f.Archiving = archiving
 	return f
 }
 
@@ -73,10 +82,61 @@ func with(t *testing.T, dsn string, change func(c *mysqldriver.Config)) string {
 	return c.FormatDSN()
 }
 
+// emptied removes everything that a check left: making the tables anew takes longer than most checks.
+func emptied(t *testing.T, f conformance.DialectFixture, prefix string) {
+	t.Helper()
+	for _, table := range []string{"outbox", "outbox_delayed", "outbox_dead", "outbox_archive", "outbox_blocked", "outbox_lease"} {
+		execute(t, f, "DELETE FROM "+prefix+table)
+	}
+	execute(t, f, "INSERT INTO "+prefix+"outbox_lease () VALUES ()")
+}
+
+func execute(t *testing.T, f conformance.DialectFixture, statements ...string) {
+	t.Helper()
+	for _, statement := range statements {
+		if _, err := f.DB.ExecContext(t.Context(), statement); err != nil {
+			t.Fatalf("%.200s: %v", statement, err)
+		}
+	}
+}
+
+func location(t *testing.T, name string) *time.Location {
+	t.Helper()
+	zone, err := time.LoadLocation(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return zone
+}
+
+// The application's pool in every way in which values travel, and with settings that change what statements and values
+// mean. The sessions have settings of their own.
 func TestConformance(t *testing.T) {
+	variants := map[string]func(c *mysqldriver.Config){
+		"defaults": func(*mysqldriver.Config) {},
+		"interpolated, found rows, Tokyo": func(c *mysqldriver.Config) {
+			c.InterpolateParams, c.ParseTime, c.ClientFoundRows = true, true, true
+			c.Loc = location(t, "Asia/Tokyo")
+			c.Params["time_zone"] = "'+09:00'"
+			c.Params["sql_mode"] = "'ANSI,NO_BACKSLASH_ESCAPES'"
+		},
+		"Latin-1, lax, New York": func(c *mysqldriver.Config) {
+			c.Loc = location(t, "America/New_York")
+			c.Params["charset"] = "latin1"
+			c.Params["time_zone"] = "'-05:00'"
+			c.Params["sql_mode"] = "'HIGH_NOT_PRECEDENCE,PAD_CHAR_TO_FULL_LENGTH,NO_AUTO_VALUE_ON_ZERO'"
+		},
+	}
 	onBoth(t, func(t *testing.T, f flavour) {
-		conformance.TestDialect(t, func(t *testing.T) conformance.DialectFixture {
-			return open(t, f.database(t), mysql.Config{Prefix: "shop_"})
-		})
+		for name, variant := range variants {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				fixture := open(t, with(t, f.database(t), variant), mysql.Config{Prefix: "shop_"})
+				conformance.TestDialect(t, func(t *testing.T) conformance.DialectFixture {
+					emptied(t, fixture, "shop_")
+					return fixture
+				})
+			})
+		}
 	})
 }
