@@ -24,8 +24,10 @@ const (
 	serverMariaDB = `@@hostname, @@port, @@server_id`
 )
 
-const notBlocked = " AND NOT EXISTS (SELECT 1 FROM {blocked} AS b WHERE b.topic = o.topic AND b.`key` = o.`key`)\n" +
-	"  AND NOT EXISTS (SELECT 1 FROM {blocked} AS p WHERE p.topic = o.topic AND p.`key` = '')"
+// notBlocked looks whether anything is blocked at all, once, before it looks for each event's key and topic.
+const notBlocked = " AND (NOT EXISTS (SELECT 1 FROM {blocked})\n" +
+	"  OR NOT EXISTS (SELECT 1 FROM {blocked} AS b WHERE b.topic = o.topic AND b.`key` = o.`key`)\n" +
+	"    AND NOT EXISTS (SELECT 1 FROM {blocked} AS p WHERE p.topic = o.topic AND p.`key` = ''))"
 
 // fetch makes the statement. The gaps and the tail are ranges of the primary key, read in its order: a tail poll costs the
 // same however many dead rows lie before the tail. First the positions alone are read, and the payloads' sizes, which have a

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/lockstep-go/lockstep/conformance"
+	"github.com/lockstep-go/lockstep/core"
 	"github.com/lockstep-go/lockstep/dialect/mysql"
 	"github.com/lockstep-go/lockstep/internal/servers"
 )
@@ -39,16 +40,22 @@ func onBoth(t *testing.T, test func(t *testing.T, f flavour)) {
 }
 
 // open returns a migrated dialect, and the application's pool on the same database.
-func open(t *testing.T, dsn string, config mysql.Config) conformance.DialectFixture {
+func open(t testing.TB, dsn string, config mysql.Config) conformance.DialectFixture {
 	t.Helper()
 	d, err := mysql.Open(dsn, config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	db, err := sql.Open("mysql", dsn)
+	own, err := mysqldriver.ParseDSN(dsn)
 	if err != nil {
 		t.Fatal(err)
 	}
+	own.Logger = &mysqldriver.NopLogger{} // what it would log is in the errors, and is often what a test wants
+	connector, err := mysqldriver.NewConnector(own)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db := sql.OpenDB(connector)
 	t.Cleanup(func() {
 		d.Close()
 		db.Close()
@@ -68,8 +75,18 @@ func open(t *testing.T, dsn string, config mysql.Config) conformance.DialectFixt
 	return f
 }
 
+func openSession(t testing.TB, f conformance.DialectFixture) core.Session {
+	t.Helper()
+	s, err := f.Dialect.Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
 // with returns dsn with its settings changed.
-func with(t *testing.T, dsn string, change func(c *mysqldriver.Config)) string {
+func with(t testing.TB, dsn string, change func(c *mysqldriver.Config)) string {
 	t.Helper()
 	c, err := mysqldriver.ParseDSN(dsn)
 	if err != nil {
@@ -83,7 +100,7 @@ func with(t *testing.T, dsn string, change func(c *mysqldriver.Config)) string {
 }
 
 // emptied removes everything that a check left: making the tables anew takes longer than most checks.
-func emptied(t *testing.T, f conformance.DialectFixture, prefix string) {
+func emptied(t testing.TB, f conformance.DialectFixture, prefix string) {
 	t.Helper()
 	for _, table := range []string{"outbox", "outbox_delayed", "outbox_dead", "outbox_archive", "outbox_blocked", "outbox_lease"} {
 		execute(t, f, "DELETE FROM "+prefix+table)
@@ -91,7 +108,7 @@ func emptied(t *testing.T, f conformance.DialectFixture, prefix string) {
 	execute(t, f, "INSERT INTO "+prefix+"outbox_lease () VALUES ()")
 }
 
-func execute(t *testing.T, f conformance.DialectFixture, statements ...string) {
+func execute(t testing.TB, f conformance.DialectFixture, statements ...string) {
 	t.Helper()
 	for _, statement := range statements {
 		if _, err := f.DB.ExecContext(t.Context(), statement); err != nil {

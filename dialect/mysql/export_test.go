@@ -1,0 +1,57 @@
+package mysql
+
+import (
+	"context"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/lockstep-go/lockstep/core"
+)
+
+// FetchStatement is what a fetch sends.
+func FetchStatement(s core.Session, request core.FetchRequest) string {
+	return s.(*session).fetch(request)
+}
+
+// Ask runs statements over the session's connection, with its settings, and returns the columns of the rows.
+func Ask(ctx context.Context, s core.Session, statements string) (rows [][]any, err error) {
+	err = s.(*session).ask(ctx, statements, func(r *sqlx.Rows) error {
+		row, err := r.SliceScan()
+		rows = append(rows, row)
+		return err
+	})
+	return rows, err
+}
+
+// Broken resolvers, to see that they are noticed.
+
+// ResolveAtOnce asks nothing.
+func ResolveAtOnce(_ context.Context, _ core.Session, gaps []core.Gap) error {
+	for i := range gaps {
+		gaps[i].Dead = true
+	}
+	return nil
+}
+
+// ResolveByLocks asks only whether a position is locked.
+func ResolveByLocks(ctx context.Context, s core.Session, gaps []core.Gap) error {
+	var all []*core.Gap
+	for i := range gaps {
+		all = append(all, &gaps[i])
+	}
+	probes := 1000
+	return s.(*session).probe(ctx, all, &probes)
+}
+
+// ResolveByStatements asks only whether a statement runs.
+func ResolveByStatements(ctx context.Context, s core.Session, gaps []core.Gap) error {
+	err := s.(*session).look(ctx, gaps)
+	for i := range gaps {
+		w, ok := gaps[i].Witness.(*witness)
+		gaps[i].Dead = ok && w.finished
+	}
+	return err
+}
+
+// Faults is what is wrong with a server that has these variables.
+func Faults(variables map[string]string) error { return server(variables).faults() }
