@@ -1,7 +1,7 @@
 package mysql_test
 
 import (
-	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/lockstep-go/lockstep/core"
@@ -14,14 +14,12 @@ func BenchmarkFetchAndAcknowledge(b *testing.B) {
 	for _, flavour := range flavours {
 		b.Run(flavour.name, func(b *testing.B) {
 			f := open(b, flavour.database(b), mysql.Config{})
-			fill := fmt.Sprintf("INSERT INTO outbox (topic, `key`, payload) WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000) "+
-				"SELECT 'orders', a.i, REPEAT('x', 300) FROM n AS a, n AS b WHERE b.i <= %d", events/1000)
 			s := openSession(b, f)
 			after, left := int64(0), 0
 			for b.Loop() {
 				if left == 0 {
 					b.StopTimer()
-					execute(b, f, fill)
+					fill(b, f, events, 1000, strings.Repeat("x", 300))
 					left = events
 					b.StartTimer()
 				}

@@ -2,6 +2,7 @@ package mysql_test
 
 import (
 	"database/sql"
+	"fmt"
 	"testing"
 	"time"
 	_ "time/tzdata" // the time zones, where the machine has none
@@ -39,39 +40,49 @@ func onBoth(t *testing.T, test func(t *testing.T, f flavour)) {
 	}
 }
 
-// open returns a migrated dialect, and the application's pool on the same database.
-func open(t testing.TB, dsn string, config mysql.Config) conformance.DialectFixture {
+// each runs test for each flavour, as a part of the test that has this name.
+func each(t *testing.T, name string, test func(t *testing.T, f flavour)) {
+	t.Helper()
+	t.Run(name, func(t *testing.T) { onBoth(t, test) })
+}
+
+func dialect(t testing.TB, dsn string, config mysql.Config) *mysql.Dialect {
 	t.Helper()
 	d, err := mysql.Open(dsn, config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	own, err := mysqldriver.ParseDSN(dsn)
+	t.Cleanup(func() { d.Close() })
+	return d
+}
+
+func pool(t testing.TB, dsn string) *sql.DB {
+	t.Helper()
+	config, err := mysqldriver.ParseDSN(dsn)
 	if err != nil {
 		t.Fatal(err)
 	}
-	own.Logger = &mysqldriver.NopLogger{} // what it would log is in the errors, and is often what a test wants
-	connector, err := mysqldriver.NewConnector(own)
+	config.Logger = &mysqldriver.NopLogger{} // what it would log is in the errors, and is often what a test wants
+	connector, err := mysqldriver.NewConnector(config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	db := sql.OpenDB(connector)
-	t.Cleanup(func() {
-		d.Close()
-		db.Close()
-	})
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+// open returns a migrated dialect, and the application's pool on the same database.
+func open(t testing.TB, dsn string, config mysql.Config) conformance.DialectFixture {
+	t.Helper()
+	d := dialect(t, dsn, config)
 	if err := d.Migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	f := conformance.SQLFixture(d, db)
+	f := conformance.SQLFixture(d, pool(t, dsn))
 	f.ConcurrentWriters = true
 	config.Archive = []string{"*"}
-	archiving, err := mysql.Open(dsn, config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { archiving.Close() })
-	f.Archiving = archiving
+	f.Archiving = dialect(t, dsn, config)
 	return f
 }
 
@@ -115,6 +126,38 @@ func execute(t testing.TB, f conformance.DialectFixture, statements ...string) {
 			t.Fatalf("%.200s: %v", statement, err)
 		}
 	}
+}
+
+// fill inserts n events with the ids 1 to n, of so many keys.
+func fill(t testing.TB, f conformance.DialectFixture, n, keys int, payload string) {
+	t.Helper()
+	execute(t, f, fmt.Sprintf("INSERT INTO outbox (id, topic, `key`, payload) WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 999) "+
+		"SELECT 1000 * a.i + b.i + 1, 't', (1000 * a.i + b.i) %% %d, '%s' FROM n AS a, n AS b WHERE 1000 * a.i + b.i < %d ORDER BY a.i, b.i", keys, payload, n))
+}
+
+// enqueued commits an event.
+func enqueued(t testing.TB, f conformance.DialectFixture, m core.Message) {
+	t.Helper()
+	tx, err := f.DB.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback()
+	if err := core.NewOutbox(f.Dialect, core.OutboxConfig{}).Enqueue(t.Context(), tx, m); err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.Commit(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func fetchAll(t testing.TB, s core.Session) core.FetchResult {
+	t.Helper()
+	result, err := s.Fetch(t.Context(), core.FetchRequest{Limit: 100_000, MaxBytes: 1 << 30})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return result
 }
 
 func location(t *testing.T, name string) *time.Location {
