@@ -81,7 +81,7 @@ func (s *session) Replay(ctx context.Context, filter core.ArchiveFilter, after c
 	last = picked[0]
 	err = s.write(ctx, s.sql("INSERT INTO {outbox} (id, topic, `key`, headers, payload)\n"+
 		"SELECT id, topic, `key`, headers, payload FROM {archive}")+which+` AND NOT `+behind(last)+` ORDER BY position, id;
-SET @n = ROW_COUNT(); `+s.sql(bump), "@n", &n)
+SET @n = ROW_COUNT(); `+s.sql(`UPDATE {control} SET generation = generation + 1 WHERE one = 1`), "@n", &n)
 	if err != nil {
 		return 0, core.Ref{}, fmt.Errorf("replay archived events: %w", err)
 	}

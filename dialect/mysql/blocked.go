@@ -10,7 +10,9 @@ import (
 	"github.com/lockstep-go/lockstep/core"
 )
 
-// bump tells the readers that the outbox changed under them, where @n things did.
+// bump tells the readers that the outbox changed under them, where @n things did. They are counted beforehand, under lock:
+// ROW_COUNT() after a statement is -1 where the server could not send that statement's answer, and the rest of the
+// transaction is executed all the same.
 const bump = `UPDATE {control} SET generation = generation + 1 WHERE one = 1 AND @n > 0`
 
 // Unblock implements [core.OperatorStore].
@@ -18,36 +20,39 @@ func (s *session) Unblock(ctx context.Context, topic, key string) (bool, error) 
 	if key == "" {
 		return false, nil // no key: that row would be a paused topic's
 	}
-	changed, err := s.changeBlocked(ctx, s.sql(`DELETE FROM {blocked} WHERE topic = `)+text(topic)+" AND `key` = "+text(key))
+	changed, err := s.unblock(ctx, topic, key)
 	if err != nil {
 		return false, fmt.Errorf("unblock a key: %w", err)
 	}
 	return changed, nil
 }
 
-// PauseTopic implements [core.OperatorStore]: by a row without a key.
-func (s *session) PauseTopic(ctx context.Context, topic string) (bool, error) {
-	changed, err := s.changeBlocked(ctx, s.sql("INSERT IGNORE INTO {blocked} (topic, `key`, position) VALUES (")+text(topic)+`, '', 0)`)
-	if err != nil {
-		return false, fmt.Errorf("pause a topic: %w", err)
-	}
-	return changed, nil
-}
-
 // ResumeTopic implements [core.OperatorStore].
 func (s *session) ResumeTopic(ctx context.Context, topic string) (bool, error) {
-	changed, err := s.changeBlocked(ctx, s.sql("DELETE FROM {blocked} WHERE `key` = '' AND topic = ")+text(topic))
+	changed, err := s.unblock(ctx, topic, "")
 	if err != nil {
 		return false, fmt.Errorf("resume a topic: %w", err)
 	}
 	return changed, nil
 }
 
-// changeBlocked reports whether the change, which inserts or deletes rows of the blocked keys, did anything.
-func (s *session) changeBlocked(ctx context.Context, change string) (bool, error) {
+func (s *session) unblock(ctx context.Context, topic, key string) (bool, error) {
 	n := 0
-	err := s.write(ctx, change+`; SET @n = ROW_COUNT(); `+s.sql(bump), "@n", &n)
+	which := ` WHERE topic = ` + text(topic) + " AND `key` = " + text(key)
+	err := s.write(ctx, s.sql(`SELECT COUNT(*) INTO @n FROM {blocked}`)+which+` FOR UPDATE; `+
+		s.sql(`DELETE FROM {blocked}`)+which+`; `+s.sql(bump), "@n", &n)
 	return n > 0, err
+}
+
+// PauseTopic implements [core.OperatorStore]: by a row without a key.
+func (s *session) PauseTopic(ctx context.Context, topic string) (bool, error) {
+	n := 0
+	err := s.write(ctx, s.sql(`SELECT COUNT(*) = 0 INTO @n FROM {blocked} WHERE topic = `)+text(topic)+" AND `key` = '' FOR UPDATE; "+
+		s.sql("INSERT IGNORE INTO {blocked} (topic, `key`, position) VALUES (")+text(topic)+`, '', 0); `+s.sql(bump), "@n", &n)
+	if err != nil {
+		return false, fmt.Errorf("pause a topic: %w", err)
+	}
+	return n > 0, nil
 }
 
 // ListBlocked implements [core.OperatorStore].

@@ -116,8 +116,10 @@ func (s *session) RetryDead(ctx context.Context, filter core.DeadFilter, limit i
 		return s.sql("INSERT INTO {outbox} (position, id, topic, `key`, headers, payload, created_at)\n"+
 			"SELECT d.position, d.id, d.topic, d.`key`, d.headers, d.payload, d.created_at FROM {dead} AS d FORCE INDEX (PRIMARY) WHERE ") +
 			named("d", refs) + s.sql(` AND d.dropped_at IS NULL FOR UPDATE ON DUPLICATE KEY UPDATE position = {outbox}.position;
+SELECT COUNT(*) INTO @n FROM {dead} AS d FORCE INDEX (PRIMARY) INNER JOIN {outbox} AS o ON o.position = d.position AND o.id = d.id WHERE `) +
+			named("d", refs) + s.sql(` AND d.dropped_at IS NULL;
 DELETE d FROM {dead} AS d FORCE INDEX (PRIMARY) INNER JOIN {outbox} AS o ON o.position = d.position AND o.id = d.id WHERE `) +
-			named("d", refs) + s.sql(" AND d.dropped_at IS NULL;\nSET @n = ROW_COUNT();\n"+
+			named("d", refs) + s.sql(" AND d.dropped_at IS NULL;\n"+
 			"DELETE b FROM {outbox} AS o FORCE INDEX (PRIMARY) STRAIGHT_JOIN {blocked} AS b\n"+
 			"  ON b.topic = o.topic AND b.`key` = o.`key` AND b.position = o.position WHERE ") + named("o", refs)
 	})
@@ -130,8 +132,9 @@ DELETE d FROM {dead} AS d FORCE INDEX (PRIMARY) INNER JOIN {outbox} AS o ON o.po
 // DropDead implements [core.OperatorStore].
 func (s *session) DropDead(ctx context.Context, filter core.DeadFilter, reason string, limit int) (int, error) {
 	n, err := s.act(ctx, filter, limit, func(refs []core.Ref) string {
-		return s.sql(`UPDATE {dead} AS d FORCE INDEX (PRIMARY) SET d.dropped_at = UTC_TIMESTAMP(6), d.drop_reason = `) + text(errtext.Clean(reason)) +
-			` WHERE ` + named("d", refs) + s.sql(" AND d.dropped_at IS NULL;\nSET @n = ROW_COUNT();\n"+
+		return s.sql(`SELECT COUNT(*) INTO @n FROM {dead} AS d FORCE INDEX (PRIMARY) WHERE `) + named("d", refs) + s.sql(` AND d.dropped_at IS NULL FOR UPDATE;
+UPDATE {dead} AS d FORCE INDEX (PRIMARY) SET d.dropped_at = UTC_TIMESTAMP(6), d.drop_reason = `) + text(errtext.Clean(reason)) +
+			` WHERE ` + named("d", refs) + s.sql(" AND d.dropped_at IS NULL;\n"+
 			"DELETE b FROM {dead} AS d FORCE INDEX (PRIMARY) STRAIGHT_JOIN {blocked} AS b\n"+
 			"  ON b.topic = d.topic AND b.`key` = d.`key` AND b.position = d.position WHERE d.dropped_at IS NOT NULL AND ") + named("d", refs)
 	})

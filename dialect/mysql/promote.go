@@ -24,13 +24,13 @@ const findDue = `SELECT l.epoch, COALESCE(d.position, 0) FROM {lease} AS l LEFT 
 // promote takes every lock that others may hold without waiting for it. Positions are handed out in the order of the sorted
 // rows.
 const promote = `SELECT COUNT(*) INTO @owned FROM {lease} WHERE one = 1 AND epoch = {epoch} FOR UPDATE NOWAIT;
-SELECT COUNT(*) INTO @moved FROM {control} WHERE one = 1 FOR UPDATE NOWAIT;
+SELECT COUNT(*) INTO @n FROM {control} WHERE one = 1 FOR UPDATE NOWAIT;
+SELECT COUNT(*) INTO @n FROM {delayed} AS d FORCE INDEX (PRIMARY) WHERE @owned AND d.position IN ({due}) FOR UPDATE NOWAIT;
 INSERT INTO {outbox} (id, topic, ` + "`key`" + `, headers, payload, created_at)
 SELECT d.id, d.topic, d.` + "`key`" + `, d.headers, d.payload, d.not_before FROM {delayed} AS d FORCE INDEX (PRIMARY)
-WHERE @owned AND d.position IN ({due}) ORDER BY d.not_before, d.position FOR UPDATE NOWAIT;
-SET @moved = ROW_COUNT();
+WHERE @owned AND d.position IN ({due}) ORDER BY d.not_before, d.position;
 DELETE d FROM {delayed} AS d FORCE INDEX (PRIMARY) WHERE @owned AND d.position IN ({due});
-UPDATE {control} SET generation = generation + 1 WHERE one = 1 AND @moved > 0`
+` + bump
 
 // Promote implements [core.Writer].
 func (s *session) Promote(ctx context.Context, epoch int64, limit int) (core.Promotion, error) {
@@ -46,7 +46,7 @@ func (s *session) Promote(ctx context.Context, epoch int64, limit int) (core.Pro
 	slices.Sort(due)
 	statements := strings.NewReplacer("{epoch}", integer(epoch), "{due}", list(due, integer[int64])).Replace(s.sql(promote))
 	var owned, moved int
-	if err := s.write(ctx, statements, "@owned, @moved", &owned, &moved); err != nil {
+	if err := s.write(ctx, statements, "@owned, @n", &owned, &moved); err != nil {
 		return core.Promotion{}, fmt.Errorf("promote delayed events: %w", err)
 	}
 	return core.Promotion{Moved: moved, Fenced: owned == 0}, nil
