@@ -64,10 +64,13 @@ func (d *Dialect) Schema() string {
 
 // Grants returns the SQL that gives two users what they need and no more: application enqueues, in transactions of its own,
 // and relay delivers. An operator's commands need what the relay needs. A name may have a host, as in app@10.0.0.1; without
-// one it is that of every host.
+// one it is that of every host. No name, no grants.
 func (d *Dialect) Grants(application, relay string) string {
 	var grants strings.Builder
 	grant := func(privileges, table, user string) {
+		if user == "" {
+			return
+		}
 		fmt.Fprintf(&grants, "GRANT %s ON %s TO %s;\n", privileges, d.names.Replace(table), account(user))
 	}
 	grant("INSERT", "{outbox}", application)
@@ -77,6 +80,9 @@ func (d *Dialect) Grants(application, relay string) string {
 		if table != "outbox_key_lock" {
 			grant("SELECT, INSERT, UPDATE, DELETE", "{"+strings.TrimPrefix(table, "outbox_")+"}", relay)
 		}
+	}
+	if relay == "" {
+		return grants.String()
 	}
 	fmt.Fprintf(&grants, "-- Optional: shows the relay that a rolled back position will not be filled while others write without a pause.\n"+
 		"-- GRANT PROCESS ON *.* TO %s;\n", account(relay))

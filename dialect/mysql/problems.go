@@ -27,7 +27,8 @@ const (
 	codeReadOnlyMode       = 1836
 	codeNoWait             = 3572
 	codeUnknownColumn      = 1054
-	codeUnknownDatabaseMDB = 1698
+	codeAccessDeniedAnyway = 1698
+	codeNoDefault          = 1364
 )
 
 // code is the server's number for err; 0 where it is no error of the server.
@@ -61,7 +62,7 @@ var cures = map[uint16]core.SetupError{
 		Problem: "the server refuses the user or its password",
 		Cure:    "correct them in the DSN, or create the user",
 	},
-	codeUnknownDatabaseMDB: {
+	codeAccessDeniedAnyway: {
 		Problem: "the server refuses the user",
 		Cure:    "give it a password, or correct the DSN",
 	},
