@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -27,11 +26,10 @@ func (s *session) intoArchive(which string) string {
 		return ""
 	}
 	if !slices.Contains(topics, everyTopic) {
-		which += ` AND o.topic IN (` + list(topics, text) + `)`
+		which += ` WHERE o.topic IN (` + list(topics, text) + `)`
 	}
 	return s.sql("INSERT INTO {archive} (position, id, topic, `key`, headers, payload, created_at, attempts)\n"+
-		"SELECT o.position, o.id, o.topic, o.`key`, o.headers, o.payload, o.created_at, o.attempts FROM {outbox} AS o FORCE INDEX (PRIMARY)\n"+
-		"WHERE ") + which + s.sql(` FOR UPDATE ON DUPLICATE KEY UPDATE position = {archive}.position`)
+		"SELECT o.position, o.id, o.topic, o.`key`, o.headers, o.payload, o.created_at, o.attempts FROM ") + which + s.forUpdate("o") + s.sql(` ON DUPLICATE KEY UPDATE position = {archive}.position`)
 }
 
 // archived is the condition for what matches filter and comes after after.
@@ -92,7 +90,7 @@ SET @n = ROW_COUNT(); `+s.sql(`UPDATE {control} SET generation = generation + 1 
 func (s *session) Purge(ctx context.Context, olderThan time.Duration, limit int) (int, error) {
 	purged := 0
 	for _, of := range []struct{ table, since string }{{"{archive}", "delivered_at"}, {"{dead}", "dropped_at"}} {
-		n, err := s.purge(ctx, s.sql(of.table), of.since+` <= `+later(-olderThan), of.since, limit)
+		n, err := s.purge(ctx, of.table, of.since, olderThan, limit)
 		if err != nil {
 			return 0, fmt.Errorf("purge: %w", err)
 		}
@@ -102,16 +100,16 @@ func (s *session) Purge(ctx context.Context, olderThan time.Duration, limit int)
 }
 
 // purge finds what is oldest by the index on its age, and removes it by the primary key.
-func (s *session) purge(ctx context.Context, table, old, since string, limit int) (purged int, err error) {
-	refs, err := s.pick(ctx, `SELECT position, id FROM `+table+` WHERE `+old+` ORDER BY `+since+`, position, id LIMIT `+integer(limit))
+func (s *session) purge(ctx context.Context, table, since string, olderThan time.Duration, limit int) (purged int, err error) {
+	old := since + ` <= ` + later(-olderThan)
+	refs, err := s.pick(ctx, `SELECT position, id FROM `+s.sql(table)+` WHERE `+old+` ORDER BY `+since+`, position, id LIMIT `+integer(limit))
 	if err != nil {
 		return 0, err
 	}
 	refs = ascending(refs, func(r core.Ref) int64 { return r.Position })
 	for chunk := range slices.Chunk(refs, maxRefs) {
 		n := 0
-		err := s.write(ctx, `DELETE t FROM `+table+` AS t FORCE INDEX (PRIMARY) WHERE `+named("t", chunk)+` AND `+
-			strings.Replace(old, since, "t."+since, 1)+`; SET @n = ROW_COUNT()`, "@n", &n)
+		err := s.write(ctx, `DELETE t FROM `+s.these(table, "t", chunk)+` WHERE t.`+old+`; SET @n = ROW_COUNT()`, "@n", &n)
 		if err != nil {
 			return 0, err
 		}

@@ -113,15 +113,14 @@ func (s *session) pick(ctx context.Context, statement string) (refs []core.Ref, 
 // before a restore.
 func (s *session) RetryDead(ctx context.Context, filter core.DeadFilter, limit int) (int, error) {
 	n, err := s.act(ctx, filter, limit, func(refs []core.Ref) string {
+		dead := s.these("{dead}", "d", refs)
+		back := dead + s.sql(` STRAIGHT_JOIN {outbox} AS o ON o.position = d.position AND o.id = d.id WHERE d.dropped_at IS NULL`)
 		return s.sql("INSERT INTO {outbox} (position, id, topic, `key`, headers, payload, created_at)\n"+
-			"SELECT d.position, d.id, d.topic, d.`key`, d.headers, d.payload, d.created_at FROM {dead} AS d FORCE INDEX (PRIMARY) WHERE ") +
-			named("d", refs) + s.sql(` AND d.dropped_at IS NULL FOR UPDATE ON DUPLICATE KEY UPDATE position = {outbox}.position;
-SELECT COUNT(*) INTO @n FROM {dead} AS d FORCE INDEX (PRIMARY) INNER JOIN {outbox} AS o ON o.position = d.position AND o.id = d.id WHERE `) +
-			named("d", refs) + s.sql(` AND d.dropped_at IS NULL;
-DELETE d FROM {dead} AS d FORCE INDEX (PRIMARY) INNER JOIN {outbox} AS o ON o.position = d.position AND o.id = d.id WHERE `) +
-			named("d", refs) + s.sql(" AND d.dropped_at IS NULL;\n"+
-			"DELETE b FROM {outbox} AS o FORCE INDEX (PRIMARY) STRAIGHT_JOIN {blocked} AS b\n"+
-			"  ON b.topic = o.topic AND b.`key` = o.`key` AND b.position = o.position WHERE ") + named("o", refs)
+			"SELECT d.position, d.id, d.topic, d.`key`, d.headers, d.payload, d.created_at FROM ") + dead +
+			` WHERE d.dropped_at IS NULL` + s.forUpdate("d") + s.sql(` ON DUPLICATE KEY UPDATE position = {outbox}.position`) + `;
+SELECT COUNT(*) INTO @n FROM ` + back + `;
+DELETE d FROM ` + back + `;
+` + s.unblocking(s.these("{outbox}", "o", refs), "o", "TRUE")
 	})
 	if err != nil {
 		return 0, fmt.Errorf("retry dead letters: %w", err)
@@ -132,14 +131,19 @@ DELETE d FROM {dead} AS d FORCE INDEX (PRIMARY) INNER JOIN {outbox} AS o ON o.po
 // DropDead implements [core.OperatorStore].
 func (s *session) DropDead(ctx context.Context, filter core.DeadFilter, reason string, limit int) (int, error) {
 	n, err := s.act(ctx, filter, limit, func(refs []core.Ref) string {
-		return s.sql(`SELECT COUNT(*) INTO @n FROM {dead} AS d FORCE INDEX (PRIMARY) WHERE `) + named("d", refs) + s.sql(` AND d.dropped_at IS NULL FOR UPDATE;
-UPDATE {dead} AS d FORCE INDEX (PRIMARY) SET d.dropped_at = UTC_TIMESTAMP(6), d.drop_reason = `) + text(errtext.Clean(reason)) +
-			` WHERE ` + named("d", refs) + s.sql(" AND d.dropped_at IS NULL;\n"+
-			"DELETE b FROM {dead} AS d FORCE INDEX (PRIMARY) STRAIGHT_JOIN {blocked} AS b\n"+
-			"  ON b.topic = d.topic AND b.`key` = d.`key` AND b.position = d.position WHERE d.dropped_at IS NOT NULL AND ") + named("d", refs)
+		dead := s.these("{dead}", "d", refs)
+		return `SELECT COUNT(*) INTO @n FROM ` + dead + ` WHERE d.dropped_at IS NULL` + s.forUpdate("d") + `;
+UPDATE ` + dead + ` SET d.dropped_at = UTC_TIMESTAMP(6), d.drop_reason = ` + text(errtext.Clean(reason)) + ` WHERE d.dropped_at IS NULL;
+` + s.unblocking(dead, "d", "d.dropped_at IS NOT NULL")
 	})
 	if err != nil {
 		return 0, fmt.Errorf("drop dead letters: %w", err)
 	}
 	return n, nil
+}
+
+// unblocking removes the blocks of the events that are meant.
+func (s *session) unblocking(events, alias, condition string) string {
+	return "DELETE b FROM " + events + s.sql(" STRAIGHT_JOIN {blocked} AS b ON b.topic = ") + alias + ".topic AND b.`key` = " + alias +
+		".`key` AND b.position = " + alias + ".position WHERE " + condition
 }

@@ -162,20 +162,14 @@ func (s *session) probe(ctx context.Context, gaps []*core.Gap, probes *int) erro
 	return s.probe(ctx, gaps[half:], probes)
 }
 
+// maxPositions is up to how many positions are looked at one by one. A range also meets the row behind its end, which may be
+// locked for long.
+const maxPositions = 1000
+
 // locked reports whether somebody holds a lock on a row in the gaps. Under READ COMMITTED the question itself locks rows
 // that are there, and never what is between them: writers don't notice it.
 func (s *session) locked(ctx context.Context, gaps []*core.Gap) (bool, error) {
-	ranges := make([]string, len(gaps))
-	for i, gap := range gaps {
-		ranges[i] = `position BETWEEN ` + integer(gap.First) + ` AND ` + integer(gap.Last)
-	}
-	// MySQL has no other word for it than the new one, and MariaDB no other than the old one.
-	share := ` FOR SHARE NOWAIT`
-	if s.server.isMariaDB() {
-		share = ` LOCK IN SHARE MODE NOWAIT`
-	}
-	err := s.ask(ctx, s.sql(`SELECT COUNT(*) FROM {outbox} FORCE INDEX (PRIMARY) WHERE `)+strings.Join(ranges, " OR ")+share,
-		func(rows *sqlx.Rows) error { return rows.Scan(new(int)) })
+	err := s.ask(ctx, `SELECT COUNT(*) FROM `+s.within(gaps)+s.forShare("o")+` NOWAIT`, func(rows *sqlx.Rows) error { return rows.Scan(new(int)) })
 	if s.dialect.Retryable(err) {
 		return true, nil
 	}
@@ -183,4 +177,26 @@ func (s *session) locked(ctx context.Context, gaps []*core.Gap) (bool, error) {
 		s.end()
 	}
 	return false, explained(err)
+}
+
+// within are the rows of the outbox in the gaps.
+func (s *session) within(gaps []*core.Gap) string {
+	var width int64
+	for _, gap := range gaps {
+		width += min(gap.Last-gap.First+1, maxPositions+1)
+	}
+	if width > maxPositions {
+		ranges := make([]string, len(gaps))
+		for i, gap := range gaps {
+			ranges[i] = `position BETWEEN ` + integer(gap.First) + ` AND ` + integer(gap.Last)
+		}
+		return s.sql(`{outbox} AS o FORCE INDEX (PRIMARY) WHERE `) + strings.Join(ranges, " OR ")
+	}
+	var positions []int64
+	for _, gap := range gaps {
+		for position := gap.First; position <= gap.Last; position++ {
+			positions = append(positions, position)
+		}
+	}
+	return s.at("{outbox}", "o", positions)
 }

@@ -22,15 +22,17 @@ const findDue = `SELECT l.epoch, COALESCE(d.position, 0) FROM {lease} AS l LEFT 
 ) AS d ON TRUE`
 
 // promote takes every lock that others may hold without waiting for it. Positions are handed out in the order of the sorted
-// rows.
-const promote = `SELECT COUNT(*) INTO @owned FROM {lease} WHERE one = 1 AND epoch = {epoch} FOR UPDATE NOWAIT;
+// rows. What was found due and has gone since, an application has removed.
+func (s *session) promote(epoch int64, due []int64) string {
+	delayed := s.at("{delayed}", "d", due)
+	return s.sql(`SELECT COUNT(*) INTO @owned FROM {lease} WHERE one = 1 AND epoch = `) + integer(epoch) + s.sql(` FOR UPDATE NOWAIT;
 SELECT COUNT(*) INTO @n FROM {control} WHERE one = 1 FOR UPDATE NOWAIT;
-SELECT COUNT(*) INTO @n FROM {delayed} AS d FORCE INDEX (PRIMARY) WHERE @owned AND d.position IN ({due}) FOR UPDATE NOWAIT;
-INSERT INTO {outbox} (id, topic, ` + "`key`" + `, headers, payload, created_at)
-SELECT d.id, d.topic, d.` + "`key`" + `, d.headers, d.payload, d.not_before FROM {delayed} AS d FORCE INDEX (PRIMARY)
-WHERE @owned AND d.position IN ({due}) ORDER BY d.not_before, d.position;
-DELETE d FROM {delayed} AS d FORCE INDEX (PRIMARY) WHERE @owned AND d.position IN ({due});
-` + bump
+SELECT COUNT(*) INTO @n FROM `) + delayed + ` WHERE @owned` + s.forUpdate("d") + ` NOWAIT;
+` + s.sql("INSERT INTO {outbox} (id, topic, `key`, headers, payload, created_at)\n"+
+		"SELECT d.id, d.topic, d.`key`, d.headers, d.payload, d.not_before FROM ") + delayed + ` WHERE @owned ORDER BY d.not_before, d.position;
+DELETE d FROM ` + delayed + ` WHERE @owned;
+` + s.sql(bump)
+}
 
 // Promote implements [core.Writer].
 func (s *session) Promote(ctx context.Context, epoch int64, limit int) (core.Promotion, error) {
@@ -44,9 +46,8 @@ func (s *session) Promote(ctx context.Context, epoch int64, limit int) (core.Pro
 		return core.Promotion{Fenced: fenced}, nil
 	}
 	slices.Sort(due)
-	statements := strings.NewReplacer("{epoch}", integer(epoch), "{due}", list(due, integer[int64])).Replace(s.sql(promote))
 	var owned, moved int
-	if err := s.write(ctx, statements, "@owned, @n", &owned, &moved); err != nil {
+	if err := s.write(ctx, s.promote(epoch, due), "@owned, @n", &owned, &moved); err != nil {
 		return core.Promotion{}, fmt.Errorf("promote delayed events: %w", err)
 	}
 	return core.Promotion{Moved: moved, Fenced: owned == 0}, nil

@@ -31,24 +31,16 @@ func ascending[T any](values []T, position func(T) int64) []T {
 	return sorted
 }
 
-// named is the condition for the rows of table that refs name. The positions alone are for the index.
-func named(table string, refs []core.Ref) string {
-	return table + ".position IN (" + list(refs, func(r core.Ref) string { return integer(r.Position) }) + ") AND (" +
-		table + ".position, " + table + ".id) IN (" +
-		list(refs, func(r core.Ref) string { return "(" + integer(r.Position) + ", " + text(r.ID) + ")" }) + ")"
-}
-
 // Acknowledge implements [core.Writer].
 func (s *session) Acknowledge(ctx context.Context, refs []core.Ref) error {
 	refs = ascending(refs, func(r core.Ref) int64 { return r.Position })
 	for chunk := range slices.Chunk(refs, maxRefs) {
-		which := named("o", chunk)
-		remove := s.sql(`DELETE o FROM {outbox} AS o FORCE INDEX (PRIMARY) WHERE `) + which
+		which := s.these("{outbox}", "o", chunk)
 		var err error
 		if keep := s.intoArchive(which); keep != "" {
-			err = s.write(ctx, keep+"; "+remove, "1", new(int))
+			err = s.write(ctx, keep+`; DELETE o FROM `+which, "1", new(int))
 		} else {
-			err = s.change(ctx, remove)
+			err = s.change(ctx, `DELETE o FROM `+which)
 		}
 		if err != nil {
 			return fmt.Errorf("delete events: %w", err)

@@ -1,0 +1,213 @@
+package mysql_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/lockstep-go/lockstep/conformance"
+	"github.com/lockstep-go/lockstep/core"
+	"github.com/lockstep-go/lockstep/dialect/mysql"
+	"github.com/lockstep-go/lockstep/internal/dose"
+)
+
+// status is a number that the server counts for all connections.
+func status(t *testing.T, db *sql.DB, name string) (n int64) {
+	t.Helper()
+	if err := db.QueryRowContext(t.Context(), `SHOW GLOBAL STATUS LIKE '`+name+`'`).Scan(new(string), &n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// Producers update rows of their own and enqueue, some of it for later, under the server's usual isolation, while relays
+// deliver, note failures, bury and promote. Nobody waits for a row, and nobody deadlocks.
+func TestProducersWaitForNobody(t *testing.T) {
+	const producers, relays = 6, 4
+	onBoth(t, func(t *testing.T, flavour flavour) {
+		f := open(t, flavour.database(t), mysql.Config{})
+		execute(t, f, `CREATE TABLE business (id INT PRIMARY KEY, n INT NOT NULL) ENGINE=InnoDB`)
+		broker := &conformance.Recorder{}
+		broker.Inject(func(call conformance.PublishCall) (fault conformance.PublishFault) {
+			fault.Fates = make([]conformance.Fate, len(call.Messages))
+			for i := range call.Messages {
+				if rand.IntN(200) == 0 {
+					fault.Fates[i].Err = errors.New("refused")
+				}
+			}
+			return fault
+		})
+		config := core.RelayConfig{PollInterval: 10 * time.Millisecond, Failures: core.FailurePolicy{FirstDelay: time.Millisecond, MaxAttempts: 2}}
+		for range relays {
+			started(t, f.Dialect, broker, config)
+		}
+		enqueued(t, f, core.Message{ID: "first", Topic: "t"})
+		eventually(t, "a relay takes the lease", func() bool { return len(broker.Stored()) > 0 })
+
+		before := status(t, f.DB, "Innodb_row_lock_waits")
+		ctx, stop := context.WithTimeout(t.Context(), dose.Of(t, 4*time.Second, 30*time.Second))
+		defer stop()
+		var group sync.WaitGroup
+		var committed atomic.Int64
+		for i := range producers {
+			execute(t, f, fmt.Sprintf(`INSERT INTO business VALUES (%d, 0)`, i))
+			group.Go(func() {
+				for ctx.Err() == nil {
+					if err := produce(context.WithoutCancel(ctx), f, i); err != nil {
+						t.Errorf("producer %d: %v", i, err)
+						return
+					}
+					committed.Add(1)
+				}
+			})
+		}
+		group.Wait()
+		waits := status(t, f.DB, "Innodb_row_lock_waits") - before
+		t.Logf("%d transactions, %d deliveries, %d waits for a row", committed.Load(), len(broker.Stored()), waits)
+		if waits > 0 {
+			t.Errorf("there were %d waits for a row, want none", waits)
+		}
+	})
+}
+
+func produce(ctx context.Context, f conformance.DialectFixture, i int) error {
+	tx, err := f.DB.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	if _, err := tx.ExecContext(ctx, `UPDATE business SET n = n + 1 WHERE id = ?`, i); err != nil {
+		return err
+	}
+	var msgs []core.Message
+	for range 1 + rand.IntN(3) {
+		m := core.Message{Topic: "t", Key: fmt.Sprint(i, rand.IntN(20)), Payload: []byte("x")}
+		if rand.IntN(10) == 0 {
+			m.NotBefore = time.Now().Add(rand.N(100 * time.Millisecond))
+		}
+		msgs = append(msgs, m)
+	}
+	if err := core.NewOutbox(f.Dialect, core.OutboxConfig{}).Enqueue(ctx, tx, msgs...); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+func eventually(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !done(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within 30 s: %s", what)
+		}
+	}
+}
+
+// A relay that stops dead in the middle of what it does holds up no application.
+func TestAFrozenRelayHoldsNobodyUp(t *testing.T) {
+	onBoth(t, func(t *testing.T, flavour flavour) {
+		direct := flavour.database(t)
+		f := open(t, direct, mysql.Config{})
+		for i := range dose.Of(t, 10, 200) {
+			fill(t, f, 100, 100, "x")
+			dsn, proxy := through(t, direct)
+			s := openSession(t, conformance.DialectFixture{Dialect: dialect(t, dsn, mysql.Config{Archive: []string{"*"}})})
+			var refs []core.Ref
+			var burials []core.Burial
+			for j, r := range fetchAll(t, s).Records {
+				if j%2 == 0 {
+					refs = append(refs, r.Ref())
+				} else {
+					burials = append(burials, core.Burial{Ref: r.Ref(), Attempts: 1, Cause: "c", Skip: true})
+				}
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			go func() { ended <- errors.Join(s.Acknowledge(ctx, refs), s.Bury(ctx, burials)) }()
+			time.Sleep(rand.N(8 * time.Millisecond)) // anywhere in them
+			proxy.Freeze()
+			insert, done := context.WithTimeout(t.Context(), 5*time.Second)
+			if _, err := f.DB.ExecContext(insert, `INSERT INTO outbox (topic, payload) VALUES ('t', 'beside')`); err != nil {
+				t.Errorf("round %d: an application beside a frozen relay: %v", i, err)
+			}
+			done()
+			cancel()
+			<-ended
+			eventually(t, "the server has done what it was sent, or given it up", func() bool {
+				_, err := f.DB.ExecContext(t.Context(), `DELETE FROM outbox`)
+				return err == nil
+			})
+			execute(t, f, `DELETE FROM outbox_dead`, `DELETE FROM outbox_archive`)
+		}
+	})
+}
+
+// An old snapshot keeps the server from removing what was delivered. A poll must not read it.
+func TestPollsBesideAnOldSnapshot(t *testing.T) {
+	const rate = 2000 // events a second
+	onBoth(t, func(t *testing.T, flavour flavour) {
+		f := open(t, flavour.database(t), mysql.Config{})
+		fill(t, f, 10, 10, "x")
+		held, err := f.DB.BeginTx(t.Context(), &sql.TxOptions{Isolation: sql.LevelRepeatableRead})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer held.Rollback()
+		if err := held.QueryRowContext(t.Context(), `SELECT COUNT(*) FROM outbox`).Scan(new(int)); err != nil {
+			t.Fatal(err)
+		}
+		s := openSession(t, f)
+		cursor := deliver(t, s, 0)
+		first := pages(t, f, s, cursor)
+		end := time.Now().Add(dose.Of(t, 5*time.Second, 2*time.Minute))
+		for tick := time.NewTicker(100 * time.Millisecond); time.Now().Before(end); <-tick.C {
+			fill(t, f, rate/10, 100, strings.Repeat("x", 300))
+			cursor = deliver(t, s, cursor)
+		}
+		last, all := pages(t, f, s, cursor), pages(t, f, s, 0)
+		t.Logf("%d events: a poll read %d pages at first, %d at last; from the beginning it would be %d", cursor, first, last, all)
+		if last > 2*first {
+			t.Errorf("a poll read %d pages at first and %d at last, want at most twice as many", first, last)
+		}
+		if all < 5*last {
+			t.Errorf("a poll from the beginning reads %d pages: the server has removed what was delivered, and the test shows nothing", all)
+		}
+	})
+}
+
+// deliver fetches and acknowledges what comes after cursor, and returns where it ends.
+func deliver(t *testing.T, s core.Session, cursor int64) int64 {
+	t.Helper()
+	result, err := s.Fetch(t.Context(), core.FetchRequest{After: cursor, Limit: 10_000, MaxBytes: 1 << 30})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var refs []core.Ref
+	for _, r := range result.Records {
+		refs, cursor = append(refs, r.Ref()), r.Position
+	}
+	if err := s.Acknowledge(t.Context(), refs); err != nil {
+		t.Fatal(err)
+	}
+	return cursor
+}
+
+// pages is how many pages a poll reads, of the least of several: the server reads some on its own account.
+func pages(t *testing.T, f conformance.DialectFixture, s core.Session, after int64) int64 {
+	t.Helper()
+	least := int64(1 << 62)
+	for range 20 {
+		before := status(t, f.DB, "Innodb_buffer_pool_read_requests")
+		if _, err := s.Fetch(t.Context(), core.FetchRequest{After: after, Limit: 500, MaxBytes: 4 << 20}); err != nil {
+			t.Fatal(err)
+		}
+		least = min(least, status(t, f.DB, "Innodb_buffer_pool_read_requests")-before)
+	}
+	return least
+}
