@@ -311,3 +311,69 @@ func TestThatTestNoticesAGapDeclaredDeadTooEarly(t *testing.T) {
 		})
 	}
 }
+
+// The table is never without a statement that has it open. With the PROCESS privilege the relay sees that it locks nothing;
+// without, the gap stays until the statement ends. One that may insert is waited for in any case.
+func TestGapsOfATableThatIsNeverQuiet(t *testing.T) {
+	for name, tt := range map[string]struct {
+		busy       string
+		privileges []string
+		dead       bool // while it runs
+	}{
+		"a reader, with PROCESS": {`SELECT SLEEP(60) FROM outbox LIMIT 1`, []string{"PROCESS"}, true},
+		"a reader, without":      {`SELECT SLEEP(60) FROM outbox LIMIT 1`, nil, false},
+		"a writer, with PROCESS": {`INSERT INTO outbox (topic, payload) VALUES ('t', 'x'), ('t', SLEEP(60))`, []string{"PROCESS"}, false},
+	} {
+		each(t, name, func(t *testing.T, flavour flavour) {
+			dsn := flavour.database(t)
+			f := open(t, dsn, mysql.Config{})
+			s := openSession(t, as(t, f, dsn, relayUser, tt.privileges...))
+			enqueued(t, f, core.Message{Topic: "t"})
+			conn, err := f.DB.Conn(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			var id int64
+			if err := conn.QueryRowContext(t.Context(), `SELECT CONNECTION_ID()`).Scan(&id); err != nil {
+				t.Fatal(err)
+			}
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				_, _ = conn.ExecContext(context.WithoutCancel(t.Context()), tt.busy) // it is killed
+			}()
+			eventually(t, "the statement runs", func() bool {
+				var n int
+				err := f.DB.QueryRowContext(t.Context(), `SELECT COUNT(*) FROM information_schema.processlist WHERE id = ? AND state = 'User sleep'`, id).Scan(&n)
+				return err == nil && n == 1
+			})
+			kill := sync.OnceFunc(func() {
+				if _, err := f.DB.ExecContext(context.WithoutCancel(t.Context()), fmt.Sprintf(`KILL CONNECTION %d`, id)); err != nil {
+					t.Error(err)
+				}
+				<-ended
+			})
+			defer kill()
+			enqueued(t, f, core.Message{Topic: "t"})
+			gaps := []core.Gap{{Range: core.Range{First: 3, Last: 3}}} // the writer's second position
+			look := func() bool {
+				if err := s.ResolveGaps(t.Context(), gaps); err != nil {
+					t.Fatal(err)
+				}
+				return gaps[0].Dead
+			}
+			if tt.dead {
+				eventually(t, "the gap dies beside a reader", look)
+			} else {
+				for end := time.Now().Add(3500 * time.Millisecond); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+					if look() {
+						t.Fatal("the gap was declared dead while the statement ran")
+					}
+				}
+			}
+			kill()
+			eventually(t, "the gap dies when the statement is over", look)
+		})
+	}
+}

@@ -109,6 +109,54 @@ func eventually(t *testing.T, what string, done func() bool) {
 	}
 }
 
+// The rows next to those that a call is about belong to a transaction that stays open, and the table is small: nothing is read
+// that is not meant. (DELETE … WHERE position IN (…) reads it all, and waits.)
+func TestNoCallReadsItsNeighboursRows(t *testing.T) {
+	const n = 5
+	onBoth(t, func(t *testing.T, flavour flavour) {
+		f := open(t, flavour.database(t), mysql.Config{})
+		outbox := core.NewOutbox(f.Dialect, core.OutboxConfig{})
+		var refs []core.Ref
+		var failures []core.Failure
+		var burials []core.Burial
+		for i := range int64(n) {
+			ref := core.Ref{Position: i + 1, ID: fmt.Sprint(i)}
+			enqueued(t, f, core.Message{ID: ref.ID, Topic: "t"})
+			enqueued(t, f, core.Message{ID: ref.ID, Topic: "t", NotBefore: time.Now().Add(-time.Hour)})
+			refs, failures = append(refs, ref), append(failures, core.Failure{Ref: ref, Attempts: 1})
+			burials = append(burials, core.Burial{Ref: ref, Attempts: 2, Skip: true})
+		}
+		tx, err := f.DB.BeginTx(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tx.Rollback()
+		open := []core.Message{{Topic: "t"}, {Topic: "t", NotBefore: time.Now().Add(-time.Hour)}}
+		if err := outbox.Enqueue(t.Context(), tx, open...); err != nil {
+			t.Fatal(err)
+		}
+		s := openSession(t, f)
+		archiving := openSession(t, conformance.DialectFixture{Dialect: f.Archiving})
+		before := status(t, f.DB, "Innodb_row_lock_waits")
+		for name, call := range map[string]func() error{
+			"Fail":    func() error { return s.Fail(t.Context(), failures) },
+			"Promote": func() error { _, err := s.Promote(t.Context(), 0, n); return err },
+			"Bury, RetryDead, archive": func() error {
+				_, err := s.RetryDead(t.Context(), core.DeadFilter{}, n)
+				return errors.Join(s.Bury(t.Context(), burials), err, archiving.Acknowledge(t.Context(), refs[:2]), s.Acknowledge(t.Context(), refs))
+			},
+			"ResolveGaps": func() error { return s.ResolveGaps(t.Context(), []core.Gap{{Range: core.Range{First: 1, Last: n}}}) },
+		} {
+			if err := call(); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			if waits := status(t, f.DB, "Innodb_row_lock_waits") - before; waits > 0 {
+				t.Fatalf("%s waited %d times", name, waits)
+			}
+		}
+	})
+}
+
 // A relay that stops dead in the middle of what it does holds up no application.
 func TestAFrozenRelayHoldsNobodyUp(t *testing.T) {
 	onBoth(t, func(t *testing.T, flavour flavour) {
