@@ -55,3 +55,6 @@ func ResolveByStatements(ctx context.Context, s core.Session, gaps []core.Gap) e
 
 // Faults is what is wrong with a server that has these variables.
 func Faults(variables map[string]string) error { return server(variables).faults() }
+
+// Bucket is the row that stands for a key.
+func Bucket(topic, key string) uint32 { return bucket(topic, key) }

@@ -1,8 +1,10 @@
 package mysql_test
 
 import (
+	"bytes"
 	"database/sql"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 	_ "time/tzdata" // the time zones, where the machine has none
@@ -13,6 +15,7 @@ import (
 	"github.com/lockstep-go/lockstep/conformance"
 	"github.com/lockstep-go/lockstep/core"
 	"github.com/lockstep-go/lockstep/dialect/mysql"
+	"github.com/lockstep-go/lockstep/internal/dose"
 	"github.com/lockstep-go/lockstep/internal/servers"
 )
 
@@ -169,34 +172,133 @@ func location(t *testing.T, name string) *time.Location {
 	return zone
 }
 
-// The application's pool in every way in which values travel, and with settings that change what statements and values
+// variant is how an application may open its pool.
+type variant struct {
+	name   string
+	change func(t *testing.T, c *mysqldriver.Config)
+}
+
+var variants = []variant{
+	{"defaults", func(*testing.T, *mysqldriver.Config) {}},
+	{"interpolated, found rows, Tokyo", func(t *testing.T, c *mysqldriver.Config) {
+		c.InterpolateParams, c.ParseTime, c.ClientFoundRows = true, true, true
+		c.Loc = location(t, "Asia/Tokyo")
+		c.Params["time_zone"] = "'+09:00'"
+		c.Params["sql_mode"] = "'ANSI,NO_BACKSLASH_ESCAPES'"
+	}},
+	{"Latin-1, lax, New York", func(t *testing.T, c *mysqldriver.Config) {
+		c.Loc = location(t, "America/New_York")
+		c.Params["charset"] = "latin1"
+		c.Params["time_zone"] = "'-05:00'"
+		c.Params["sql_mode"] = "'HIGH_NOT_PRECEDENCE,PAD_CHAR_TO_FULL_LENGTH,NO_AUTO_VALUE_ON_ZERO'"
+	}},
+	{"three-byte UTF-8, interpolated", func(_ *testing.T, c *mysqldriver.Config) {
+		c.InterpolateParams = true
+		c.Params["charset"] = "utf8"
+	}},
+}
+
+// The application's pool in ways in which values travel otherwise, and with settings that change what statements and values
 // mean. The sessions have settings of their own.
 func TestConformance(t *testing.T) {
-	variants := map[string]func(c *mysqldriver.Config){
-		"defaults": func(*mysqldriver.Config) {},
-		"interpolated, found rows, Tokyo": func(c *mysqldriver.Config) {
-			c.InterpolateParams, c.ParseTime, c.ClientFoundRows = true, true, true
-			c.Loc = location(t, "Asia/Tokyo")
-			c.Params["time_zone"] = "'+09:00'"
-			c.Params["sql_mode"] = "'ANSI,NO_BACKSLASH_ESCAPES'"
-		},
-		"Latin-1, lax, New York": func(c *mysqldriver.Config) {
-			c.Loc = location(t, "America/New_York")
-			c.Params["charset"] = "latin1"
-			c.Params["time_zone"] = "'-05:00'"
-			c.Params["sql_mode"] = "'HIGH_NOT_PRECEDENCE,PAD_CHAR_TO_FULL_LENGTH,NO_AUTO_VALUE_ON_ZERO'"
-		},
-	}
 	onBoth(t, func(t *testing.T, f flavour) {
-		for name, variant := range variants {
-			t.Run(name, func(t *testing.T) {
+		for _, v := range variants[:dose.Of(t, 1, len(variants))] {
+			t.Run(v.name, func(t *testing.T) {
 				t.Parallel()
-				fixture := open(t, with(t, f.database(t), variant), mysql.Config{Prefix: "shop_"})
+				dsn := with(t, f.database(t), func(c *mysqldriver.Config) { v.change(t, c) })
+				fixture := open(t, dsn, mysql.Config{Prefix: "shop_"})
 				conformance.TestDialect(t, func(t *testing.T) conformance.DialectFixture {
 					emptied(t, fixture, "shop_")
 					return fixture
 				})
 			})
+		}
+	})
+}
+
+// What an application sends arrives, byte for byte and at its time, whatever its pool's settings.
+func TestEnqueueUnderEverySetting(t *testing.T) {
+	const awkward = `é漢😀 'single' "double" \back\ ? :n % ` + "\t\n"
+	all := make([]byte, 256)
+	for i := range all {
+		all[i] = byte(i)
+	}
+	onBoth(t, func(t *testing.T, f flavour) {
+		dsn := f.database(t)
+		fixture := open(t, dsn, mysql.Config{})
+		s := openSession(t, fixture)
+		for _, v := range variants {
+			for _, level := range []sql.IsolationLevel{sql.LevelReadUncommitted, sql.LevelReadCommitted, sql.LevelRepeatableRead, sql.LevelSerializable} {
+				db := pool(t, with(t, dsn, func(c *mysqldriver.Config) { v.change(t, c) }))
+				tx, err := db.BeginTx(t.Context(), &sql.TxOptions{Isolation: level})
+				if err != nil {
+					t.Fatal(err)
+				}
+				want := core.Message{ID: awkward, Topic: awkward, Key: awkward, Headers: map[string]string{awkward: awkward}, Payload: all}
+				later := want
+				later.ID += "2"
+				later.NotBefore = time.Date(2026, 10, 25, 0, 30, 0, 123456000, time.UTC) // in the hour that some time zones have twice
+				outbox := core.NewOutbox(fixture.Dialect, core.OutboxConfig{LockKeys: true})
+				if err := outbox.Enqueue(t.Context(), tx, want, later); err != nil {
+					t.Fatalf("%s, %v: %v", v.name, level, err)
+				}
+				if err := tx.Commit(); err != nil {
+					t.Fatal(err)
+				}
+				lease, err := s.ReadLease(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if p, err := s.Promote(t.Context(), lease.Epoch, 10); err != nil || p.Moved != 1 {
+					t.Fatalf("%s, %v: Promote: got %+v, %v, want one moved", v.name, level, p, err)
+				}
+				records := fetchAll(t, s).Records
+				for i, r := range records {
+					m := r.Message
+					if !strings.HasPrefix(m.ID, awkward) || m.Topic != awkward || m.Key != awkward || m.Headers[awkward] != awkward || !bytes.Equal(m.Payload, all) {
+						t.Errorf("%s, %v: got %q, want %q", v.name, level, m, want)
+					}
+					if i == 1 && !m.EnqueuedAt.Equal(later.NotBefore) {
+						t.Errorf("%s, %v: an event that was due at %v is of %v", v.name, level, later.NotBefore, m.EnqueuedAt)
+					}
+				}
+				if len(records) != 2 {
+					t.Errorf("%s, %v: %d events arrived, want 2", v.name, level, len(records))
+				}
+				execute(t, fixture, `DELETE FROM outbox`)
+			}
+		}
+	})
+}
+
+// More than fits into a packet, of a server that was asked and of one that was not.
+func TestEnqueueFitsIntoPackets(t *testing.T) {
+	onBoth(t, func(t *testing.T, f flavour) {
+		dsn := f.database(t)
+		migrated := open(t, dsn, mysql.Config{})
+		for name, d := range map[string]core.Dialect{"asked": migrated.Dialect, "not asked": dialect(t, dsn, mysql.Config{})} {
+			for _, interpolate := range []bool{false, true} {
+				fixture := conformance.SQLFixture(d, pool(t, with(t, dsn, func(c *mysqldriver.Config) { c.InterpolateParams = interpolate })))
+				msgs := make([]core.Message, 30)
+				for i := range msgs {
+					msgs[i] = core.Message{ID: fmt.Sprint(i), Topic: "t", Payload: bytes.Repeat([]byte{0, '\''}, core.MaxPayloadBytes/2)} // escaped, twice as long
+				}
+				tx, err := fixture.DB.BeginTx(t.Context(), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := core.NewOutbox(d, core.OutboxConfig{}).Enqueue(t.Context(), tx, msgs...); err != nil {
+					t.Errorf("%s, interpolateParams=%v: %v", name, interpolate, err)
+				}
+				var inOrder bool
+				err = tx.QueryRowContext(t.Context(), `SELECT COUNT(*) = 30 AND SUM(position - (SELECT MIN(position) FROM outbox) = id) = 30 FROM outbox`).Scan(&inOrder)
+				if err != nil || !inOrder {
+					t.Errorf("%s, interpolateParams=%v: the positions are not in the order of the arguments (%v)", name, interpolate, err)
+				}
+				if err := tx.Rollback(); err != nil {
+					t.Fatal(err)
+				}
+			}
 		}
 	})
 }

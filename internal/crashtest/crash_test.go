@@ -20,8 +20,8 @@ type scenario struct {
 }
 
 func TestRelayIsKilledAndNothingIsLost(t *testing.T) {
-	for _, on := range []database{onPostgres, onSQLite} {
-		t.Run(string(on), func(t *testing.T) { testKills(t, on, newSite, dose.Of(t, 6, 25)) })
+	for on, small := range map[database]int{onPostgres: 6, onSQLite: 6, onMySQL: 4, onMariaDB: 2} {
+		t.Run(string(on), func(t *testing.T) { testKills(t, on, newSite, dose.Of(t, small, 25)) })
 	}
 	t.Run("sqlite to rabbitmq", func(t *testing.T) { testKills(t, onSQLite, newRabbitSite, dose.Of(t, 2, 25)) })
 }

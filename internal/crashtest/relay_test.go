@@ -16,6 +16,7 @@ import (
 	"github.com/lockstep-go/lockstep/broker/amqp"
 	"github.com/lockstep-go/lockstep/broker/kafka"
 	"github.com/lockstep-go/lockstep/core"
+	"github.com/lockstep-go/lockstep/dialect/mysql"
 	"github.com/lockstep-go/lockstep/dialect/postgres"
 	"github.com/lockstep-go/lockstep/dialect/sqlite"
 )
@@ -181,6 +182,8 @@ type database string
 
 const (
 	onPostgres database = "postgres"
+	onMySQL    database = "mysql"
+	onMariaDB  database = "mariadb"
 	onSQLite   database = "sqlite"
 )
 
@@ -197,6 +200,8 @@ func (d database) open(dsn string) (dialect, error) {
 		return postgres.Open(dsn, postgres.Config{})
 	case onSQLite:
 		return sqlite.Open(dsn, sqlite.Config{})
+	case onMySQL, onMariaDB:
+		return mysql.Open(dsn, mysql.Config{})
 	}
 	return nil, errors.New("no such database")
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -31,6 +32,7 @@ type order struct {
 // shop is the application: an orders table, and an event for each order in the same transaction.
 type shop struct {
 	db     *sql.DB
+	like   dialectOfSQL
 	outbox *core.Outbox
 	topic  string
 	tokens chan struct{} // one for each order that may be written now
@@ -38,6 +40,19 @@ type shop struct {
 	tolerant bool
 	written  chan error
 }
+
+// dialectOfSQL is what the shop's own statements differ in.
+type dialectOfSQL struct {
+	driver    string
+	id        string // the type of an order's id
+	arguments *strings.Replacer
+	returning bool // UPDATE … RETURNING
+}
+
+var (
+	likePostgres = dialectOfSQL{"postgres", "text", strings.NewReplacer(), true} // and SQLite
+	likeMySQL    = dialectOfSQL{"mysql", "varchar(64)", strings.NewReplacer("$1", "?", "$2", "?", "$3", "?"), false}
+)
 
 // newShop makes the tables of the shop and of its outbox.
 func newShop(t *testing.T, on database, dsn, topic string) *shop {
@@ -50,18 +65,22 @@ func newShop(t *testing.T, on database, dsn, topic string) *shop {
 	if err := dialect.Migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	s := &shop{outbox: core.NewOutbox(dialect, core.OutboxConfig{}), topic: topic, tokens: make(chan struct{}), written: make(chan error, 1)}
+	like := likePostgres
+	if on == onMySQL || on == onMariaDB {
+		like = likeMySQL
+	}
+	s := &shop{like: like, outbox: core.NewOutbox(dialect, core.OutboxConfig{}), topic: topic, tokens: make(chan struct{}), written: make(chan error, 1)}
 	if own, ok := dialect.(interface{ DB() *sql.DB }); ok {
 		s.db = own.DB() // SQLite's one writing connection
 	} else {
-		if s.db, err = sql.Open("postgres", dsn); err != nil {
+		if s.db, err = sql.Open(like.driver, dsn); err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { s.db.Close() })
 	}
 	for _, query := range []string{
 		`CREATE TABLE customers (id int PRIMARY KEY, seq bigint NOT NULL DEFAULT 0)`,
-		`CREATE TABLE orders (id text PRIMARY KEY, customer int NOT NULL REFERENCES customers, seq bigint NOT NULL)`,
+		`CREATE TABLE orders (id ` + like.id + ` PRIMARY KEY, customer int NOT NULL REFERENCES customers (id), seq bigint NOT NULL)`,
 		`INSERT INTO customers (id) WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ` +
 			strconv.Itoa(customers) + `) SELECT i FROM n`,
 	} {
@@ -167,11 +186,10 @@ func (s *shop) place(ctx context.Context, random *rand.Rand, end func(*sql.Tx) e
 	}
 	defer tx.Rollback()
 	o := order{ID: core.NewID(), Customer: 1 + random.IntN(customers)}
-	err = tx.QueryRowContext(ctx, `UPDATE customers SET seq = seq + 1 WHERE id = $1 RETURNING seq`, o.Customer).Scan(&o.Seq)
-	if err != nil {
+	if o.Seq, err = s.next(ctx, tx, o.Customer); err != nil {
 		return fmt.Errorf("update customer: %w", err)
 	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO orders (id, customer, seq) VALUES ($1, $2, $3)`, o.ID, o.Customer, o.Seq)
+	_, err = tx.ExecContext(ctx, s.like.arguments.Replace(`INSERT INTO orders (id, customer, seq) VALUES ($1, $2, $3)`), o.ID, o.Customer, o.Seq)
 	if err != nil {
 		return fmt.Errorf("insert order: %w", err)
 	}
@@ -184,6 +202,20 @@ func (s *shop) place(ctx context.Context, random *rand.Rand, end func(*sql.Tx) e
 		return err
 	}
 	return end(tx)
+}
+
+// next takes a customer's next number, and locks the customer.
+func (s *shop) next(ctx context.Context, tx *sql.Tx, customer int) (seq int64, err error) {
+	const update, read = `UPDATE customers SET seq = seq + 1 WHERE id = $1`, `SELECT seq FROM customers WHERE id = $1`
+	if s.like.returning {
+		err = tx.QueryRowContext(ctx, update+` RETURNING seq`, customer).Scan(&seq)
+		return seq, err
+	}
+	if _, err := tx.ExecContext(ctx, s.like.arguments.Replace(update), customer); err != nil {
+		return 0, err
+	}
+	err = tx.QueryRowContext(ctx, s.like.arguments.Replace(read), customer).Scan(&seq)
+	return seq, err
 }
 
 // release lets the writers commit n more orders, and returns when the last of them is begun.

@@ -43,10 +43,16 @@ func newSiteTo(t *testing.T, on database, topic string, plan relayPlan) *site {
 
 func newDatabase(t *testing.T, on database) string {
 	t.Helper()
-	if on == onSQLite {
+	switch on {
+	case onSQLite:
 		return filepath.Join(t.TempDir(), "shop.db")
+	case onMySQL:
+		return servers.MySQLDatabase(t)
+	case onMariaDB:
+		return servers.MariaDBDatabase(t)
+	default:
+		return servers.PostgresSchema(t)
 	}
-	return servers.PostgresSchema(t)
 }
 
 // outcome is what a test left behind.

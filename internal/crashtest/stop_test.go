@@ -10,13 +10,13 @@ import (
 
 // Relays are replaced by SIGTERM while orders are written: the next one stands by already, or starts afterwards.
 func TestRelaysAreStoppedUnderLoadWithoutADuplicate(t *testing.T) {
-	for _, on := range []database{onPostgres, onSQLite} {
-		t.Run(string(on), func(t *testing.T) { testStops(t, on) })
+	for on, small := range map[database]int{onPostgres: 12, onSQLite: 12, onMySQL: 8, onMariaDB: 4} {
+		t.Run(string(on), func(t *testing.T) { testStops(t, on, dose.Of(t, small, 100)) })
 	}
 }
 
-func testStops(t *testing.T, on database) {
-	stops := dose.Of(t, 12, 100)
+func testStops(t *testing.T, on database, stops int) {
+	t.Helper()
 	site := newSite(t, on)
 	site.plan.Slow = 20 * time.Millisecond // so that SIGTERM finds calls in flight
 	closing := site.shop.trade(t, site.seed, time.Millisecond)
