@@ -10,7 +10,7 @@ import (
 
 // Relays are replaced by SIGTERM while orders are written: the next one stands by already, or starts afterwards.
 func TestRelaysAreStoppedUnderLoadWithoutADuplicate(t *testing.T) {
-	for on, small := range map[database]int{onPostgres: 12, onSQLite: 12, onMySQL: 8, onMariaDB: 4} {
+	for on, small := range map[database]int{onPostgres: 12, onSQLite: 12, onMySQL: 12, onMariaDB: 12} {
 		t.Run(string(on), func(t *testing.T) { testStops(t, on, dose.Of(t, small, 100)) })
 	}
 }
