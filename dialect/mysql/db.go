@@ -52,7 +52,7 @@ func (d *Dialect) CheckDB(ctx context.Context, db *sql.DB) error {
 	if err != nil {
 		return fmt.Errorf("check the pool: %w", explained(err))
 	}
-	defer tx.Rollback() //nolint:errcheck // nothing was done
+	defer tx.Rollback() // nothing was done
 	found, err := askVariables(ctx, tx)
 	if err != nil {
 		return fmt.Errorf("check the pool: %w", explained(err))

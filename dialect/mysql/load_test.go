@@ -186,7 +186,7 @@ func TestAFrozenRelayHoldsNobodyUp(t *testing.T) {
 			}
 			done()
 			cancel()
-			<-ended
+			<-ended //nolint:errcheck // of a relay that froze
 			eventually(t, "the server has done what it was sent, or given it up", func() bool {
 				_, err := f.DB.ExecContext(t.Context(), `DELETE FROM outbox`)
 				return err == nil
