@@ -56,7 +56,7 @@ func NewOutbox(dialect Dialect, config OutboxConfig) *Outbox {
 	}
 	o := &Outbox{dialect: dialect, config: config}
 	if config.LockKeys {
-		o.locker, _ = ability[KeyLocker](dialect)
+		o.locker, _ = Ability[KeyLocker](dialect)
 	}
 	return o
 }
