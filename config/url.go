@@ -27,9 +27,14 @@ func (u URL) IsZero() bool { return u.text == "" }
 // isName reports whether u is the name of a broker, which has no colon.
 func (u URL) isName() bool { return u.text != "" && !strings.Contains(u.text, ":") }
 
-// Parse returns the URL with its secrets. Its errors don't hold them.
+// Parse returns the URL with its secrets. Its errors don't hold them. Several hosts, separated by commas, each with a port
+// or without, are its Host.
 func (u URL) Parse() (*url.URL, error) {
-	parsed, err := url.Parse(u.text)
+	text, hosts := cutHosts(u.text)
+	parsed, err := url.Parse(text)
+	if err == nil && hosts != "" {
+		parsed.Host = hosts
+	}
 	if err != nil {
 		return nil, errors.New("is not a URL: write scheme://user:password@host/…, and percent-encode special characters in user and password")
 	}
@@ -37,6 +42,21 @@ func (u URL) Parse() (*url.URL, error) {
 		return nil, errors.New("has no scheme: write it as in postgres://host/database or kafka://host:9092")
 	}
 	return parsed, nil
+}
+
+// cutHosts puts one host in the place of several, of which net/url reads only some.
+func cutHosts(text string) (one, hosts string) {
+	scheme, rest, found := strings.Cut(text, "://")
+	if !found {
+		return text, ""
+	}
+	end := strings.IndexAny(rest+"/", "/?#")
+	authority := rest[:end]
+	at := strings.LastIndex(authority, "@") + 1
+	if hosts = authority[at:]; !strings.Contains(hosts, ",") || strings.ContainsAny(hosts, " %\"<>\\^`{|}") {
+		return text, ""
+	}
+	return scheme + "://" + authority[:at] + "hosts" + rest[end:], hosts
 }
 
 // String returns the URL without its secrets: the password, and the values of parameters that hold one by their name.
