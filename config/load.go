@@ -22,6 +22,8 @@ type Source struct {
 	File string
 	// Lookup finds environment variables. Defaults to os.LookupEnv.
 	Lookup func(name string) (value string, set bool)
+	// NoBroker accepts a configuration without a broker, for what works on the database alone.
+	NoBroker bool
 	// Flags are settings by their path in the file, as "broker" or "log.level", that win over the others.
 	Flags map[string]string
 }
@@ -63,7 +65,7 @@ func Load(source Source) (Config, error) {
 	var config Config
 	c.check(root, reflect.TypeOf(config), "", source.Lookup)
 	c.decode(root, &config)
-	config.normalise(c)
+	config.normalise(c, source.NoBroker)
 	return config, c.err()
 }
 

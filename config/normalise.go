@@ -11,28 +11,28 @@ import (
 )
 
 // normalise makes the short form a list of one outbox, sets the program's defaults, and notes what contradicts itself.
-func (config *Config) normalise(c *collector) {
+func (config *Config) normalise(c *collector, noBroker bool) {
 	if _, list := c.lines["outboxes"]; list {
 		for name := range fields(reflect.TypeFor[OutboxConfig]()) {
 			if _, set := c.lines[name]; set {
 				c.add(name, "stands beside outboxes: move it into the outbox that it is for")
 			}
 		}
-		config.checkList(c)
+		config.checkList(c, noBroker)
 	} else {
 		config.Outboxes = []OutboxConfig{config.OutboxConfig}
 		o := &config.Outboxes[0]
 		if o.Name == "" {
 			o.Name = "default"
 		}
-		config.checkOutbox(c, "", o)
+		config.checkOutbox(c, "", o, noBroker)
 	}
 	config.OutboxConfig = OutboxConfig{}
 	config.checkProgram(c)
 }
 
 // checkList checks the outboxes of the long form.
-func (config *Config) checkList(c *collector) {
+func (config *Config) checkList(c *collector, noBroker bool) {
 	if len(config.Outboxes) == 0 {
 		c.add("outboxes", "is empty: a relay needs an outbox")
 	}
@@ -46,7 +46,7 @@ func (config *Config) checkList(c *collector) {
 			c.add(path+".name", "is %q again: each outbox needs a name of its own", o.Name)
 		}
 		names[o.Name] = true
-		config.checkOutbox(c, path+".", o)
+		config.checkOutbox(c, path+".", o, noBroker)
 		for k := range i {
 			other := &config.Outboxes[k]
 			if !o.Database.IsZero() && other.Database == o.Database && other.Prefix == o.Prefix && other.Schema == o.Schema {
@@ -57,13 +57,15 @@ func (config *Config) checkList(c *collector) {
 }
 
 // checkOutbox checks one outbox. path is what its settings' paths begin with.
-func (config *Config) checkOutbox(c *collector, path string, o *OutboxConfig) {
+func (config *Config) checkOutbox(c *collector, path string, o *OutboxConfig, noBroker bool) {
 	if o.Database.IsZero() {
 		c.add(path+"database", "is missing: say where the outbox is, as in postgres://user@host/database or sqlite:shop.db")
 	} else if _, err := o.Database.Parse(); err != nil {
 		c.add(path+"database", "%v", err)
 	}
-	config.checkBroker(c, path+"broker", o.Broker)
+	if !noBroker || !o.Broker.IsZero() {
+		config.checkBroker(c, path+"broker", o.Broker)
+	}
 	for i, route := range o.Routes {
 		at := fmt.Sprintf("%sroutes[%d]", path, i)
 		if route.Topics == "" {

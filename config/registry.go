@@ -103,6 +103,8 @@ func lookUp[Open any](u URL, adapters map[string]Open) (parsed *url.URL, open Op
 type Outbox struct {
 	Name    string
 	Dialect Dialect
+	// Database is where Dialect is.
+	Database URL
 	// Broker sends each message to the broker that its topic is routed to.
 	Broker core.Broker
 	// Brokers are those behind Broker, by the name or the URL that the configuration gives them, without secrets.
@@ -140,6 +142,19 @@ func (r *Registry) Open(config Config, log *slog.Logger) (*Opened, error) {
 	return opening.opened, nil
 }
 
+// OpenDatabases is Open without the brokers.
+func (r *Registry) OpenDatabases(config Config) (*Opened, error) {
+	opening := &opening{registry: r, config: &config, opened: &Opened{}}
+	for i := range config.Outboxes {
+		from := &config.Outboxes[i]
+		opening.opened.Outboxes = append(opening.opened.Outboxes, Outbox{Name: from.Name, Database: from.Database, Dialect: opening.dialect(from), Relay: from.relayConfig()})
+	}
+	if err := opening.problems.err(); err != nil {
+		return nil, errors.Join(err, opening.opened.Close())
+	}
+	return opening.opened, nil
+}
+
 // opening is an Open call.
 type opening struct {
 	registry *Registry
@@ -151,21 +166,25 @@ type opening struct {
 }
 
 func (o *opening) outbox(from *OutboxConfig) {
-	to := Outbox{Name: from.Name, Brokers: map[string]core.Broker{}, Relay: from.relayConfig()}
+	to := Outbox{Name: from.Name, Database: from.Database, Brokers: map[string]core.Broker{}, Relay: from.relayConfig()}
 	where := "outbox " + from.Name + ": "
-	dialect, err := o.registry.OpenDialect(from.Database, Options{Prefix: from.Prefix, Schema: from.Schema, Archive: from.Archive})
-	if err != nil {
-		o.problems.at(0, where+"database", "%v", err)
-	} else {
-		o.opened.closers = append(o.opened.closers, dialect)
-	}
-	to.Dialect = dialect
+	to.Dialect = o.dialect(from)
 	var routes []route
 	for i, r := range from.Routes {
 		routes = append(routes, route{r.Topics, o.broker(&to, fmt.Sprintf("%sroutes[%d].broker", where, i), r.Broker)})
 	}
 	to.Broker = newRouter(routes, o.broker(&to, where+"broker", from.Broker))
 	o.opened.Outboxes = append(o.opened.Outboxes, to)
+}
+
+func (o *opening) dialect(from *OutboxConfig) Dialect {
+	dialect, err := o.registry.OpenDialect(from.Database, Options{Prefix: from.Prefix, Schema: from.Schema, Archive: from.Archive})
+	if err != nil {
+		o.problems.at(0, "outbox "+from.Name+": database", "%v", err)
+		return nil
+	}
+	o.opened.closers = append(o.opened.closers, dialect)
+	return dialect
 }
 
 // broker opens u, or returns the one that was opened under its name.
