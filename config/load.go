@@ -57,6 +57,7 @@ func Load(source Source) (Config, error) {
 		value, set := source.Flags[v.path]
 		if !set {
 			value, set = source.Lookup(v.name)
+			set = set && value != "" // an empty one, as templates leave behind, says nothing
 		}
 		if set {
 			override(root, strings.Split(v.path, "."), value)

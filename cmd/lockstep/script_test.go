@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -14,7 +15,9 @@ import (
 	"testing"
 	"time"
 
+	amqp091 "github.com/rabbitmq/amqp091-go"
 	"github.com/rogpeppe/go-internal/testscript"
+	kafkago "github.com/segmentio/kafka-go"
 
 	"github.com/lockstep-go/lockstep/config"
 	"github.com/lockstep-go/lockstep/config/all"
@@ -52,7 +55,7 @@ func TestOneLineOfYAML(t *testing.T) {
 	runScripts(t, "testdata/brokers", map[string]string{
 		"DATABASE": servers.PostgresSchema(t),
 		"KAFKA":    "kafka://" + servers.Kafka(t), "WATERMILL": "watermill+kafka://" + servers.Kafka(t), "RABBITMQ": servers.RabbitMQ(t),
-		"KAFKA_TOPIC": servers.KafkaTopic(t, 2), "WATERMILL_TOPIC": servers.KafkaTopic(t, 2),
+		"QUEUE": "lockstep_test_" + strings.ToLower(rand.Text()), "KAFKA_TOPIC": servers.KafkaTopic(t, 1), "WATERMILL_TOPIC": servers.KafkaTopic(t, 1),
 	})
 }
 
@@ -75,6 +78,7 @@ func runScripts(t *testing.T, dir string, variables map[string]string) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"enqueue": enqueueCommand, "carry": carryCommand, "waitline": waitLineCommand, "waitget": waitGetCommand,
+			"queue": queueCommand, "inqueue": inQueueCommand, "intopic": inTopicCommand,
 		},
 	})
 }
@@ -178,6 +182,49 @@ func waitGetCommand(ts *testscript.TestScript, _ bool, args []string) {
 		}
 		return nil
 	})
+}
+
+// queueCommand: queue NAME. It declares a queue, which is deleted at the end.
+func queueCommand(ts *testscript.TestScript, _ bool, args []string) {
+	channel := rabbit(ts)
+	_, err := channel.QueueDeclare(args[0], true, false, false, false, nil)
+	ts.Check(err)
+	ts.Defer(func() {
+		_, err := channel.QueueDelete(args[0], false, false, false)
+		ts.Check(err)
+	})
+}
+
+// inQueueCommand: inqueue NAME TEXT. The queue's first message has this payload.
+func inQueueCommand(ts *testscript.TestScript, _ bool, args []string) {
+	got, found, err := rabbit(ts).Get(args[0], true)
+	ts.Check(err)
+	if !found || string(got.Body) != args[1] {
+		ts.Fatalf("got %q (%v), want %q", got.Body, found, args[1])
+	}
+}
+
+func rabbit(ts *testscript.TestScript) *amqp091.Channel {
+	connection, err := amqp091.Dial(ts.Getenv("RABBITMQ"))
+	ts.Check(err)
+	ts.Defer(func() { ts.Check(connection.Close()) })
+	channel, err := connection.Channel()
+	ts.Check(err)
+	return channel
+}
+
+// inTopicCommand: intopic NAME TEXT. The topic's first record has this value.
+func inTopicCommand(ts *testscript.TestScript, _ bool, args []string) {
+	ctx, cancel := context.WithTimeout(context.Background(), waitWithin)
+	defer cancel()
+	connection, err := kafkago.DialLeader(ctx, "tcp", strings.TrimPrefix(ts.Getenv("KAFKA"), "kafka://"), args[0], 0)
+	ts.Check(err)
+	defer connection.Close()
+	got, err := connection.ReadMessage(1 << 20)
+	ts.Check(err)
+	if string(got.Value) != args[1] {
+		ts.Fatalf("got %q, want %q", got.Value, args[1])
+	}
 }
 
 // wait asks until try succeeds: what it asks about happens in another process.
