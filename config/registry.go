@@ -111,7 +111,12 @@ type Outbox struct {
 	Brokers map[string]core.Broker
 	// Relay has the configuration's settings. Waker, Hooks and Logger are the program's to set.
 	Relay core.RelayConfig
+
+	routeOf func(topic string) string
 }
+
+// RouteOf returns the name, in Brokers, of the broker that a topic is routed to.
+func (o *Outbox) RouteOf(topic string) string { return o.routeOf(topic) }
 
 // Opened is a configuration's outboxes. Close it after the relays ended.
 type Opened struct {
@@ -172,6 +177,14 @@ func (o *opening) outbox(from *OutboxConfig) {
 	var routes []route
 	for i, r := range from.Routes {
 		routes = append(routes, route{r.Topics, o.broker(&to, fmt.Sprintf("%sroutes[%d].broker", where, i), r.Broker)})
+	}
+	to.routeOf = func(topic string) string {
+		for _, r := range from.Routes {
+			if matches(r.Topics, topic) {
+				return r.Broker.String()
+			}
+		}
+		return from.Broker.String()
 	}
 	to.Broker = newRouter(routes, o.broker(&to, where+"broker", from.Broker))
 	o.opened.Outboxes = append(o.opened.Outboxes, to)

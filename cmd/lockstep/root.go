@@ -24,7 +24,8 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &usageError{fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())}
 	})
-	root.AddCommand(newRelay(), newMigrate(), newStatus(), newDead(), newHeld(), newTopic(), newReplay(), newPurge(), newConfig(), newDemo(), newVersion())
+	root.AddCommand(newRelay(), newMigrate(), newStatus(), newDead(), newHeld(), newTopic(), newReplay(), newPurge(),
+		newDoctor(), newConfig(), newDemo(), newVersion())
 	return root
 }
 

@@ -32,7 +32,7 @@ func openPostgres(u *url.URL, options config.Options) (config.Dialect, error) {
 	if err != nil {
 		return nil, err
 	}
-	return d, nil
+	return postgresDatabase{d, &dsn, listen != "", options.Schema, options.Prefix}, nil
 }
 
 func openMySQL(u *url.URL, options config.Options) (config.Dialect, error) {
@@ -43,7 +43,7 @@ func openMySQL(u *url.URL, options config.Options) (config.Dialect, error) {
 	if err != nil {
 		return nil, err
 	}
-	return d, nil
+	return mysqlDatabase{d, u.String()}, nil
 }
 
 func openSQLite(u *url.URL, options config.Options) (config.Dialect, error) {
@@ -58,5 +58,5 @@ func openSQLite(u *url.URL, options config.Options) (config.Dialect, error) {
 	if err != nil {
 		return nil, err
 	}
-	return d, nil
+	return sqliteDatabase{d, at, options.Prefix}, nil
 }

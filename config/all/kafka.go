@@ -50,7 +50,7 @@ func openKafka(u *url.URL, log *slog.Logger) (core.Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return b, nil
+	return kafkaBroker{b, c}, nil
 }
 
 // mechanismOf never guesses: a password that is sent by another mechanism than was meant may be readable.
