@@ -96,7 +96,7 @@ func (e *engine) call(now time.Time, l *lane, items []*item, lonely bool) {
 		defer cancel()
 		err := publish(ctx, e.broker, msgs)
 		if hook := e.config.Hooks.Published; hook != nil {
-			hook(PublishReport{msgs, results(err, len(msgs)), time.Since(now)})
+			hook(PublishReport{msgs, Results(err, len(msgs)), time.Since(now)})
 		}
 		e.post(func() { e.published(c, err) })
 	})
