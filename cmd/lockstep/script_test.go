@@ -39,9 +39,15 @@ func TestOperatorScripts(t *testing.T) {
 	for name, address := range map[string]func(t *testing.T) string{
 		"sqlite": func(t *testing.T) string { return "sqlite:" + filepath.Join(t.TempDir(), "shop.db") },
 	} {
-		t.Run(name, func(t *testing.T) {
-			runScripts(t, "testdata/operator", map[string]string{"DATABASE": address(t)})
-		})
+		scripts, err := filepath.Glob("testdata/operator/*.txtar")
+		if err != nil || len(scripts) == 0 {
+			t.Fatalf("found %v, %v", scripts, err)
+		}
+		for _, script := range scripts {
+			t.Run(name+"/"+filepath.Base(script), func(t *testing.T) {
+				runFiles(t, testscript.Params{Files: []string{script}}, map[string]string{"DATABASE": address(t)})
+			})
+		}
 	}
 }
 
@@ -56,19 +62,23 @@ func TestOneLineOfYAML(t *testing.T) {
 
 func runScripts(t *testing.T, dir string, variables map[string]string) {
 	t.Helper()
-	testscript.Run(t, testscript.Params{
-		Dir: dir, RequireExplicitExec: true,
-		Setup: func(env *testscript.Env) error {
-			for name, value := range variables {
-				env.Setenv(name, value)
-			}
-			return nil
-		},
-		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"enqueue": enqueueCommand, "carry": carryCommand, "waitline": waitLineCommand, "waitget": waitGetCommand,
-			"queue": queueCommand, "inqueue": inQueueCommand, "intopic": inTopicCommand,
-		},
-	})
+	runFiles(t, testscript.Params{Dir: dir}, variables)
+}
+
+func runFiles(t *testing.T, p testscript.Params, variables map[string]string) {
+	t.Helper()
+	p.RequireExplicitExec = true
+	p.Setup = func(env *testscript.Env) error {
+		for name, value := range variables {
+			env.Setenv(name, value)
+		}
+		return nil
+	}
+	p.Cmds = map[string]func(ts *testscript.TestScript, neg bool, args []string){
+		"enqueue": enqueueCommand, "carry": carryCommand, "waitline": waitLineCommand, "waitget": waitGetCommand,
+		"queue": queueCommand, "inqueue": inQueueCommand, "intopic": inTopicCommand,
+	}
+	testscript.Run(t, p)
 }
 
 // enqueueCommand: enqueue DATABASE TOPIC KEY PAYLOAD [TRACEPARENT]. It prints the id to the file named id.
