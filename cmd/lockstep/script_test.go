@@ -22,6 +22,8 @@ import (
 	"github.com/lockstep-go/lockstep/config"
 	"github.com/lockstep-go/lockstep/config/all"
 	"github.com/lockstep-go/lockstep/core"
+	"github.com/lockstep-go/lockstep/dialect/mysql"
+	"github.com/lockstep-go/lockstep/dialect/postgres"
 	"github.com/lockstep-go/lockstep/internal/servers"
 )
 
@@ -37,7 +39,10 @@ func TestScripts(t *testing.T) {
 // TestOperatorScripts drives every operator's command on every database.
 func TestOperatorScripts(t *testing.T) {
 	for name, address := range map[string]func(t *testing.T) string{
-		"sqlite": func(t *testing.T) string { return "sqlite:" + filepath.Join(t.TempDir(), "shop.db") },
+		"sqlite":   func(t *testing.T) string { return "sqlite:" + filepath.Join(t.TempDir(), "shop.db") },
+		"postgres": func(t *testing.T) string { return servers.PostgresSchema(t) },
+		"mysql":    func(t *testing.T) string { return mysqlURL("mysql", servers.MySQLDatabase(t)) },
+		"mariadb":  func(t *testing.T) string { return mysqlURL("mariadb", servers.MariaDBDatabase(t)) },
 	} {
 		scripts, err := filepath.Glob("testdata/operator/*.txtar")
 		if err != nil || len(scripts) == 0 {
@@ -54,10 +59,17 @@ func TestOperatorScripts(t *testing.T) {
 // TestOneLineOfYAML is the promise that brokers are swapped by one line of the configuration, which the script sees.
 func TestOneLineOfYAML(t *testing.T) {
 	runScripts(t, "testdata/brokers", map[string]string{
-		"DATABASE": "sqlite:" + filepath.Join(t.TempDir(), "shop.db"),
+		"DATABASE": servers.PostgresSchema(t),
 		"KAFKA":    "kafka://" + servers.Kafka(t), "WATERMILL": "watermill+kafka://" + servers.Kafka(t), "RABBITMQ": servers.RabbitMQ(t),
 		"QUEUE": "lockstep_test_" + strings.ToLower(rand.Text()), "KAFKA_TOPIC": servers.KafkaTopic(t, 1), "WATERMILL_TOPIC": servers.KafkaTopic(t, 1),
 	})
+}
+
+// mysqlURL makes a URL of go-sql-driver's form.
+func mysqlURL(scheme, dsn string) string {
+	account, rest, _ := strings.Cut(dsn, "@tcp(")
+	host, database, _ := strings.Cut(rest, ")/")
+	return scheme + "://" + account + "@" + host + "/" + database
 }
 
 func runScripts(t *testing.T, dir string, variables map[string]string) {
@@ -131,8 +143,14 @@ func openDatabase(ts *testscript.TestScript, address string) (config.Dialect, *s
 	if own, ok := dialect.(interface{ DB() *sql.DB }); ok {
 		return dialect, own.DB()
 	}
-	ts.Fatalf("the scripts' application knows no database like %s", address)
-	return nil, nil
+	open := mysql.OpenDB
+	if strings.HasPrefix(address, "postgres") {
+		open = postgres.OpenDB
+	}
+	db, err := open(address)
+	ts.Check(err)
+	ts.Defer(func() { ts.Check(db.Close()) })
+	return dialect, db
 }
 
 // waitLineCommand: waitline FILE TEXT [VARIABLE]. It waits until a line of the file holds the text, and sets the variable to

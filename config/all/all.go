@@ -1,5 +1,8 @@
 // Package all is the registry with every adapter of ours.
 //
+//	postgres://user:password@host:port/database     postgresql:// too; parameters are lib/pq's, and listen_host=host:port
+//	                                                where LISTEN goes, when the host is a pooler
+//	mysql://user:password@host:port/database        mariadb:// too; parameters are go-sql-driver/mysql's
 //	sqlite:shop.db, sqlite:/var/lib/shop/shop.db    no parameters
 //
 //	kafka://k1:9092,k2:9092                         parameters: client_id, compression (gzip, snappy, lz4, zstd),
@@ -26,6 +29,8 @@ import (
 // Registry returns a new registry with all of ours, to which others can be added.
 func Registry() *config.Registry {
 	r := config.NewRegistry()
+	r.Dialect(openPostgres, "postgres", "postgresql")
+	r.Dialect(openMySQL, "mysql", "mariadb")
 	r.Dialect(openSQLite, "sqlite")
 	r.Broker(openKafka, "kafka", "kafka+tls")
 	r.Broker(openAMQP, "amqp", "amqps")

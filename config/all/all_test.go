@@ -26,12 +26,20 @@ func TestWhatEachURLOpens(t *testing.T) {
 	t.Parallel()
 	registry, discard := all.Registry(), slog.New(slog.DiscardHandler)
 	for text, want := range map[string]string{ // "" is fine
-		"sqlite:" + filepath.Join(t.TempDir(), "shop.db"): "",
-		"sqlite://shop.db":       "does not name a file: write sqlite:relative/path",
-		"sqlite:":                "does not name a file",
-		"sqlite:shop.db?mode=ro": "unknown parameter mode: there are none",
-		"sqlite:shop.db#1":       "does not name a file",
-		"oracle://db/shop":       "there are sqlite",
+		"postgres://u:p@db/shop": "",
+		"postgresql://u:p@pooler:6432/shop?sslmode=disable&listen_host=db:5432": "",
+		"postgres://u:p@a:1,b:2/shop":                                           "",
+		"mysql://u:p@db/shop":                                                   "",
+		"mariadb://u:p@db:3307/shop?tls=true":                                   "",
+		"mysql://u:hunter2@db:port/shop":                                        "is not a URL",
+		"sqlite:" + filepath.Join(t.TempDir(), "shop.db"):                       "",
+		"sqlite://shop.db":                                                      "does not name a file: write sqlite:relative/path",
+		"sqlite:":                                                               "does not name a file",
+		"sqlite:shop.db?mode=ro":                                                "unknown parameter mode: there are none",
+		"sqlite:shop.db#1":                                                      "does not name a file",
+		"oracle://db/shop":                                                      "there are mariadb, mysql, postgres, postgresql, sqlite",
+		"postgres://u@db/s?a=%zz":                                               "parameters that cannot be read",
+		"mysql://u:hunter2@a,b/sho":                                             "name one host",
 	} {
 		dialect, err := registry.OpenDialect(config.NewURL(text), config.Options{})
 		wantError(t, text, err, want)
