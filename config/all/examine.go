@@ -3,6 +3,7 @@ package all
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -31,7 +32,7 @@ func joined(faults []error) error {
 // ask scans the one row of a query without arguments, and reports whether there is one.
 func (e *examination) ask(query string, into ...any) bool {
 	err := e.conn.QueryRowContext(e.ctx, query).Scan(into...)
-	if err != nil && err != sql.ErrNoRows { //nolint:errorlint // database/sql returns it as it is
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		e.faults = append(e.faults, err)
 	}
 	return err == nil
