@@ -1,8 +1,8 @@
 package core
 
-// ability returns what outer, or something that it wraps, can do beyond the minimum: the one place where optional
+// Ability returns what outer, or something that it wraps, can do beyond the minimum: the one place where optional
 // interfaces are looked for. A wrapper of a W has a method Unwrap() W.
-func ability[T, W any](outer W) (able T, ok bool) {
+func Ability[T, W any](outer W) (able T, ok bool) {
 	for {
 		if able, ok = any(outer).(T); ok {
 			return able, true

@@ -8,7 +8,7 @@ import (
 // archive runs use with the archive of a session of its own.
 func (o *Operator) archive(ctx context.Context, doing string, use func(ArchiveStore) error) error {
 	return o.session(ctx, doing, func(s Session) error {
-		store, ok := ability[ArchiveStore](s)
+		store, ok := Ability[ArchiveStore](s)
 		if !ok {
 			return ErrNoArchive
 		}

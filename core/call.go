@@ -34,8 +34,9 @@ func publish(ctx context.Context, broker Broker, msgs []Message) (err error) {
 	return broker.Publish(ctx, msgs)
 }
 
-// results gives each of n messages its result of a publish call that returned err.
-func results(err error, n int) []error {
+// Results gives each of n messages its result of a [Broker.Publish] call that returned err, as a relay reads it: for brokers
+// that wrap others.
+func Results(err error, n int) []error {
 	if err == nil {
 		return make([]error, n)
 	}
@@ -96,6 +97,6 @@ func hiddenTerm(broker Broker) TermBroker {
 	if _, ok := broker.(TermBroker); ok {
 		return nil
 	}
-	hidden, _ := ability[TermBroker](broker)
+	hidden, _ := Ability[TermBroker](broker)
 	return hidden
 }

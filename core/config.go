@@ -62,6 +62,12 @@ type FailurePolicy struct {
 // call needs time to end.
 const leaseMargin = 5 // of the TTL: one fifth
 
+// Validate reports every setting that is out of range.
+func (c RelayConfig) Validate() error {
+	_, err := c.withDefaults()
+	return err
+}
+
 func (c RelayConfig) withDefaults() (RelayConfig, error) {
 	var errs []error
 	for _, n := range []struct {

@@ -101,7 +101,7 @@ func newEngine(work context.Context, config *RelayConfig, dialect Dialect, broke
 		reader: newReader(),
 		keys:   map[orderKey]*hold{}, topics: map[string]*topicHold{}, probes: map[string]int{}, alive: map[string]int64{},
 	}
-	_, e.several = ability[KeyOrdered](broker)
+	_, e.several = Ability[KeyOrdered](broker)
 	e.work, e.end = context.WithCancelCause(work)
 	for range config.Lanes {
 		e.lanes = append(e.lanes, newLane())

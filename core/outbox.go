@@ -56,7 +56,7 @@ func NewOutbox(dialect Dialect, config OutboxConfig) *Outbox {
 	}
 	o := &Outbox{dialect: dialect, config: config}
 	if config.LockKeys {
-		o.locker, _ = ability[KeyLocker](dialect)
+		o.locker, _ = Ability[KeyLocker](dialect)
 	}
 	return o
 }
@@ -87,7 +87,7 @@ func (o *Outbox) Wake() { o.config.Waker.Wake() }
 // [Notifier]), over a connection of its own: several commits that are close together as one. Without it those relays find
 // events by polling, as they do anyway when an announcement is lost. Failures are logged and tried again.
 func (o *Outbox) Run(ctx context.Context) {
-	notifier, ok := ability[Notifier](o.dialect)
+	notifier, ok := Ability[Notifier](o.dialect)
 	if !ok {
 		<-ctx.Done()
 		return

@@ -96,7 +96,7 @@ func (e *engine) call(now time.Time, l *lane, items []*item, lonely bool) {
 		defer cancel()
 		err := publish(ctx, e.broker, msgs)
 		if hook := e.config.Hooks.Published; hook != nil {
-			hook(PublishReport{msgs, results(err, len(msgs)), time.Since(now)})
+			hook(PublishReport{msgs, Results(err, len(msgs)), time.Since(now)})
 		}
 		e.post(func() { e.published(c, err) })
 	})
@@ -134,7 +134,7 @@ func (e *engine) published(c *call, err error) {
 		return
 	}
 	e.abandons--
-	for i, result := range results(err, len(c.items)) {
+	for i, result := range Results(err, len(c.items)) {
 		if result == nil {
 			e.settle.late = append(e.settle.late, c.items[i].record.Ref())
 		}
@@ -149,9 +149,9 @@ func (e *engine) ended(c *call, err error) {
 	} else {
 		c.lane.busy = false
 	}
-	all := results(err, len(c.items))
+	all := Results(err, len(c.items))
 	if !slices.ContainsFunc(all, func(err error) bool { return verdictOf(err) != notAttempted }) {
-		all = results(fmt.Errorf("%w: nothing was attempted: %w", ErrUnavailable, err), len(c.items))
+		all = Results(fmt.Errorf("%w: nothing was attempted: %w", ErrUnavailable, err), len(c.items))
 	}
 	alive := map[string]bool{}
 	var notSent []*item

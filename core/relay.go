@@ -120,7 +120,7 @@ func (r *Relay) lead(ctx context.Context, once bool) ([]Held, error) {
 	listening, stopListening := context.WithCancel(work)
 	defer stopListening()
 	var heard, deaf <-chan struct{}
-	if listener, ok := ability[Listener](r.dialect); ok {
+	if listener, ok := Ability[Listener](r.dialect); ok {
 		heard, deaf = listen(listening, r.config.Logger, listener)
 		defer func() {
 			stopListening()

@@ -33,6 +33,12 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
+// toldError is an error that is told of a command that was interrupted, too: it says how far it got.
+type toldError struct{ err error }
+
+func (e *toldError) Error() string { return e.err.Error() }
+func (e *toldError) Unwrap() error { return e.err }
+
 // run executes the command line and returns the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root := newRoot()
@@ -46,7 +52,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if errors.Is(err, syscall.EPIPE) {
 		return exitFailure // there is nobody who wants to know
 	}
-	if ctx.Err() != nil {
+	var told *toldError
+	if ctx.Err() != nil && !errors.As(err, &told) {
 		err = errors.New("interrupted")
 	}
 	fmt.Fprintln(stderr, "lockstep:", err)

@@ -21,11 +21,11 @@ func newRoot() *cobra.Command {
 		SilenceErrors: true, // run prints them
 		SilenceUsage:  true,
 	}
-	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &usageError{fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())}
 	})
-	root.AddCommand(newDemo(), newVersion())
+	root.AddCommand(newRelay(), newMigrate(), newStatus(), newDead(), newHeld(), newTopic(), newReplay(), newPurge(),
+		newDoctor(), newConfig(), newDemo(), newVersion())
 	return root
 }
 

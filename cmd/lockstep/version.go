@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"runtime"
 	"runtime/debug"
 
@@ -9,16 +8,25 @@ import (
 )
 
 func newVersion() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version of this program",
 		Args:  noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "lockstep %s, %s, %s/%s\n",
-				version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
-			return err
-		},
 	}
+	s := &settings{}
+	s.jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		value := struct {
+			Version string `json:"version"`
+			Go      string `json:"go"`
+			OS      string `json:"os"`
+			Arch    string `json:"arch"`
+		}{version(), runtime.Version(), runtime.GOOS, runtime.GOARCH}
+		return s.print(cmd, value, func(p *printer) {
+			p.line("lockstep %s, %s, %s/%s", value.Version, value.Go, value.OS, value.Arch)
+		})
+	}
+	return cmd
 }
 
 // version is what the go command recorded: a tag, a pseudo-version, or "(devel)".

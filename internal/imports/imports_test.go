@@ -55,7 +55,8 @@ var rules = []rule{
 	{path: "inbox/watermill", allow: []string{"core", "inbox", watermill}},
 
 	{path: "config", allow: []string{"core", "go.yaml.in/yaml", "gopkg.in/yaml.v3"}},
-	{path: "config/all", allow: []string{"core", "config", "dialect", "broker"}},
+	{path: "config/all", allow: []string{"core", "config", "dialect", "broker", kafkago, watermill, // to configure them
+		"github.com/ThreeDotsLabs/watermill-kafka", "github.com/IBM/sarama"}},
 
 	{path: "cmd/lockstep", allow: []string{"core", "config", "conformance", "internal/demo",
 		"github.com/spf13/cobra", "github.com/mattn/go-isatty", "golang.org/x/sys", "github.com/prometheus", "go.opentelemetry.io"}},

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lockstep-go/lockstep/config"
+	"github.com/lockstep-go/lockstep/core"
+)
+
+func newReplay() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "replay", Short: "Have delivered events that were kept delivered again",
+		Long: `Have delivered events that were kept (archive in the configuration) delivered again.
+
+Copies take new places in the outbox, behind what is there, in their old order and
+with their old ids. A consumer that remembers ids, as one with an inbox does, passes
+over those that it has seen: to have it act on them again, make it forget them first.`,
+		Example: "  lockstep replay --topic orders --key 42\n  lockstep replay --topic orders --since 2026-01-02T15:00:00Z --until 30m",
+		Args:    noArgs,
+	}
+	s := databaseSettings(cmd)
+	yes := yesFlag(cmd)
+	var f core.ArchiveFilter
+	var since, until instant
+	everything := cmd.Flags().Bool("all", false, "all that was kept")
+	cmd.Flags().StringVar(&f.ID, "id", "", "the one with this `id`")
+	cmd.Flags().StringVar(&f.Topic, "topic", "", "those of the `topic`")
+	cmd.Flags().StringVar(&f.Key, "key", "", "those of the `key`")
+	cmd.Flags().Var(&since, "since", "those that were enqueued then or later")
+	cmd.Flags().Var(&until, "until", "those that were enqueued before")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		f.From, f.To = time.Time(since), time.Time(until)
+		if selected := f != (core.ArchiveFilter{}); selected == *everything {
+			return &usageError{errors.New("say which: some of --id, --topic, --key, --since and --until, or --all")}
+		}
+		return s.operate(cmd, func(ctx context.Context, o *config.Outbox, op *core.Operator) error {
+			n, err := op.CountArchived(ctx, f)
+			if err != nil {
+				return err
+			}
+			done := doneJSON{}
+			if n > 0 {
+				err := confirm(cmd, *yes, "deliver %d events of outbox %s again, with their old ids, by which a consumer with an inbox passes over what it has seen", n, o.Name)
+				if err != nil {
+					return err
+				}
+				before := time.Now()
+				err = withProgress(ctx, cmd, func(context.Context) string {
+					return fmt.Sprintf("replaying %d events for %v", n, time.Since(before).Round(time.Second))
+				}, func() (err error) {
+					if done.Done, err = op.Replay(ctx, f); err != nil {
+						return &toldError{fmt.Errorf("%d events put into the outbox, then: %w", done.Done, err)}
+					}
+					return nil
+				})
+				if err != nil {
+					return err
+				}
+			}
+			return s.print(cmd, done, func(p *printer) {
+				p.line("%d events put into the outbox again, with their old ids: a consumer with an inbox passes over what it has seen", done.Done)
+			})
+		})
+	}
+	return cmd
+}
+
+func newPurge() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "purge --older-than AGE", Short: "Remove delivered events that were kept, and dead letters that were dropped",
+		Example: "  lockstep purge --older-than 90d --yes", Args: noArgs,
+	}
+	s := databaseSettings(cmd)
+	yes := yesFlag(cmd)
+	var older age
+	cmd.Flags().Var(&older, "older-than", "those that were delivered, or dropped, at least so long ago, as in 12h or 30d; required")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if !cmd.Flags().Changed("older-than") {
+			return &usageError{errors.New("--older-than is missing: say how old, as in 30d; 0s is all")}
+		}
+		return s.operate(cmd, func(ctx context.Context, o *config.Outbox, op *core.Operator) error {
+			err := confirm(cmd, *yes, "remove from outbox %s, for good, what was delivered and kept, or dropped, %v ago or earlier", o.Name, time.Duration(older))
+			if err != nil {
+				return err
+			}
+			before, done := time.Now(), doneJSON{}
+			err = withProgress(ctx, cmd, func(context.Context) string {
+				return fmt.Sprintf("purging for %v", time.Since(before).Round(time.Second))
+			},
+				func() (err error) {
+					if done.Done, err = op.Purge(ctx, time.Duration(older)); err != nil {
+						return &toldError{fmt.Errorf("%d removed, then: %w", done.Done, err)}
+					}
+					return nil
+				})
+			if err != nil {
+				return err
+			}
+			return s.print(cmd, done, func(p *printer) { p.line("%d removed", done.Done) })
+		})
+	}
+	return cmd
+}

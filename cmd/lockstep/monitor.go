@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/lockstep-go/lockstep/config"
+	"github.com/lockstep-go/lockstep/core"
+)
+
+const (
+	// watchEvery is how often a monitor looks: often enough to be read every 15 s, and cheap however full the outbox is.
+	watchEvery = 5 * time.Second
+	// watchWithin bounds one look at one thing.
+	watchWithin = 5 * time.Second
+)
+
+// checker is implemented by brokers that can be asked, without sending anything, whether they take messages for topics.
+type checker interface {
+	Check(ctx context.Context, topics ...string) error
+}
+
+// monitor looks at an outbox from outside, whichever relay works on it.
+type monitor struct {
+	dialect config.Dialect
+	brokers map[string]core.Broker
+	maxAge  time.Duration
+	log     *slog.Logger
+
+	mu  sync.Mutex
+	now sight
+}
+
+// sight is what a monitor saw.
+type sight struct {
+	// seen says that there was a look at all. Database says why the outbox could not be read; the rest is then older.
+	seen     bool
+	database error
+	stats    core.Stats
+	lease    core.Lease
+	// brokers says of each broker why it cannot be reached. Those that cannot be asked are not in it.
+	brokers map[string]error
+}
+
+func newMonitor(o *config.Outbox, maxAge time.Duration, log *slog.Logger) *monitor {
+	return &monitor{dialect: o.Dialect, brokers: o.Brokers, maxAge: maxAge, log: log}
+}
+
+// run looks until ctx is done.
+func (m *monitor) run(ctx context.Context) {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for {
+		m.look(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (m *monitor) look(ctx context.Context) {
+	next := sight{seen: true, brokers: map[string]error{}}
+	var mu sync.Mutex
+	var looking sync.WaitGroup
+	looking.Go(func() { next.stats, next.lease, next.database = readOutbox(ctx, m.dialect) })
+	for name, broker := range m.brokers {
+		asked, ok := core.Ability[checker](broker)
+		if !ok {
+			continue
+		}
+		looking.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, watchWithin)
+			defer cancel()
+			err := asked.Check(ctx)
+			mu.Lock()
+			defer mu.Unlock()
+			next.brokers[name] = err
+		})
+	}
+	looking.Wait()
+	if ctx.Err() != nil {
+		return
+	}
+	m.mu.Lock()
+	last := m.now
+	if next.database != nil {
+		next.stats, next.lease = last.stats, last.lease
+	}
+	m.now = next
+	m.mu.Unlock()
+	m.tell(last, next)
+}
+
+// readOutbox reads what an outbox holds and who owns it.
+func readOutbox(ctx context.Context, dialect core.Dialect) (stats core.Stats, lease core.Lease, err error) {
+	ctx, cancel := context.WithTimeout(ctx, watchWithin)
+	defer cancel()
+	s, err := dialect.Open(ctx)
+	if err != nil {
+		return stats, lease, err
+	}
+	if stats, err = s.Stats(ctx); err == nil {
+		lease, err = s.ReadLease(ctx)
+	}
+	return stats, lease, errors.Join(err, s.Close())
+}
+
+// tell logs what changed.
+func (m *monitor) tell(last, next sight) {
+	switch {
+	case next.database != nil && (!last.seen || last.database == nil):
+		m.log.Warn("the database is not usable: waiting for it", "cause", next.database)
+	case next.database == nil && last.database != nil:
+		m.log.Info("the database is usable again")
+	}
+	for name, err := range next.brokers {
+		switch was := last.brokers[name]; {
+		case err != nil && was == nil:
+			m.log.Warn("the broker cannot be reached: waiting for it", "broker", name, "cause", err)
+		case err == nil && was != nil:
+			m.log.Info("the broker is reached again", "broker", name)
+		}
+	}
+}
+
+// seen returns what was seen last.
+func (m *monitor) seen() sight {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.now
+}
+
+// problems says why events are not being delivered. None of it is a secret.
+func (m *monitor) problems() []string {
+	now := m.seen()
+	var found []string
+	switch {
+	case !now.seen:
+		return []string{"nothing is known yet"}
+	case now.database != nil:
+		found = append(found, "the database is not usable: "+now.database.Error())
+	case now.lease.Expired:
+		found = append(found, "no relay holds the lease")
+	}
+	if now.stats.OldestAge > m.maxAge && now.database == nil {
+		found = append(found, fmt.Sprintf("the oldest pending event is %v old, which is more than max_pending_age (%v)",
+			now.stats.OldestAge.Round(time.Second), m.maxAge))
+	}
+	for _, name := range slices.Sorted(maps.Keys(now.brokers)) {
+		if err := now.brokers[name]; err != nil {
+			found = append(found, fmt.Sprintf("the broker %s cannot be reached: %v", name, err))
+		}
+	}
+	return found
+}

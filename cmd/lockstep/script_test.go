@@ -1,0 +1,255 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	amqp091 "github.com/rabbitmq/amqp091-go"
+	"github.com/rogpeppe/go-internal/testscript"
+	kafkago "github.com/segmentio/kafka-go"
+
+	"github.com/lockstep-go/lockstep/config"
+	"github.com/lockstep-go/lockstep/config/all"
+	"github.com/lockstep-go/lockstep/core"
+	"github.com/lockstep-go/lockstep/dialect/mysql"
+	"github.com/lockstep-go/lockstep/dialect/postgres"
+	"github.com/lockstep-go/lockstep/internal/servers"
+)
+
+// waitWithin bounds what a script waits for. It is much more than anything takes.
+const waitWithin = time.Minute
+
+// TestScripts needs no server: SQLite to files, and what is wrong with command lines and configurations.
+func TestScripts(t *testing.T) {
+	t.Parallel()
+	runScripts(t, "testdata/local", nil)
+}
+
+// TestOperatorScripts drives every operator's command on every database.
+func TestOperatorScripts(t *testing.T) {
+	for name, address := range map[string]func(t *testing.T) string{
+		"sqlite":   func(t *testing.T) string { return "sqlite:" + filepath.Join(t.TempDir(), "shop.db") },
+		"postgres": func(t *testing.T) string { return servers.PostgresSchema(t) },
+		"mysql":    func(t *testing.T) string { return mysqlURL("mysql", servers.MySQLDatabase(t)) },
+		"mariadb":  func(t *testing.T) string { return mysqlURL("mariadb", servers.MariaDBDatabase(t)) },
+	} {
+		scripts, err := filepath.Glob("testdata/operator/*.txtar")
+		if err != nil || len(scripts) == 0 {
+			t.Fatalf("found %v, %v", scripts, err)
+		}
+		for _, script := range scripts {
+			t.Run(name+"/"+filepath.Base(script), func(t *testing.T) {
+				runFiles(t, testscript.Params{Files: []string{script}}, map[string]string{"DATABASE": address(t)})
+			})
+		}
+	}
+}
+
+// TestOneLineOfYAML is the promise that brokers are swapped by one line of the configuration, which the script sees.
+func TestOneLineOfYAML(t *testing.T) {
+	runScripts(t, "testdata/brokers", map[string]string{
+		"DATABASE": servers.PostgresSchema(t),
+		"KAFKA":    "kafka://" + servers.Kafka(t), "WATERMILL": "watermill+kafka://" + servers.Kafka(t), "RABBITMQ": servers.RabbitMQ(t),
+		"QUEUE": "lockstep_test_" + strings.ToLower(rand.Text()), "KAFKA_TOPIC": servers.KafkaTopic(t, 1), "WATERMILL_TOPIC": servers.KafkaTopic(t, 1),
+	})
+}
+
+// mysqlURL makes a URL of go-sql-driver's form.
+func mysqlURL(scheme, dsn string) string {
+	account, rest, _ := strings.Cut(dsn, "@tcp(")
+	host, database, _ := strings.Cut(rest, ")/")
+	return scheme + "://" + account + "@" + host + "/" + database
+}
+
+func runScripts(t *testing.T, dir string, variables map[string]string) {
+	t.Helper()
+	runFiles(t, testscript.Params{Dir: dir}, variables)
+}
+
+func runFiles(t *testing.T, p testscript.Params, variables map[string]string) {
+	t.Helper()
+	p.RequireExplicitExec = true
+	p.Setup = func(env *testscript.Env) error {
+		for name, value := range variables {
+			env.Setenv(name, value)
+		}
+		return nil
+	}
+	p.Cmds = map[string]func(ts *testscript.TestScript, neg bool, args []string){
+		"enqueue": enqueueCommand, "carry": carryCommand, "waitline": waitLineCommand, "waitget": waitGetCommand,
+		"queue": queueCommand, "inqueue": inQueueCommand, "intopic": inTopicCommand,
+	}
+	testscript.Run(t, p)
+}
+
+// enqueueCommand: enqueue DATABASE TOPIC KEY PAYLOAD [TRACEPARENT]. It prints the id to the file named id.
+func enqueueCommand(ts *testscript.TestScript, _ bool, args []string) {
+	dialect, db := openDatabase(ts, args[0])
+	m := core.Message{ID: core.NewID(), Topic: args[1], Key: args[2], Payload: []byte(args[3])}
+	if len(args) > 4 {
+		m.Headers = map[string]string{"traceparent": args[4]}
+	}
+	outbox := core.NewOutbox(dialect, core.OutboxConfig{})
+	ts.Check(outbox.InTx(context.Background(), db, core.InTxOptions{}, func(context.Context, *sql.Tx) ([]core.Message, error) {
+		return []core.Message{m}, nil
+	}))
+	ts.Setenv("ID", m.ID)
+}
+
+// carryCommand: carry DATABASE. It carries what is there to a fake broker that refuses poison for good, tries what is
+// refused for now once, and takes the rest.
+func carryCommand(ts *testscript.TestScript, _ bool, args []string) {
+	dialect, _ := openDatabase(ts, args[0])
+	relay, err := core.NewRelay(dialect, fakeBroker{}, core.RelayConfig{Failures: core.FailurePolicy{FirstDelay: time.Hour, MaxDelay: time.Hour}})
+	ts.Check(err)
+	_, err = relay.RunOnce(context.Background())
+	ts.Check(err)
+}
+
+type fakeBroker struct{}
+
+func (fakeBroker) Publish(_ context.Context, msgs []core.Message) error {
+	results, failed := make([]error, len(msgs)), false
+	for i, m := range msgs {
+		switch string(m.Payload) {
+		case "poison":
+			results[i], failed = fmt.Errorf("%w: the fake broker does not like poison", core.ErrPermanent), true
+		case "refused":
+			results[i], failed = errors.New("the fake broker is in a bad mood"), true
+		}
+	}
+	if failed {
+		return &core.BatchError{Results: results}
+	}
+	return nil
+}
+
+// openDatabase opens a database for the script's application. Everything is archived.
+func openDatabase(ts *testscript.TestScript, address string) (config.Dialect, *sql.DB) {
+	dialect, err := all.Registry().OpenDialect(config.NewURL(address), config.Options{Archive: []string{"*"}})
+	ts.Check(err)
+	ts.Defer(func() { ts.Check(dialect.Close()) })
+	if own, ok := dialect.(interface{ DB() *sql.DB }); ok {
+		return dialect, own.DB()
+	}
+	open := mysql.OpenDB
+	if strings.HasPrefix(address, "postgres") {
+		open = postgres.OpenDB
+	}
+	db, err := open(address)
+	ts.Check(err)
+	ts.Defer(func() { ts.Check(db.Close()) })
+	return dialect, db
+}
+
+// waitLineCommand: waitline FILE TEXT [VARIABLE]. It waits until a line of the file holds the text, and sets the variable to
+// what follows the text on that line, up to a space.
+func waitLineCommand(ts *testscript.TestScript, _ bool, args []string) {
+	wait(ts, func() error {
+		content, err := os.ReadFile(ts.MkAbs(args[0]))
+		if err != nil {
+			return err
+		}
+		_, after, found := strings.Cut(string(content), args[1])
+		if !found || !strings.Contains(after, "\n") {
+			return fmt.Errorf("%s has no %q: %s", args[0], args[1], content)
+		}
+		if len(args) > 2 {
+			ts.Setenv(args[2], strings.TrimSpace(strings.FieldsFunc(after, func(r rune) bool { return r == ' ' || r == '\n' })[0]))
+		}
+		return nil
+	})
+}
+
+// waitGetCommand: waitget URL STATUS TEXT. It waits until the answer has the status and holds the text.
+func waitGetCommand(ts *testscript.TestScript, _ bool, args []string) {
+	want, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	wait(ts, func() error {
+		answer, err := client.Get(args[0])
+		if err != nil {
+			return err
+		}
+		defer answer.Body.Close()
+		body, err := io.ReadAll(answer.Body)
+		if err != nil {
+			return err
+		}
+		if answer.StatusCode != want || !strings.Contains(string(body), args[2]) {
+			return fmt.Errorf("got %d, want %d with %q: %s", answer.StatusCode, want, args[2], body)
+		}
+		return nil
+	})
+}
+
+// queueCommand: queue NAME. It declares a queue, which is deleted at the end.
+func queueCommand(ts *testscript.TestScript, _ bool, args []string) {
+	channel := rabbit(ts)
+	_, err := channel.QueueDeclare(args[0], true, false, false, false, nil)
+	ts.Check(err)
+	ts.Defer(func() {
+		_, err := channel.QueueDelete(args[0], false, false, false)
+		ts.Check(err)
+	})
+}
+
+// inQueueCommand: inqueue NAME TEXT. The queue's first message has this payload.
+func inQueueCommand(ts *testscript.TestScript, _ bool, args []string) {
+	got, found, err := rabbit(ts).Get(args[0], true)
+	ts.Check(err)
+	if !found || string(got.Body) != args[1] {
+		ts.Fatalf("got %q (%v), want %q", got.Body, found, args[1])
+	}
+}
+
+func rabbit(ts *testscript.TestScript) *amqp091.Channel {
+	connection, err := amqp091.Dial(ts.Getenv("RABBITMQ"))
+	ts.Check(err)
+	ts.Defer(func() { ts.Check(connection.Close()) })
+	channel, err := connection.Channel()
+	ts.Check(err)
+	return channel
+}
+
+// inTopicCommand: intopic NAME TEXT. The topic's first record has this value.
+func inTopicCommand(ts *testscript.TestScript, _ bool, args []string) {
+	ctx, cancel := context.WithTimeout(context.Background(), waitWithin)
+	defer cancel()
+	connection, err := kafkago.DialLeader(ctx, "tcp", strings.TrimPrefix(ts.Getenv("KAFKA"), "kafka://"), args[0], 0)
+	ts.Check(err)
+	defer connection.Close()
+	got, err := connection.ReadMessage(1 << 20)
+	ts.Check(err)
+	if string(got.Value) != args[1] {
+		ts.Fatalf("got %q, want %q", got.Value, args[1])
+	}
+}
+
+// wait asks until try succeeds: what it asks about happens in another process.
+func wait(ts *testscript.TestScript, try func() error) {
+	deadline := time.Now().Add(waitWithin)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := try()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%v", err)
+		}
+		<-tick.C
+	}
+}

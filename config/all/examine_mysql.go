@@ -1,0 +1,43 @@
+package all
+
+import (
+	"context"
+	"database/sql"
+
+	"github.com/lockstep-go/lockstep/config"
+	"github.com/lockstep-go/lockstep/dialect/mysql"
+)
+
+// mysqlDatabase is the dialect, and what doctor asks of it.
+type mysqlDatabase struct {
+	*mysql.Dialect
+	dsn string
+}
+
+// Examine implements [config.Examiner].
+func (d mysqlDatabase) Examine(ctx context.Context) ([]config.Finding, error) {
+	open := func() (*sql.DB, error) { return mysql.OpenDB(d.dsn) }
+	return examine(ctx, open, func(e *examination) {
+		var flush, binlog, logging int
+		if e.ask("SELECT @@innodb_flush_log_at_trx_commit, @@sync_binlog, @@log_bin", &flush, &binlog, &logging) {
+			if flush != 1 {
+				e.problem("SET PERSIST innodb_flush_log_at_trx_commit = 1 (MariaDB: in my.cnf)",
+					"innodb_flush_log_at_trx_commit is %d: a crash loses the orders and events that were committed in its last second", flush)
+			}
+			if logging == 1 && binlog != 1 {
+				e.warn("SET PERSIST sync_binlog = 1 (MariaDB: in my.cnf)",
+					"sync_binlog is %d: after a crash of the machine, replicas may lack or have what the server has not", binlog)
+			}
+		}
+		var packet int64
+		if e.ask("SELECT @@global.max_allowed_packet", &packet) && packet < 4<<20 {
+			e.warn("set max_allowed_packet to 16 MiB or more", "max_allowed_packet is %d: several large events in one transaction are refused", packet)
+		}
+		var seconds int64
+		// Without the privilege PROCESS it sees the user's own transactions only.
+		if e.ask("SELECT TIMESTAMPDIFF(SECOND, trx_started, NOW()) FROM information_schema.innodb_trx ORDER BY trx_started LIMIT 1", &seconds) && seconds > 600 {
+			e.warn("find it in information_schema.innodb_trx, and KILL it", "a transaction is open for %d minutes: what was deleted since is not purged, and reads become slow", seconds/60)
+		}
+		e.clock("SELECT UNIX_TIMESTAMP(NOW(6)) + 0e0")
+	})
+}

@@ -1,0 +1,25 @@
+package config
+
+import "context"
+
+// Finding is something that an operator wants to know of, and what to do about it.
+type Finding struct {
+	// Warning says that a promise may be weaker than it seems; otherwise one is broken, or nothing is delivered.
+	Warning bool `json:"warning"`
+	// Problem is what was found, and Cure what to do about it.
+	Problem string `json:"problem"`
+	Cure    string `json:"cure"`
+}
+
+// Examiner is implemented by a dialect that can be asked for more than [Dialect].Check tells: for settings of the database
+// that weaken a promise, and for what can go wrong later.
+type Examiner interface {
+	// Examine changes nothing. An error says that some of it could not be found out; what was found is returned all the same.
+	Examine(ctx context.Context) ([]Finding, error)
+}
+
+// TopicExaminer is Examiner for a broker.
+type TopicExaminer interface {
+	// ExamineTopics examines the topics that events go to. It creates nothing and sends nothing.
+	ExamineTopics(ctx context.Context, topics []string) ([]Finding, error)
+}
