@@ -138,7 +138,12 @@ const inTheEnd = checkTimeout * 2 / 3
 
 // eventually asks done until it says so, for inTheEnd at most.
 func eventually(ctx context.Context, what string, done func() (bool, error)) error {
-	limit := time.NewTimer(inTheEnd)
+	return within(ctx, inTheEnd, what, done)
+}
+
+// within asks done until it says so, for so long at most.
+func within(ctx context.Context, most time.Duration, what string, done func() (bool, error)) error {
+	limit := time.NewTimer(most)
 	defer limit.Stop()
 	for {
 		ok, err := done()
@@ -149,7 +154,7 @@ func eventually(ctx context.Context, what string, done func() (bool, error)) err
 		case <-ctx.Done():
 			return fmt.Errorf("%s: %w", what, ctx.Err())
 		case <-limit.C:
-			return fmt.Errorf("%s: not within %v", what, inTheEnd)
+			return fmt.Errorf("%s: not within %v", what, most)
 		case <-time.After(5 * time.Millisecond):
 		}
 	}

@@ -44,6 +44,9 @@ func VerifyPair(
 	})
 }
 
+// pairPatience is how long a check of a pair waits for what must happen within seconds: a slow machine is no broken promise.
+const pairPatience = 2 * inTheEnd
+
 // pairWorkers is how many checks of a pair run at the same time: most of them wait most of the time.
 const pairWorkers = 6
 
@@ -51,7 +54,7 @@ var pairSuite = suite[pair]{
 	subject: "pair",
 	groups:  pairGroups,
 	close:   func(p pair) error { return errors.Join(closeBroker(p.broker), closeDialect(p.DialectFixture)) },
-	limit:   func(p pair) time.Duration { return 2 * checkTimeout * time.Duration(p.scale()) },
+	limit:   func(p pair) time.Duration { return 4 * checkTimeout * time.Duration(p.scale()) },
 	workers: pairWorkers,
 }
 

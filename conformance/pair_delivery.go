@@ -94,7 +94,7 @@ func pairSlowBroker(ctx context.Context, p pair) error {
 // pairNothingWaits holds every publish call back until transactions have committed on the keys that are in flight.
 func pairNothingWaits(ctx context.Context, p pair) error {
 	return p.scenarioOf(ctx, func(s *scenario) error {
-		s.config.PublishTimeout = 2 * inTheEnd
+		s.config.PublishTimeout = 2 * pairPatience
 		entered, gate := make(chan struct{}, 1), make(chan struct{})
 		s.startRelay(func(ctx context.Context, inner core.Broker, msgs []core.Message) error {
 			select {
@@ -112,7 +112,7 @@ func pairNothingWaits(ctx context.Context, p pair) error {
 		}
 		select {
 		case <-entered:
-		case <-time.After(inTheEnd):
+		case <-time.After(pairPatience):
 			return errors.New("the relay has not begun to publish")
 		}
 		for seq := 6; seq <= 30; seq++ {
@@ -167,7 +167,7 @@ func pairGracefulStop(ctx context.Context, p pair) error {
 			return err
 		}
 		// No lease is lost, and no call without an answer, because the machine is slow.
-		s.config.LeaseTTL, s.config.PublishTimeout = 2*inTheEnd, inTheEnd
+		s.config.LeaseTTL, s.config.PublishTimeout = inTheEnd, inTheEnd
 		s.startRelay(slow)
 		l := s.write(loadPlan{keys: 20})
 		defer l.end()

@@ -30,7 +30,7 @@ func (s *scenario) stopRelays() error {
 func (s *scenario) awaitStats(what string, enough func(core.Stats) bool) error {
 	var last core.Stats
 	var failure error
-	err := eventually(s.ctx, what, func() (bool, error) {
+	err := within(s.ctx, pairPatience, what, func() (bool, error) {
 		limited, cancel := context.WithTimeout(s.ctx, waitLimit)
 		defer cancel()
 		if last, failure = s.operator.Stats(limited); failure != nil {

@@ -102,13 +102,13 @@ func (p *process) stopped(ctx context.Context) error {
 }
 
 func (p *process) ended(ctx context.Context) error {
-	limit := time.NewTimer(inTheEnd)
+	limit := time.NewTimer(pairPatience)
 	defer limit.Stop()
 	select {
 	case <-p.done:
 		return nil
 	case <-limit.C:
-		return fmt.Errorf("a relay that was ended has not returned within %v", inTheEnd)
+		return fmt.Errorf("a relay that was ended has not returned within %v", pairPatience)
 	case <-ctx.Done():
 		return fmt.Errorf("wait for a relay's end: %w", ctx.Err())
 	}
@@ -130,7 +130,7 @@ func relayConfig() core.RelayConfig {
 	return core.RelayConfig{
 		PollInterval:   20 * time.Millisecond,
 		PublishTimeout: 2 * time.Second,
-		DrainTimeout:   inTheEnd / 2,
+		DrainTimeout:   inTheEnd,
 		Failures:       core.FailurePolicy{MaxAttempts: 5, FirstDelay: 10 * time.Millisecond, MaxDelay: 50 * time.Millisecond},
 		Logger:         slog.New(slog.DiscardHandler),
 	}

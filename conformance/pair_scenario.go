@@ -145,7 +145,7 @@ func (s *scenario) commitSeries(key string, from, n int) ([]core.Message, error)
 
 // await asks done until it says so.
 func (s *scenario) await(what string, done func() bool) error {
-	return eventually(s.ctx, what, func() (bool, error) { return done(), nil })
+	return within(s.ctx, pairPatience, what, func() (bool, error) { return done(), nil })
 }
 
 // leader returns the relay that has the lease, once one has.

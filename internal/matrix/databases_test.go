@@ -7,7 +7,10 @@ import (
 	"path/filepath"
 	"testing"
 
+	mysqldriver "github.com/go-sql-driver/mysql"
+
 	"github.com/lockstep-go/lockstep/conformance"
+	"github.com/lockstep-go/lockstep/dialect/mysql"
 	"github.com/lockstep-go/lockstep/dialect/postgres"
 	"github.com/lockstep-go/lockstep/dialect/sqlite"
 	"github.com/lockstep-go/lockstep/internal/dose"
@@ -23,6 +26,14 @@ type database struct {
 var databases = []database{
 	{"PostgreSQL", openPostgres},
 	{"SQLite", openSQLite},
+}
+
+// inFullDoses are the databases of `make soak ONLY=matrix` alone, until their rows were seen to pass.
+var inFullDoses = []database{
+	{"MySQL", func(t *testing.T) conformance.DialectFixture { return openMySQL(t, servers.MySQLDatabase(t), "mysql") }},
+	{"MariaDB", func(t *testing.T) conformance.DialectFixture {
+		return openMySQL(t, servers.MariaDBDatabase(t), "mariadb")
+	}},
 }
 
 // proxied returns a proxy before server.
@@ -94,6 +105,32 @@ func openPostgres(t *testing.T) conformance.DialectFixture {
 	migrate(t, other, err)
 	f.Elsewhere = other
 	f.Restart = restart(t, "postgres")
+	return scaled(t, f)
+}
+
+// openMySQL opens a database of its own, through a proxy.
+func openMySQL(t *testing.T, dsn, server string) conformance.DialectFixture {
+	t.Helper()
+	config, err := mysqldriver.ParseDSN(dsn)
+	if err != nil {
+		t.Fatal("the server's address cannot be parsed")
+	}
+	proxy := proxied(t, config.Addr, conformance.ProxyConfig{})
+	config.Addr = proxy.Addr()
+	dsn = config.FormatDSN()
+	dialect, err := mysql.Open(dsn, mysql.Config{})
+	migrate(t, dialect, err)
+	db, err := mysql.OpenDB(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	f := conformance.SQLFixture(dialect, db).Through(proxy)
+	f.ConcurrentWriters = true
+	other, err := mysql.Open(dsn, mysql.Config{})
+	migrate(t, other, err)
+	f.Elsewhere = other
+	f.Restart = restart(t, server)
 	return scaled(t, f)
 }
 

@@ -7,6 +7,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/lockstep-go/lockstep/conformance"
+	"github.com/lockstep-go/lockstep/internal/dose"
 )
 
 func TestMain(m *testing.M) {
@@ -21,7 +22,7 @@ func TestMatrix(t *testing.T) {
 		columns = append(columns, b.name)
 	}
 	results := map[cell]conformance.Report{}
-	for _, d := range databases {
+	for _, d := range append(databases, dose.Of(t, nil, inFullDoses)...) {
 		rows = append(rows, d.name)
 		for _, b := range brokers {
 			var report *conformance.Report
