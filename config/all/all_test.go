@@ -57,7 +57,7 @@ func TestWhatEachURLOpens(t *testing.T) {
 		"kafka://u:hunter2@k1":                                                         "does not say how to log in",
 		"kafka://k1?sasl=plain":                                                        "without user and password",
 		"kafka://u:hunter2@k1?sasl=gssapi":                                             "parameter sasl that is none of plain, scram-sha-256, scram-sha-512",
-		"kafka://k1?compresssion=zstd":                                                 "unknown parameter compresssion: there are client_id, cloudevents_source, compression, sasl",
+		"kafka://k1?squeeze=zstd":                                                      "unknown parameter squeeze: there are client_id, cloudevents_source, compression, sasl",
 		"kafka://k1?ca_file=x":                                                         "unknown parameter ca_file",
 		"kafka://k1?compression=gzip&compression=lz4":                                  "needs one value",
 		"kafka+tls://k1?ca_file=/nowhere":                                              "needs ca_file",
