@@ -32,6 +32,7 @@ type scenario struct {
 	unknown   map[string]written // COMMIT had no answer
 	undone    map[string]bool    // must never arrive
 	commits   atomic.Int64
+	wanted    atomic.Int64 // calls that wait for commits
 }
 
 // written is an event of the application's.

@@ -51,7 +51,7 @@ func (s *scenario) write(plan loadPlan) *load {
 		random := s.randomOf(uint64(1 + w))
 		l.writing.Go(func() {
 			for ctx.Err() == nil {
-				if l.crowded.Load() {
+				if l.crowded.Load() && s.wanted.Load() == 0 {
 					pause(ctx, 20*time.Millisecond)
 					continue
 				}
@@ -157,8 +157,10 @@ func (s *scenario) writeOne(random *rand.Rand, k int) error {
 	return nil
 }
 
-// committing waits until n more events were committed.
+// committing waits until n more events were committed. The writers write for it, whatever is undelivered.
 func (s *scenario) committing(n int) error {
+	s.wanted.Add(1)
+	defer s.wanted.Add(-1)
 	from := s.commits.Load()
 	return s.await(fmt.Sprintf("%d commits of the application", n), func() bool { return s.commits.Load() >= from+int64(n) })
 }
