@@ -1,6 +1,9 @@
 package conformance
 
-import "testing"
+import (
+	"testing"
+	"testing/synctest"
+)
 
 func TestMemoryAndRecorder(t *testing.T) {
 	for name, config := range map[string]ClientConfig{"minimal": {}, "key ordered with terms": {KeyOrdered: true, Terms: true}} {
@@ -15,5 +18,20 @@ func TestMemoryAndRecorder(t *testing.T) {
 				return RecorderFixture(r, r.Client(config))
 			})
 		})
+	}
+}
+
+// In bubbles, where waiting costs nothing. A broken engine is looked at in this way.
+func TestPairsInBubbles(t *testing.T) {
+	for _, g := range pairGroups {
+		for _, c := range g.checks {
+			t.Run(c.id, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					if got := (pairMutant{}).run(t, c); got.Status != Passed {
+						t.Error(got.complaint())
+					}
+				})
+			})
+		}
 	}
 }
