@@ -317,7 +317,7 @@ func TestThatTestNoticesAGapDeclaredDeadTooEarly(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			onBoth(t, func(t *testing.T, flavour flavour) {
 				f := open(t, flavour.database(t), mysql.Config{})
-				if err := violations(t, f, f, 4*time.Second, resolve); err == nil || strings.Contains(err.Error(), "are left") {
+				if err := violations(t, f, f, dose.Of(t, 15*time.Second, time.Minute), resolve); err == nil || strings.Contains(err.Error(), "are left") {
 					t.Error("gaps were declared dead too early, and nothing was missed")
 				}
 			})
