@@ -18,6 +18,7 @@ func TestMain(m *testing.M) {
 // TestMatrix runs every combination, one after another: their checks restart the servers.
 func TestMatrix(t *testing.T) {
 	var rows, columns []string
+	brokers := append(brokers, dose.Of(t, nil, brokersInFullDoses)...)
 	for _, b := range brokers {
 		columns = append(columns, b.name)
 	}
