@@ -75,6 +75,7 @@ var brokerGroups = []group[BrokerFixture]{
 		{"ended-context", "publish returns when the context is done, and claims nothing that it does not know", checkEndedContext},
 		{"batch-results", "a *BatchError gives one result for each message; it is what Publish returns, and not inside of another error", checkBatchResults},
 		{"arguments-untouched", "publish must not change msgs or what they refer to", checkArguments},
+		{"arguments-let-go", "after publish said that its messages are stored, it reads their memory no more", checkLetGo},
 		{"large-batch", "a batch of the largest messages is stored, as one of small ones is", checkLargeBatch},
 	}},
 	{

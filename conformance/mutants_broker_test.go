@@ -140,6 +140,14 @@ var brokerMutants = map[string]struct {
 			}
 			return err
 		}},
+	"sends a call's messages with the next call": {[]string{"arguments-let-go"}, "is stored as",
+		func(ctx context.Context, b *brokenBroker, msgs []core.Message) error {
+			err := b.Broker.Publish(ctx, b.kept)
+			if b.kept = slices.Clone(msgs); b.calls%10 == 0 {
+				return errors.Join(err, b.Broker.Publish(ctx, msgs))
+			}
+			return err
+		}},
 	"has a limit for the whole call": {[]string{"large-batch", "keys-in-a-call"}, "permanent failure",
 		func(ctx context.Context, b *brokenBroker, msgs []core.Message) error {
 			bytes := 0

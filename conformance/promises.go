@@ -47,6 +47,7 @@ var promisesOf = map[string][]int{
 	"nil-is-stored":    {promiseDelivered},
 	"ended-context":    {promiseDelivered},
 	"large-batch":      {promiseDelivered},
+	"arguments-let-go": {promiseDelivered},
 	"silent-broker":    {promiseDelivered},
 	"broker-outage":    {promiseDelivered, promiseOutage},
 	"broker-cut":       {promiseDelivered, promiseCrash},
