@@ -24,14 +24,21 @@ func (c *client) publish(ctx context.Context, r *Recorder, msgs []core.Message) 
 		err = ctx.Err()
 	}
 	var results []error
-	if err == nil {
+	reached := err == nil
+	if reached {
 		results = r.storeAll(c, call, msgs, &fault)
 		err = fault.pass(ctx, fault.After)
 	}
 	if err == nil {
 		err = fault.answer(results, len(msgs))
 	}
-	r.end(c, call, msgs, given, &fault, err)
+	copies := fault.lateCopies(len(msgs))
+	if c.config.KeyOrdered {
+		withholdFollowers(copies, msgs, func(i int) bool {
+			return reached && (results == nil || results[i] == nil || fault.fate(i).Store)
+		})
+	}
+	r.end(c, call, msgs, given, copies, err != nil || fault.Panic != nil)
 	if fault.Panic != nil {
 		panic(fault.Panic)
 	}
@@ -118,14 +125,37 @@ func (f *PublishFault) pass(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// lateCopies returns after which time a copy of each message is stored; 0 means none.
+func (f *PublishFault) lateCopies(messages int) []time.Duration {
+	copies := make([]time.Duration, messages)
+	for i := range copies {
+		copies[i] = f.fate(i).LateCopy
+	}
+	return copies
+}
+
+// withholdFollowers takes away the late copy of each message behind one of its key that is not stored. A key-ordered
+// client does not go on behind that, in the background neither.
+func withholdFollowers(copies []time.Duration, msgs []core.Message, stored func(i int) bool) {
+	holes := map[topicKey]bool{}
+	for i := range msgs {
+		key := keyOf(&msgs[i])
+		if msgs[i].Key == "" {
+			continue
+		}
+		if holes[key] {
+			copies[i] = 0
+		}
+		holes[key] = holes[key] || !stored(i)
+	}
+}
+
 // end queues the call's late copies, and remembers the memory of one that failed.
-func (r *Recorder) end(c *client, call int, msgs, given []core.Message, fault *PublishFault, err error) {
+func (r *Recorder) end(c *client, call int, msgs, given []core.Message, copies []time.Duration, failed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	failed := err != nil || fault.Panic != nil
-	for i := range msgs {
-		fate := fault.fate(i)
-		if fate.LateCopy <= 0 {
+	for i, after := range copies {
+		if after <= 0 {
 			continue
 		}
 		message := &msgs[i]
@@ -133,7 +163,7 @@ func (r *Recorder) end(c *client, call int, msgs, given []core.Message, fault *P
 			own := copyMessage(message)
 			message = &own
 		}
-		r.addLate(lateCopy{time.Now().Add(fate.LateCopy), call, c.term, message})
+		r.addLate(lateCopy{time.Now().Add(after), call, c.term, message})
 	}
 	if failed {
 		if given == nil {

@@ -72,6 +72,33 @@ func TestRecorderFates(t *testing.T) {
 	})
 }
 
+// A key-ordered client that is given up before it stored anything leaves no copy of a message that would arrive before an
+// earlier one of its key.
+func TestLateCopiesKeepTheOrderOfAKey(t *testing.T) {
+	for name, tt := range map[string]struct {
+		fault PublishFault
+		want  []string
+	}{
+		"the call ended before it stored anything": {PublishFault{Before: time.Hour, Fates: []Fate{{}, {LateCopy: time.Second}, {LateCopy: time.Second}}}, []string{"c"}},
+		"the first is not stored":                  {PublishFault{Fates: []Fate{{Err: core.ErrUnavailable}, {LateCopy: time.Second}, {}}}, []string{"c"}},
+		"the first arrives late":                   {PublishFault{Fates: []Fate{{Err: core.ErrUncertain, LateCopy: time.Hour}, {LateCopy: time.Second}, {}}}, []string{"c", "a"}},
+		"the first is stored":                      {PublishFault{Fates: []Fate{{}, {Err: core.ErrUncertain, LateCopy: time.Second}, {}}}, []string{"a", "c", "b"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := &Recorder{}
+				r.Inject(func(PublishCall) PublishFault { return tt.fault })
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				//nolint:errcheck // what is stored is looked at
+				r.Client(ClientConfig{KeyOrdered: true}).Publish(ctx, []core.Message{keyed("a", "1"), keyed("b", "1"), keyed("c", "2")})
+				time.Sleep(2 * time.Hour)
+				expectStored(t, r, tt.want...)
+			})
+		})
+	}
+}
+
 func TestRecorderWithAnEndedContext(t *testing.T) {
 	for name, tt := range map[string]struct {
 		fault PublishFault
