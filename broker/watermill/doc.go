@@ -13,7 +13,8 @@
 // Each message is one call of the publisher, and up to 32 messages of a relay's call travel side by side. Watermill's
 // Publish has neither a context of its own nor a word for what an error means, so that:
 //
-//   - An error is [core.ErrUncertain]: the message may be stored. It is sent again, under the same UUID.
+//   - An error is [core.ErrUncertain]: the message may be stored. It is sent again, under the same UUID. One that wraps
+//     [core.ErrPermanent], [core.ErrUnavailable] or [core.ErrNotAttempted], as a decorator of yours may make it, is that.
 //   - A panic is an error.
 //   - A call that has not returned when its time is over is abandoned, and its message uncertain. What the publisher
 //     does later is a duplicate. The context of the relay's call is the Watermill message's context, for publishers
@@ -38,18 +39,10 @@
 // it accepts: any other publisher, one behind a function, a field that another version calls differently. Then it is for
 // you to know what nil means.
 //
-// Safely configured, for Kafka:
+// Safely configured, for Kafka, with package wmkafka, which also knows what its errors mean:
 //
-//	config := kafka.DefaultSaramaSyncPublisherConfig()
-//	config.Producer.RequiredAcks = sarama.WaitForAll
-//	config.Producer.MaxMessageBytes = 1 << 20 // sarama's own limit is below core's largest message
-//	config.Producer.Retry.Max = 0             // the relay sends again, and sooner
-//	config.Metadata.Retry.Backoff = 250 * time.Millisecond
-//	publisher, err := kafka.NewPublisher(kafka.PublisherConfig{
-//		Brokers:               brokers,
-//		Marshaler:             kafka.NewWithPartitioningMarshaler(watermill.PartitionKey),
-//		OverwriteSaramaConfig: config,
-//	}, logger)
+//	publisher, err := kafka.NewPublisher(wmkafka.PublisherConfig(brokers), logger)
+//	broker, err := watermill.New(wmkafka.WithClasses(publisher))
 //
 // and for RabbitMQ:
 //

@@ -30,6 +30,26 @@ func (f publisherFunc) Publish(topic string, msgs ...*message.Message) error {
 
 func (publisherFunc) Close() error { return nil }
 
+// A decorator that knows the publisher's errors says what they mean. Nothing that may be stored is said not to be.
+func TestAnErrorMayBringItsClass(t *testing.T) {
+	for _, test := range []struct{ err, want error }{
+		{fmt.Errorf("too large: %w", core.ErrPermanent), core.ErrPermanent},
+		{fmt.Errorf("%w: away", core.ErrUnavailable), core.ErrUnavailable},
+		{fmt.Errorf("%w: no time", core.ErrNotAttempted), core.ErrNotAttempted},
+		{fmt.Errorf("%w: %w", core.ErrUncertain, core.ErrUnavailable), core.ErrUncertain},
+		{core.ErrFenced, core.ErrUncertain}, // not a publisher's to say
+	} {
+		err := open(t, publisherFunc(func(string, *message.Message) error { return test.err })).Publish(t.Context(), []core.Message{{ID: "1"}})
+		var batch *core.BatchError
+		if !errors.As(err, &batch) || !errors.Is(batch.Results[0], test.want) {
+			t.Errorf("an error %q: got %v, want %q", test.err, err, test.want)
+		}
+		if got := core.ClassOf(batch.Results[0]); got != test.want.Error() && got != "permanent" {
+			t.Errorf("an error %q: it is %q, want %q", test.err, got, test.want)
+		}
+	}
+}
+
 func TestPublishGivesEachMessageItsResult(t *testing.T) {
 	refused := errors.New("refused")
 	broker := open(t, publisherFunc(func(_ string, m *message.Message) error {

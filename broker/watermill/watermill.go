@@ -2,6 +2,7 @@ package watermill
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -121,10 +122,20 @@ func (b *Broker) call(ctx context.Context, m core.Message) (err error) {
 	out := toWatermill(m)
 	out.SetContext(ctx)
 	if err := b.publisher.Publish(m.Topic, out); err != nil {
-		return fmt.Errorf("%w: watermill: publish to %q: %w", core.ErrUncertain, m.Topic, err)
+		return fmt.Errorf("%w: watermill: publish to %q: %w", classOf(err), m.Topic, err)
 	}
 	if slices.ContainsFunc(b.closings, isClosed) {
 		return fmt.Errorf("%w: watermill: the publisher was closed, and may not have waited: close it after the relay has ended", core.ErrUncertain)
 	}
 	return nil
+}
+
+// classOf returns the class that a publisher's error wraps. One that wraps none may mean anything.
+func classOf(err error) error {
+	for _, class := range []error{core.ErrPermanent, core.ErrUnavailable, core.ErrNotAttempted} {
+		if errors.Is(err, class) && !errors.Is(err, core.ErrUncertain) {
+			return class
+		}
+	}
+	return core.ErrUncertain
 }

@@ -8,13 +8,12 @@ import (
 	"log/slog"
 	"net/url"
 	"sync"
-	"time"
 
-	"github.com/IBM/sarama"
 	wmill "github.com/ThreeDotsLabs/watermill"
 	"github.com/ThreeDotsLabs/watermill-kafka/v3/pkg/kafka"
 
 	"github.com/lockstep-go/lockstep/broker/watermill"
+	"github.com/lockstep-go/lockstep/broker/watermill/wmkafka"
 	"github.com/lockstep-go/lockstep/core"
 )
 
@@ -34,19 +33,11 @@ func openWatermillKafka(u *url.URL, log *slog.Logger) (core.Broker, error) {
 
 // makeWatermillKafka configures a publisher as the documentation of broker/watermill says. It dials.
 func makeWatermillKafka(brokers []string, log *slog.Logger) (core.Broker, io.Closer, error) {
-	c := kafka.DefaultSaramaSyncPublisherConfig()
-	c.Producer.RequiredAcks = sarama.WaitForAll
-	c.Producer.MaxMessageBytes = 1 << 20
-	c.Producer.Retry.Max = 0
-	c.Metadata.Retry.Backoff = 250 * time.Millisecond
-	c.Net.DialTimeout = 5 * time.Second
-	publisher, err := kafka.NewPublisher(kafka.PublisherConfig{
-		Brokers: brokers, Marshaler: kafka.NewWithPartitioningMarshaler(watermill.PartitionKey), OverwriteSaramaConfig: c,
-	}, wmill.NewSlogLogger(log))
+	publisher, err := kafka.NewPublisher(wmkafka.PublisherConfig(brokers), wmill.NewSlogLogger(log))
 	if err != nil {
 		return nil, nil, err
 	}
-	broker, err := watermill.New(publisher)
+	broker, err := watermill.New(wmkafka.WithClasses(publisher))
 	if err != nil {
 		return nil, nil, errors.Join(err, publisher.Close())
 	}

@@ -31,7 +31,10 @@ const (
 	amqp091   = "github.com/rabbitmq/amqp091-go"
 	kafkago   = "github.com/segmentio/kafka-go"
 	sqlx      = "github.com/jmoiron/sqlx"
+	sarama    = "github.com/IBM/sarama"
 	watermill = "github.com/ThreeDotsLabs/watermill"
+
+	watermillKafka = "github.com/ThreeDotsLabs/watermill-kafka"
 )
 
 var rules = []rule{
@@ -46,6 +49,7 @@ var rules = []rule{
 	{path: "broker/kafka", allow: []string{"core", "internal/cloudevents", kafkago}},
 	{path: "broker/amqp", allow: []string{"core", "internal/cloudevents", amqp091}},
 	{path: "broker/watermill", allow: []string{"core", watermill}},
+	{path: "broker/watermill/wmkafka", allow: []string{"core", "broker/watermill", watermill, watermillKafka, sarama, "github.com/eapache/go-resiliency"}},
 
 	{path: "conformance", allow: []string{"core", "inbox"}},
 
@@ -55,8 +59,7 @@ var rules = []rule{
 	{path: "inbox/watermill", allow: []string{"core", "inbox", watermill}},
 
 	{path: "config", allow: []string{"core", "go.yaml.in/yaml", "gopkg.in/yaml.v3"}},
-	{path: "config/all", allow: []string{"core", "config", "dialect", "broker", kafkago, watermill, // to configure them
-		"github.com/ThreeDotsLabs/watermill-kafka", "github.com/IBM/sarama"}},
+	{path: "config/all", allow: []string{"core", "config", "dialect", "broker", kafkago, watermill, watermillKafka}}, // to configure them
 
 	{path: "cmd/lockstep", allow: []string{"core", "config", "conformance", "internal/demo",
 		"github.com/spf13/cobra", "github.com/mattn/go-isatty", "golang.org/x/sys", "github.com/prometheus", "go.opentelemetry.io"}},

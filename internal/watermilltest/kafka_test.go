@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/lockstep-go/lockstep/broker/watermill"
+	"github.com/lockstep-go/lockstep/broker/watermill/wmkafka"
 	"github.com/lockstep-go/lockstep/conformance"
 	"github.com/lockstep-go/lockstep/core"
 	"github.com/lockstep-go/lockstep/internal/servers"
@@ -25,20 +26,6 @@ import (
 func TestMain(m *testing.M) {
 	// Sarama's metrics have a clock that nobody can stop.
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"))
-}
-
-// safeKafka is the configuration that the package documentation of broker/watermill shows.
-func safeKafka(brokers ...string) kafka.PublisherConfig {
-	config := kafka.DefaultSaramaSyncPublisherConfig()
-	config.Producer.RequiredAcks = sarama.WaitForAll
-	config.Producer.MaxMessageBytes = 1 << 20 // sarama's own limit is below core's largest message
-	config.Producer.Retry.Max = 0             // the relay sends again, and sooner
-	config.Metadata.Retry.Backoff = 250 * time.Millisecond
-	return kafka.PublisherConfig{
-		Brokers:               brokers,
-		Marshaler:             kafka.NewWithPartitioningMarshaler(watermill.PartitionKey),
-		OverwriteSaramaConfig: config,
-	}
 }
 
 func newKafka(t *testing.T, config kafka.PublisherConfig) *kafka.Publisher {
@@ -74,7 +61,7 @@ func TestConformance(t *testing.T) {
 	conformance.TestBroker(t, func(t *testing.T) conformance.BrokerFixture {
 		const partitions = 4
 		address, topic := servers.Kafka(t), servers.KafkaTopic(t, partitions)
-		config := safeKafka(address)
+		config := wmkafka.PublisherConfig([]string{address})
 		if os.Getenv(mutantVariable) != "" {
 			mutants[os.Getenv(mutantVariable)].spoil(&config)
 		}

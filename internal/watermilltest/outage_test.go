@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lockstep-go/lockstep/broker/watermill/wmkafka"
 	"github.com/lockstep-go/lockstep/conformance"
 	"github.com/lockstep-go/lockstep/core"
 	"github.com/lockstep-go/lockstep/internal/servers"
@@ -18,9 +19,12 @@ func TestAKilledKafkaCostsNothingButTime(t *testing.T) {
 	const partitions, rounds = 4, 20
 	address := servers.Kafka(t)
 	l := newLoad(servers.KafkaTopic(t, partitions))
-	relay, err := core.NewRelay(l.memory, open(t, newKafka(t, safeKafka(address))), core.RelayConfig{
+	relay, err := core.NewRelay(l.memory, open(t, wmkafka.WithClasses(newKafka(t, wmkafka.PublisherConfig([]string{address})))), core.RelayConfig{
 		PublishTimeout: 2 * time.Second, Waker: l.waker, Logger: slog.New(slog.DiscardHandler),
-		Hooks: core.Hooks{Acknowledged: func(refs []core.Ref) { l.acknowledged <- len(refs) }},
+		Hooks: core.Hooks{
+			Acknowledged: func(refs []core.Ref) { l.acknowledged <- len(refs) },
+			Failed:       func(f core.Failure) { t.Errorf("a failed attempt was counted: %+v", f) },
+		},
 	})
 	if err != nil {
 		t.Fatal(err)

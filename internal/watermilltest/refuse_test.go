@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/lockstep-go/lockstep/broker/watermill"
+	"github.com/lockstep-go/lockstep/broker/watermill/wmkafka"
 )
 
 // lazyKafka is a configuration whose publisher connects when it is first used, and so needs no server.
@@ -100,7 +101,7 @@ func TestUnsafeKafkaPublishersAreRefused(t *testing.T) {
 		}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			config := safeKafka("localhost:1")
+			config := wmkafka.PublisherConfig([]string{"localhost:1"})
 			tt.change(&config)
 			expectFaults(t, newKafka(t, lazyKafka(config)), tt.says...)
 		})
