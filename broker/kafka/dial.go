@@ -7,13 +7,20 @@ import (
 	"time"
 )
 
-// dialTimeout bounds the making of a connection, with all that is said before it can be used.
-const dialTimeout = 5 * time.Second
+const (
+	// dialTimeout bounds the making of a connection, with all that is said before it can be used.
+	dialTimeout = 5 * time.Second
+
+	// connectTimeout bounds what TCP needs of that. The system knocks again after one second, then after two, four and
+	// so on: whoever waits for longer than this is late at a server that takes connections again, as one that stood
+	// still does, or one whose queue was full.
+	connectTimeout = 2 * time.Second
+)
 
 // dial makes a connection for kafka-go, whose context ends when it has logged in. kafka-go does not bound the login by
 // it: on a cluster that falls silent there, each try would leave a goroutine behind for as long as the silence lasts.
 func dial(ctx context.Context, network, address string) (net.Conn, error) {
-	conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+	conn, err := (&net.Dialer{Timeout: connectTimeout}).DialContext(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}
