@@ -11,13 +11,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/IBM/sarama"
 	wmill "github.com/ThreeDotsLabs/watermill"
-	wmkafka "github.com/ThreeDotsLabs/watermill-kafka/v3/pkg/kafka"
+	wmillkafka "github.com/ThreeDotsLabs/watermill-kafka/v3/pkg/kafka"
 	kafkago "github.com/segmentio/kafka-go"
 
 	"github.com/lockstep-go/lockstep/broker/kafka"
 	"github.com/lockstep-go/lockstep/broker/watermill"
+	"github.com/lockstep-go/lockstep/broker/watermill/wmkafka"
 	"github.com/lockstep-go/lockstep/conformance"
 	"github.com/lockstep-go/lockstep/core"
 	"github.com/lockstep-go/lockstep/internal/servers"
@@ -30,13 +30,8 @@ type broker struct {
 }
 
 var brokers = []broker{
-	{"RabbitMQ", openRabbitMQ},
-}
-
-// brokersInFullDoses are the brokers of `make soak ONLY=matrix` alone, until their columns were seen to pass on a machine
-// with nothing else to do.
-var brokersInFullDoses = []broker{
 	{"Kafka", openKafka},
+	{"RabbitMQ", openRabbitMQ},
 	{"Watermill over Kafka", openWatermill},
 }
 
@@ -171,19 +166,12 @@ func openKafka(t *testing.T) conformance.BrokerFixture {
 func openWatermill(t *testing.T) conformance.BrokerFixture {
 	t.Helper()
 	topic, proxy, f := kafkaTopic(t)
-	config := wmkafka.DefaultSaramaSyncPublisherConfig()
-	config.Producer.RequiredAcks = sarama.WaitForAll
-	config.Producer.MaxMessageBytes = 1 << 20
-	config.Producer.Retry.Max = 0
-	config.Metadata.Retry.Backoff = 250 * time.Millisecond
-	publisher, err := wmkafka.NewPublisher(wmkafka.PublisherConfig{
-		Brokers: []string{proxy.Addr()}, Marshaler: wmkafka.NewWithPartitioningMarshaler(watermill.PartitionKey), OverwriteSaramaConfig: config,
-	}, wmill.NopLogger{})
+	publisher, err := wmillkafka.NewPublisher(wmkafka.PublisherConfig([]string{proxy.Addr()}), wmill.NopLogger{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { publisher.Close() })
-	f.Broker, err = watermill.New(publisher)
+	f.Broker, err = watermill.New(wmkafka.WithClasses(publisher))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,7 +181,7 @@ func openWatermill(t *testing.T) conformance.BrokerFixture {
 			for _, h := range m.Headers {
 				headers[h.Key] = string(h.Value)
 			}
-			out := core.Message{ID: headers[wmkafka.UUIDHeaderKey], Topic: m.Topic, Key: headers[watermill.KeyMetadata], Payload: m.Value}
+			out := core.Message{ID: headers[wmillkafka.UUIDHeaderKey], Topic: m.Topic, Key: headers[watermill.KeyMetadata], Payload: m.Value}
 			out.Headers = maps.Clone(headers)
 			return out
 		})

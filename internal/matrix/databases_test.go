@@ -25,15 +25,11 @@ type database struct {
 
 var databases = []database{
 	{"PostgreSQL", openPostgres},
-	{"SQLite", openSQLite},
-}
-
-// inFullDoses are the databases of `make soak ONLY=matrix` alone, until their rows were seen to pass.
-var inFullDoses = []database{
 	{"MySQL", func(t *testing.T) conformance.DialectFixture { return openMySQL(t, servers.MySQLDatabase(t), "mysql") }},
 	{"MariaDB", func(t *testing.T) conformance.DialectFixture {
 		return openMySQL(t, servers.MariaDBDatabase(t), "mariadb")
 	}},
+	{"SQLite", openSQLite},
 }
 
 // proxied returns a proxy before server.

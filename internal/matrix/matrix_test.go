@@ -7,7 +7,6 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/lockstep-go/lockstep/conformance"
-	"github.com/lockstep-go/lockstep/internal/dose"
 )
 
 func TestMain(m *testing.M) {
@@ -18,12 +17,11 @@ func TestMain(m *testing.M) {
 // TestMatrix runs every combination, one after another: their checks restart the servers.
 func TestMatrix(t *testing.T) {
 	var rows, columns []string
-	brokers := append(brokers, dose.Of(t, nil, brokersInFullDoses)...)
 	for _, b := range brokers {
 		columns = append(columns, b.name)
 	}
 	results := map[cell]conformance.Report{}
-	for _, d := range append(databases, dose.Of(t, nil, inFullDoses)...) {
+	for _, d := range databases {
 		rows = append(rows, d.name)
 		for _, b := range brokers {
 			var report *conformance.Report
