@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -109,33 +110,52 @@ func limitTopic(t *testing.T, address, topic string) {
 	}
 }
 
-// consume returns what a topic holds, partition by partition, without the proxy and without any of our code.
+// consume returns what a topic holds, partition by partition, without the proxy and without any of our code. After a
+// restart Kafka names leaders that are not yet: a consumer asks again, as every one does.
 func consume(ctx context.Context, address, topic string, decode func(kafkago.Message) core.Message) ([]core.Message, error) {
 	var msgs []core.Message
 	for p := range partitions {
-		conn, err := kafkago.DialLeader(ctx, "tcp", address, topic, p)
-		if err != nil {
-			return nil, err
-		}
-		end, err := conn.ReadLastOffset()
-		conn.Close()
-		if err != nil {
-			return nil, err
-		}
-		if end == 0 {
-			continue
-		}
-		reader := kafkago.NewReader(kafkago.ReaderConfig{Brokers: []string{address}, Topic: topic, Partition: p, MaxWait: 100 * time.Millisecond})
-		for offset := int64(0); offset < end; {
-			m, err := reader.ReadMessage(ctx)
-			if err != nil {
-				reader.Close()
+		for {
+			stored, err := consumePartition(ctx, address, topic, p)
+			if err == nil {
+				for _, m := range stored {
+					msgs = append(msgs, decode(m))
+				}
+				break
+			}
+			if !errors.Is(err, kafkago.NotLeaderForPartition) && !errors.Is(err, kafkago.LeaderNotAvailable) {
 				return nil, err
 			}
-			offset = m.Offset + 1
-			msgs = append(msgs, decode(m))
+			select {
+			case <-ctx.Done():
+				return nil, err
+			case <-time.After(100 * time.Millisecond):
+			}
 		}
-		reader.Close()
+	}
+	return msgs, nil
+}
+
+func consumePartition(ctx context.Context, address, topic string, partition int) ([]kafkago.Message, error) {
+	conn, err := kafkago.DialLeader(ctx, "tcp", address, topic, partition)
+	if err != nil {
+		return nil, err
+	}
+	end, err := conn.ReadLastOffset()
+	conn.Close()
+	if err != nil || end == 0 {
+		return nil, err
+	}
+	reader := kafkago.NewReader(kafkago.ReaderConfig{Brokers: []string{address}, Topic: topic, Partition: partition, MaxWait: 100 * time.Millisecond})
+	defer reader.Close()
+	var msgs []kafkago.Message
+	for offset := int64(0); offset < end; {
+		m, err := reader.ReadMessage(ctx)
+		if err != nil {
+			return nil, err
+		}
+		offset = m.Offset + 1
+		msgs = append(msgs, m)
 	}
 	return msgs, nil
 }
