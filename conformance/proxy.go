@@ -3,8 +3,11 @@ package conformance
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -28,9 +31,10 @@ type Proxy struct {
 	thawed  chan struct{} // closed while bytes pass
 	frozen  bool
 	down    bool
-	swallow bool
 	delay   time.Duration
 	conns   map[net.Conn]bool // nil once the proxy is closed
+	budget  int               // how many bytes pass before everything is cut; negative where nothing is to be cut
+	answers answers
 }
 
 // NewProxy returns a proxy to server (host:port), which listens on a port of its own on loopback. Close it.
@@ -39,7 +43,7 @@ func NewProxy(server string, config ProxyConfig) (*Proxy, error) {
 	if err != nil {
 		return nil, fmt.Errorf("proxy: %w", err)
 	}
-	p := &Proxy{listener: listener, server: server, config: config, thawed: make(chan struct{}), conns: map[net.Conn]bool{}}
+	p := &Proxy{listener: listener, server: server, config: config, thawed: make(chan struct{}), conns: map[net.Conn]bool{}, budget: -1}
 	close(p.thawed)
 	p.running.Go(p.accept)
 	return p, nil
@@ -75,6 +79,7 @@ func (p *Proxy) Cut() {
 	p.cut()
 }
 
+// cut closes every connection, and forgets it: what was read from it passes no more.
 func (p *Proxy) cut() {
 	for c := range p.conns {
 		// A reset, as from a machine that has forgotten the connection: nothing that waits in a buffer arrives any more.
@@ -82,7 +87,16 @@ func (p *Proxy) cut() {
 			_ = tcp.SetLinger(0) // it is closed in any case
 		}
 		c.Close()
+		delete(p.conns, c)
 	}
+}
+
+// CutAfter lets so many bytes more pass, in both directions together, and then closes every connection: in the middle of
+// whatever is being said. It counts down once; a later call counts anew, and a negative number calls it off.
+func (p *Proxy) CutAfter(bytes int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.budget = bytes
 }
 
 // Down closes every connection, and each new one at once, until Up.
@@ -105,21 +119,6 @@ func (p *Proxy) Delay(d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.delay = d
-}
-
-// Swallow lets everything pass to the server, and drops what it answers, until Deliver.
-func (p *Proxy) Swallow() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.swallow = true
-}
-
-// Deliver ends Swallow, and closes the connections: what they lost will never come.
-func (p *Proxy) Deliver() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.swallow = false
-	p.cut() // before any copy sees the change: half an answer would be taken for a whole one
 }
 
 // Close closes every connection and the proxy, and waits until nothing of it runs.
@@ -206,24 +205,31 @@ func (p *Proxy) forward(client net.Conn) {
 	}
 	defer p.drop(server)
 	var both sync.WaitGroup
-	both.Go(func() { p.copy(server, client, false) })
-	both.Go(func() { p.copy(client, server, true) })
+	var asked atomic.Bool // and not answered
+	both.Go(func() {
+		p.copy(server, client, func(piece []byte) ([]byte, bool) { asked.Store(true); return piece, true })
+	})
+	both.Go(func() {
+		p.copy(client, server, func(piece []byte) ([]byte, bool) { return p.answer(piece, asked.Swap(false)) })
+	})
 	both.Wait()
 }
 
-// copy passes bytes on until either end is closed, and then closes both.
-func (p *Proxy) copy(to, from net.Conn, answers bool) {
+// copy passes on what filter leaves of each piece, until either end is closed or filter says that it is over, and then
+// closes both.
+func (p *Proxy) copy(to, from net.Conn, filter func(piece []byte) (rest []byte, goOn bool)) {
 	defer to.Close()
 	defer from.Close()
 	buffer := make([]byte, 64<<10)
 	for {
 		n, err := from.Read(buffer)
-		swallow := p.wait()
-		if n > 0 && (!answers || !swallow) {
-			if answers && p.config.Rewrite != nil {
-				p.config.Rewrite(buffer[:n])
+		p.wait()
+		if n > 0 {
+			rest, goOn := filter(buffer[:n])
+			if !goOn {
+				return
 			}
-			if _, err := to.Write(buffer[:n]); err != nil {
+			if err := p.pass(to, from, rest); err != nil {
 				return
 			}
 		}
@@ -233,8 +239,33 @@ func (p *Proxy) copy(to, from net.Conn, answers bool) {
 	}
 }
 
-// wait lets the delay and the frost pass, and reports whether answers are to be swallowed.
-func (p *Proxy) wait() (swallow bool) {
+// pass writes bytes to to, as far as the budget goes, and closes every connection behind that.
+func (p *Proxy) pass(to, from net.Conn, bytes []byte) error {
+	p.mu.Lock()
+	if !p.conns[from] {
+		p.mu.Unlock()
+		return net.ErrClosed
+	}
+	var doomed []net.Conn
+	if p.budget >= 0 {
+		bytes = bytes[:min(len(bytes), p.budget)]
+		if p.budget -= len(bytes); p.budget == 0 {
+			p.budget = -1
+			// Forgotten before the last bytes are written, so that the answer to them does not pass.
+			doomed = slices.Collect(maps.Keys(p.conns))
+			clear(p.conns)
+		}
+	}
+	p.mu.Unlock()
+	_, err := to.Write(bytes)
+	for _, c := range doomed {
+		c.Close() // and no reset, which would take the last bytes with it
+	}
+	return err
+}
+
+// wait lets the delay and the frost pass.
+func (p *Proxy) wait() {
 	p.mu.Lock()
 	thawed, delay := p.thawed, p.delay
 	p.mu.Unlock()
@@ -242,7 +273,4 @@ func (p *Proxy) wait() (swallow bool) {
 		time.Sleep(delay) // a slow network
 	}
 	<-thawed
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.swallow
 }

@@ -134,6 +134,34 @@ func TestProxySwallowsAnswers(t *testing.T) {
 	expectAnswer(t, dial(), "d", "d")
 }
 
+func TestProxySwallowsOneAnswer(t *testing.T) {
+	server, lines := echo(t)
+	p, dial := proxyTo(t, server, ProxyConfig{})
+	c := dial()
+	p.SwallowAnswer(1)
+	expectAnswer(t, c, "a", "a")
+	expectClosed(t, c, "b")
+	expectAnswer(t, dial(), "c", "c")
+	if p.Swallowed() != 1 || lines.Load() != 3 {
+		t.Errorf("%d answers to %d lines are swallowed, want 1 of 3", p.Swallowed(), lines.Load())
+	}
+}
+
+func TestProxyCutsAfterSoManyBytes(t *testing.T) {
+	server, _ := echo(t)
+	p, dial := proxyTo(t, server, ProxyConfig{})
+	for budget := range 9 { // "abc\n" goes there and comes back
+		p.CutAfter(budget)
+		answer, err := ask(t, dial(), "abc", 10*time.Second)
+		if want := "abc\n"[:max(0, budget-4)]; answer != want || (err == nil) != (budget == 8) {
+			t.Errorf("a cut at byte %d: got %q and %v, want %q", budget, answer, err, want)
+		}
+	}
+	p.CutAfter(1)
+	p.CutAfter(-1)
+	expectAnswer(t, dial(), "abc", "abc")
+}
+
 func TestProxyDelays(t *testing.T) {
 	const delay = 50 * time.Millisecond
 	server, _ := echo(t)

@@ -12,18 +12,18 @@ import (
 	"time"
 
 	"github.com/lockstep-go/lockstep/broker/amqp"
+	"github.com/lockstep-go/lockstep/conformance"
 	"github.com/lockstep-go/lockstep/core"
 	"github.com/lockstep-go/lockstep/internal/dose"
-	"github.com/lockstep-go/lockstep/internal/faultproxy"
 	"github.com/lockstep-go/lockstep/internal/servers"
 )
 
 // throughProxy returns a proxy to RabbitMQ, and the URL that goes through it.
-func throughProxy(t *testing.T, address string) (proxy *faultproxy.Proxy, through string) {
+func throughProxy(t *testing.T, address string) (proxy *conformance.Proxy, through string) {
 	t.Helper()
 	u, err := url.Parse(address)
 	must(t, err)
-	proxy = faultproxy.New(t, u.Host)
+	proxy = servers.Proxy(t, u.Host, conformance.ProxyConfig{})
 	u.Host = proxy.Addr()
 	return proxy, u.String()
 }

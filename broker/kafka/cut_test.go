@@ -10,9 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lockstep-go/lockstep/conformance"
 	"github.com/lockstep-go/lockstep/core"
 	"github.com/lockstep-go/lockstep/internal/dose"
-	"github.com/lockstep-go/lockstep/internal/faultproxy"
 	"github.com/lockstep-go/lockstep/internal/servers"
 )
 
@@ -35,7 +35,7 @@ func testCuts(t *testing.T, inATerm bool) {
 	const keys, perCall = 5, 20
 
 	s := newSite(t, 3)
-	proxy := faultproxy.New(t, s.address)
+	proxy := servers.Proxy(t, s.address, conformance.ProxyConfig{})
 	o := s.owner(t)
 	if !inATerm {
 		o.term = o.broker

@@ -13,15 +13,15 @@ import (
 	"github.com/lockstep-go/lockstep/conformance"
 	"github.com/lockstep-go/lockstep/core"
 	"github.com/lockstep-go/lockstep/dialect/mysql"
-	"github.com/lockstep-go/lockstep/internal/faultproxy"
+	"github.com/lockstep-go/lockstep/internal/servers"
 )
 
 // through returns dsn with a proxy in front of its server.
-func through(t *testing.T, dsn string) (string, *faultproxy.Proxy) {
+func through(t *testing.T, dsn string) (string, *conformance.Proxy) {
 	t.Helper()
-	var proxy *faultproxy.Proxy
+	var proxy *conformance.Proxy
 	changed := with(t, dsn, func(c *mysqldriver.Config) {
-		proxy = faultproxy.New(t, c.Addr)
+		proxy = servers.Proxy(t, c.Addr, conformance.ProxyConfig{})
 		c.Addr = proxy.Addr()
 	})
 	return changed, proxy

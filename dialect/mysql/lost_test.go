@@ -87,7 +87,7 @@ func TestALostAnswerChangesNothingTwice(t *testing.T) {
 			if name == "Promote" || name == "Purge" || strings.HasSuffix(name, "Dead") {
 				lost = 1 // after the one that looks for what there is to do
 			}
-			callTwice(t, d, func() { proxy.Swallow(lost) }, tt.call)
+			callTwice(t, d, func() { proxy.SwallowAnswer(lost) }, tt.call)
 			if got := proxy.Swallowed(); got != 1 {
 				t.Errorf("%d answers were lost, want 1", got)
 			}
@@ -123,7 +123,7 @@ func TestALostAnswerBreaksNoMigration(t *testing.T) {
 		for lost := 0; ; lost++ {
 			dsn, proxy := through(t, flavour.database(t))
 			d := dialect(t, dsn, mysql.Config{})
-			proxy.Swallow(lost)
+			proxy.SwallowAnswer(lost)
 			err := d.Migrate(t.Context())
 			if (err == nil) != (proxy.Swallowed() == 0) {
 				t.Errorf("answer %d is lost: got %v", lost, err)
@@ -134,7 +134,7 @@ func TestALostAnswerBreaksNoMigration(t *testing.T) {
 				}
 				return
 			}
-			proxy.Swallow(1 << 30)
+			proxy.SwallowAnswer(1 << 30)
 			if err := errors.Join(d.Migrate(t.Context()), d.Check(t.Context())); err != nil {
 				t.Errorf("after answer %d was lost: %v", lost, err)
 			}
@@ -154,7 +154,7 @@ func TestALostAnswerKeepsOrderAndEventTogether(t *testing.T) {
 			outbox, unknown := core.NewOutbox(f.Dialect, core.OutboxConfig{}), 0
 			for lost := 0; ; lost++ {
 				id := fmt.Sprint("order ", lost)
-				err := orderOver(t, outbox, dsn, id, func() { proxy.Swallow(lost) })
+				err := orderOver(t, outbox, dsn, id, func() { proxy.SwallowAnswer(lost) })
 				var orders, events int
 				if err := f.DB.QueryRowContext(t.Context(), `SELECT (SELECT COUNT(*) FROM orders WHERE id = ?), (SELECT COUNT(*) FROM outbox WHERE id = ?)`, id, id).
 					Scan(&orders, &events); err != nil {
@@ -209,7 +209,7 @@ func onABadNetwork(t *testing.T, flavour flavour, n int) {
 	var broker conformance.Recorder
 	broker.Inject(slowly)
 	stop := started(t, dialect(t, dsn, mysql.Config{}), &broker, core.RelayConfig{LeaseTTL: time.Second, BatchSize: 5, InFlight: 20})
-	faults := []func(){func() { proxy.Swallow(0) }, func() { proxy.Swallow(3) }, proxy.Cut, proxy.Freeze}
+	faults := []func(){func() { proxy.SwallowAnswer(0) }, func() { proxy.SwallowAnswer(3) }, proxy.Cut, proxy.Freeze}
 	left := n
 	for i := 0; left > 0; i++ {
 		faults[i%len(faults)]()
@@ -227,7 +227,7 @@ func onABadNetwork(t *testing.T, flavour flavour, n int) {
 		}
 	}
 	proxy.Thaw()
-	proxy.Swallow(1 << 30)
+	proxy.SwallowAnswer(1 << 30)
 	stop()
 	var dead int
 	if err := f.DB.QueryRowContext(t.Context(), `SELECT count(*) FROM outbox_dead`).Scan(&dead); err != nil || dead > 0 {

@@ -10,18 +10,17 @@ import (
 	"github.com/lockstep-go/lockstep/conformance"
 	"github.com/lockstep-go/lockstep/core"
 	"github.com/lockstep-go/lockstep/dialect/postgres"
-	"github.com/lockstep-go/lockstep/internal/faultproxy"
 	"github.com/lockstep-go/lockstep/internal/servers"
 )
 
 // through returns dsn with a proxy in front of its server.
-func through(t *testing.T, dsn string) (string, *faultproxy.Proxy) {
+func through(t *testing.T, dsn string) (string, *conformance.Proxy) {
 	t.Helper()
 	u, err := url.Parse(dsn)
 	if err != nil {
 		t.Fatal(err)
 	}
-	proxy := faultproxy.New(t, u.Host)
+	proxy := servers.Proxy(t, u.Host, conformance.ProxyConfig{})
 	u.Host = proxy.Addr()
 	return u.String(), proxy
 }

@@ -82,7 +82,7 @@ func TestALostAnswerChangesNothingTwice(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			callTwice(t, d, func() { proxy.Swallow(0) }, tt.call)
+			callTwice(t, d, func() { proxy.SwallowAnswer(0) }, tt.call)
 			if got := proxy.Swallowed(); got != 1 {
 				t.Errorf("%d answers were lost, want 1", got)
 			}
@@ -117,7 +117,7 @@ func TestALostAnswerBreaksNoMigration(t *testing.T) {
 	t.Parallel()
 	for lost := 0; ; lost++ {
 		dsn, proxy := through(t, servers.PostgresSchema(t))
-		proxy.Swallow(lost)
+		proxy.SwallowAnswer(lost)
 		err := dialect(t, dsn, postgres.Config{}).Migrate(t.Context())
 		if (err == nil) != (proxy.Swallowed() == 0) {
 			t.Errorf("answer %d is lost: got %v", lost, err)
@@ -148,7 +148,7 @@ func TestALostAnswerKeepsOrderAndEventTogether(t *testing.T) {
 			outbox, unknown := core.NewOutbox(f.Dialect, core.OutboxConfig{}), 0
 			for lost := 0; ; lost++ {
 				id := fmt.Sprint("order ", lost)
-				err := orderOver(t, outbox, dsn, id, func() { proxy.Swallow(lost) })
+				err := orderOver(t, outbox, dsn, id, func() { proxy.SwallowAnswer(lost) })
 				var orders, events int
 				if err := f.DB.QueryRowContext(t.Context(), `SELECT (SELECT count(*) FROM orders WHERE id = $1), (SELECT count(*) FROM outbox WHERE id = $1)`, id).
 					Scan(&orders, &events); err != nil {
@@ -208,7 +208,7 @@ func TestARelayOnABadNetwork(t *testing.T) {
 		n += 50
 		switch i % 4 {
 		case 0, 1:
-			proxy.Swallow(i % 7)
+			proxy.SwallowAnswer(i % 7)
 		case 2:
 			proxy.Cut()
 		case 3:
@@ -221,7 +221,7 @@ func TestARelayOnABadNetwork(t *testing.T) {
 			return empty, err
 		})
 	}
-	proxy.Swallow(1 << 30)
+	proxy.SwallowAnswer(1 << 30)
 	stop()
 	var dead int
 	if err := f.DB.QueryRowContext(t.Context(), `SELECT count(*) FROM outbox_dead`).Scan(&dead); err != nil || dead > 0 {

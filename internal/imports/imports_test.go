@@ -66,6 +66,7 @@ var rules = []rule{
 
 	{path: "examples", allow: []string{"core", "dialect", "broker", "conformance", "inbox", "config"}, anyoneElses: true},
 	{path: "internal", allow: []string{"core", "internal"}, anyoneElses: true},
+	{path: "internal/servers", allow: []string{"core", "conformance", "internal"}, anyoneElses: true},
 	{path: "internal/demo", allow: []string{"core", "dialect/sqlite", "broker/watermill"}, anyoneElses: true}, // an application
 }
 

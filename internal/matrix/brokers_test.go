@@ -45,7 +45,7 @@ func kafkaTopic(t *testing.T) (topic string, proxy *conformance.Proxy, f conform
 	topic = servers.KafkaTopic(t, partitions)
 	var advertised, own []byte
 	ready := make(chan struct{})
-	proxy = proxied(t, address, conformance.ProxyConfig{Rewrite: func(piece []byte) {
+	proxy = servers.Proxy(t, address, conformance.ProxyConfig{Rewrite: func(piece []byte) {
 		<-ready
 		for from := 0; ; {
 			at := bytes.Index(piece[from:], advertised)

@@ -32,21 +32,6 @@ var databases = []database{
 	{"SQLite", openSQLite},
 }
 
-// proxied returns a proxy before server.
-func proxied(t *testing.T, server string, config conformance.ProxyConfig) *conformance.Proxy {
-	t.Helper()
-	p, err := conformance.NewProxy(server, config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := p.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return p
-}
-
 // restart kills a server and brings it up again.
 func restart(t *testing.T, name string) func() error {
 	return func() error {
@@ -91,7 +76,7 @@ func openPostgres(t *testing.T) conformance.DialectFixture {
 	if err != nil {
 		t.Fatal("the server's address cannot be parsed")
 	}
-	proxy := proxied(t, dsn.Host, conformance.ProxyConfig{})
+	proxy := servers.Proxy(t, dsn.Host, conformance.ProxyConfig{})
 	dsn.Host = proxy.Addr()
 	dialect, err := postgres.Open(dsn.String(), postgres.Config{})
 	migrate(t, dialect, err)
@@ -111,7 +96,7 @@ func openMySQL(t *testing.T, dsn, server string) conformance.DialectFixture {
 	if err != nil {
 		t.Fatal("the server's address cannot be parsed")
 	}
-	proxy := proxied(t, config.Addr, conformance.ProxyConfig{})
+	proxy := servers.Proxy(t, config.Addr, conformance.ProxyConfig{})
 	config.Addr = proxy.Addr()
 	dsn = config.FormatDSN()
 	dialect, err := mysql.Open(dsn, mysql.Config{})

@@ -26,7 +26,7 @@ func openRabbitMQ(t *testing.T) conformance.BrokerFixture {
 		t.Fatal("the server's address cannot be parsed")
 	}
 	name := declare(t, address)
-	proxy := proxied(t, u.Host, conformance.ProxyConfig{})
+	proxy := servers.Proxy(t, u.Host, conformance.ProxyConfig{})
 	u.Host = proxy.Addr()
 	broker, err := amqp.Open(amqp.Config{URLs: []string{u.String()}})
 	if err != nil {
