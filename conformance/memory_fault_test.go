@@ -146,7 +146,7 @@ func TestMemoryFaultsOfASession(t *testing.T) {
 				if tt.fault.Late && tt.want != nil {
 					expectRecords(t, m, "a", "b")
 				}
-				time.Sleep(time.Second)
+				time.Sleep(time.Second) // the bubble's clock
 				if tt.executed {
 					expectRecords(t, m, "b")
 				} else {
@@ -246,7 +246,7 @@ func TestMemoryLocksAreServedInTurn(t *testing.T) {
 			}()
 			synctest.Wait()
 		}
-		time.Sleep(time.Minute)
+		time.Sleep(time.Minute) // the bubble's clock
 		enqueueIn(t, m, holder, "0")
 		if err := holder.Commit(); err != nil {
 			t.Error(err)
@@ -387,7 +387,7 @@ func TestMemoryLetsOnlyOneGoroutineIn(t *testing.T) {
 			if recover() == nil {
 				t.Error("two goroutines used a session at a time, and nothing was said")
 			}
-			time.Sleep(time.Minute)
+			time.Sleep(time.Minute) // the bubble's clock
 		}()
 		s.Stats(t.Context())
 	})

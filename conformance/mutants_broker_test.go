@@ -82,7 +82,7 @@ var brokerMutants = map[string]struct {
 	"takes its time when its time is over": {[]string{"ended-context"}, "it returned after",
 		func(ctx context.Context, b *brokenBroker, msgs []core.Message) error {
 			if ctx.Err() != nil {
-				time.Sleep(20 * time.Second)
+				time.Sleep(20 * time.Second) // the bubble's clock
 			}
 			return b.Broker.Publish(ctx, msgs)
 		}},
@@ -163,7 +163,7 @@ var brokerMutants = map[string]struct {
 		func(ctx context.Context, b *brokenBroker, msgs []core.Message) error {
 			err := b.Broker.Publish(ctx, msgs)
 			if ctx.Err() != nil {
-				time.Sleep(10 * time.Second)
+				time.Sleep(10 * time.Second) // the bubble's clock
 			}
 			return err
 		}},

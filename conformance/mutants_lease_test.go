@@ -114,7 +114,7 @@ var leaseMutants = map[string]mutant{
 		if now.Epoch != seen.Epoch || now.Holder != seen.Holder || now.Renewals != seen.Renewals {
 			return false, nil
 		}
-		time.Sleep(time.Millisecond)
+		time.Sleep(time.Millisecond) // the window of the race that this is about
 		return s.TakeLease(ctx, s.memory.Contents().Lease, holder, ttl)
 	}}}, []string{"lease-take-once"}},
 	"renews for anybody": {alteredDialect{session: altered{renew: func(ctx context.Context, s *memorySession, _ string, epoch int64, ttl time.Duration, progress bool) (bool, error) {

@@ -79,7 +79,7 @@ var fetchMutants = map[string]mutant{
 		if err != nil {
 			return first, err
 		}
-		time.Sleep(time.Millisecond)
+		time.Sleep(time.Millisecond) // the window of the race that this is about
 		result, err := s.Fetch(ctx, r)
 		result.Generation = first.Generation
 		return result, err
@@ -92,7 +92,7 @@ var fetchMutants = map[string]mutant{
 		if err != nil {
 			return first, err
 		}
-		time.Sleep(time.Millisecond)
+		time.Sleep(time.Millisecond) // the window of the race that this is about
 		result, err := s.Fetch(ctx, tail)
 		result.Records = append(first.Records, result.Records...)
 		return result, err
@@ -154,7 +154,7 @@ var sessionMutants = map[string]mutant{
 	}}}, []string{"session-waits-for-nobody"}},
 	"loses itself among sessions": {alteredDialect{session: altered{bury: func(ctx context.Context, s *memorySession, burials []core.Burial) error {
 		held := s.memory.Contents().Records
-		time.Sleep(time.Millisecond)
+		time.Sleep(time.Millisecond) // the window of the race that this is about
 		if !slices.Equal(ids(held), ids(s.memory.Contents().Records)) {
 			return ErrDeadlock
 		}
@@ -173,7 +173,7 @@ var sessionMutants = map[string]mutant{
 			if err := m.LockKeys(ctx, tx, []core.Message{msg}); err != nil {
 				return err
 			}
-			time.Sleep(time.Millisecond)
+			time.Sleep(time.Millisecond) // the window of the race that this is about
 		}
 		return nil
 	}}, []string{"lock-keys-order"}},

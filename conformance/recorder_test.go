@@ -61,7 +61,7 @@ func TestRecorderFates(t *testing.T) {
 			t.Errorf("Publish: got %v", err)
 		}
 		expectStored(t, r, "a", "c", "e")
-		time.Sleep(time.Second)
+		time.Sleep(time.Second) // the bubble's clock
 		expectStored(t, r, "a", "c", "e", "d")
 		if d := r.Stored()[3]; !d.Late || d.At.Sub(began) != 3*time.Second || d.Call != 1 {
 			t.Errorf("the late copy is %+v", d)
@@ -92,7 +92,7 @@ func TestLateCopiesKeepTheOrderOfAKey(t *testing.T) {
 				defer cancel()
 				//nolint:errcheck // what is stored is looked at
 				r.Client(ClientConfig{KeyOrdered: true}).Publish(ctx, []core.Message{keyed("a", "1"), keyed("b", "1"), keyed("c", "2")})
-				time.Sleep(2 * time.Hour)
+				time.Sleep(2 * time.Hour) // the bubble's clock
 				expectStored(t, r, tt.want...)
 			})
 		})
@@ -119,7 +119,7 @@ func TestRecorderWithAnEndedContext(t *testing.T) {
 				if (err == nil) != tt.fault.Deaf {
 					t.Errorf("Publish: got %v", err)
 				}
-				time.Sleep(time.Minute)
+				time.Sleep(time.Minute) // the bubble's clock
 				expectStored(t, r, tt.want...)
 			})
 		})
@@ -193,7 +193,7 @@ func TestRecorderMisuse(t *testing.T) {
 				msgs := []core.Message{event("a")}
 				r.Publish(t.Context(), msgs)
 				msgs[0].ID = "b"
-				time.Sleep(time.Second)
+				time.Sleep(time.Second) // the bubble's clock
 				expectStored(t, r, "a", "a")
 			}, 0},
 			"term twice": {func(r *Recorder) {
@@ -259,7 +259,7 @@ func TestRecorderFences(t *testing.T) {
 			if err := old.Publish(t.Context(), []core.Message{event("older")}); !errors.Is(err, core.ErrFenced) {
 				t.Errorf("after term 2 published, term 1 publishes with %v", err)
 			}
-			time.Sleep(time.Second)
+			time.Sleep(time.Second) // the bubble's clock
 			want := []string{"young"}
 			if byPublish {
 				want = []string{"old", "young"}

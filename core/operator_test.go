@@ -56,7 +56,7 @@ func TestAPausedTopicWaits(t *testing.T) {
 				b.Errorf("PauseTopic: got %v, %v, want a change", changed, err)
 			}
 			b.enqueue("a1 b2 a3")
-			time.Sleep(10 * time.Minute)
+			time.Sleep(10 * time.Minute) // the bubble's clock
 			b.wantStored("")
 			blocked, err := operator.Blocked(b.Context(), "", "", 10)
 			if err != nil || len(blocked) != 1 || blocked[0].Topic != "t" || blocked[0].Key != "" {
@@ -65,7 +65,7 @@ func TestAPausedTopicWaits(t *testing.T) {
 			if changed, err = operator.ResumeTopic(b.Context(), "t"); !changed || err != nil {
 				b.Errorf("ResumeTopic: got %v, %v, want a change", changed, err)
 			}
-			time.Sleep(time.Second)
+			time.Sleep(time.Second) // the bubble's clock
 			if n := len(b.recorder.Stored()); n != 3 {
 				b.Errorf("%d of 3 messages are stored a second after the pause", n)
 			}
@@ -139,7 +139,7 @@ func TestReplayEndsWhileTheRelayDelivers(t *testing.T) {
 		}
 		operator := core.NewOperator(b.memory)
 		b.during(func() {
-			time.Sleep(10 * time.Minute)
+			time.Sleep(10 * time.Minute) // the bubble's clock
 			if got, err := operator.CountArchived(b.Context(), core.ArchiveFilter{Key: "a"}); got != n || err != nil {
 				b.Fatalf("CountArchived: got %d, %v, want %d", got, err, n)
 			}
@@ -153,7 +153,7 @@ func TestReplayEndsWhileTheRelayDelivers(t *testing.T) {
 				b.Errorf("Replay: got %d, %v, want %d", got, err, n)
 			}
 			b.memory.Inject(nil)
-			time.Sleep(10 * time.Minute)
+			time.Sleep(10 * time.Minute) // the bubble's clock
 		})
 		stored := b.recorder.Stored()
 		if len(stored) != 2*n {
@@ -249,14 +249,14 @@ func TestHooksTellWhatIsHeldAndReleased(t *testing.T) {
 		ctx, stop := context.WithCancel(b.Context())
 		done := make(chan error)
 		go func() { done <- relay.Run(ctx) }()
-		time.Sleep(3 * time.Second)
+		time.Sleep(3 * time.Second) // the bubble's clock
 		if s := relay.State(); !s.Leading || s.Epoch != 1 || s.HeldKeys == 0 || s.HeldTopics != 1 || s.InFlight == 0 || s.InFlightBytes == 0 {
 			b.Errorf("while the topic is away: %+v", s)
 		}
 		if held[core.Held{Topic: "t"}] != 1 {
 			b.Errorf("while the topic is away, held are %v", held)
 		}
-		time.Sleep(10 * time.Minute)
+		time.Sleep(10 * time.Minute) // the bubble's clock
 		stop()
 		if err := <-done; err != nil {
 			b.Error(err)

@@ -156,7 +156,7 @@ func TestRelayRetriesInOrderAndBuriesAfterMaxAttempts(t *testing.T) {
 			if n, err := operator.Retry(b.Context(), core.DeadFilter{Topic: "t"}); n != 1 || err != nil {
 				b.Errorf("Retry: got %d, %v, want 1", n, err)
 			}
-			time.Sleep(time.Minute)
+			time.Sleep(time.Minute) // the bubble's clock
 		})
 		b.wantStored("c1 a1 a2 b1 b2")
 		b.wantLeft("")
@@ -317,7 +317,7 @@ func TestALateCommitIsPublishedByTheNextFetch(t *testing.T) {
 		}
 		b.enqueue("late1")
 		b.during(func() {
-			time.Sleep(time.Minute)
+			time.Sleep(time.Minute) // the bubble's clock
 			b.wantStored("late1")
 			if err := early.Commit(); err != nil {
 				b.Fatal(err)
@@ -348,11 +348,11 @@ func TestDelayedMessagesTakeTheirPlaceWhenTheyComeDue(t *testing.T) {
 			b.Fatal(err)
 		}
 		b.during(func() {
-			time.Sleep(9 * time.Second)
+			time.Sleep(9 * time.Second) // the bubble's clock
 			b.wantStored("m2")
-			time.Sleep(2 * time.Second)
+			time.Sleep(2 * time.Second) // the bubble's clock
 			b.wantStored("m2 m1")
-			time.Sleep(10 * time.Second)
+			time.Sleep(10 * time.Second) // the bubble's clock
 			b.wantStored("m2 m1 m0")
 		})
 	})
@@ -380,13 +380,13 @@ func TestAStandbyTakesOver(t *testing.T) {
 			defer mu.Unlock()
 			return led[epoch], len(led)
 		}
-		time.Sleep(20 * time.Second)
+		time.Sleep(20 * time.Second) // the bubble's clock
 		if _, n := when(1); n != 1 {
 			b.Fatalf("%d relays led, want one while the other stands by", n)
 		}
 		stopped := time.Now()
 		stopFirst()
-		time.Sleep(time.Second)
+		time.Sleep(time.Second) // the bubble's clock
 		began, _ := when(2)
 		if took := began.Sub(stopped); took < 0 || took > 200*time.Millisecond {
 			b.Errorf("the takeover after a graceful stop took %v, want at most 200 ms", took)
@@ -452,7 +452,7 @@ func TestAMessageThatKillsItsCallsTravelsAloneAndIsBuried(t *testing.T) {
 		b.config.Lanes, b.config.Failures.MaxAttempts = 1, 2
 		b.enqueue("a1 b1 poison1 c1 d1 poison2")
 		relay, err := core.NewRelay(b.memory, brokerFunc(func(ctx context.Context, msgs []core.Message) error {
-			time.Sleep(time.Millisecond)
+			time.Sleep(time.Millisecond) // the bubble's clock
 			if slices.ContainsFunc(msgs, func(m core.Message) bool { return m.ID == "poison1" }) {
 				return errors.New("connection closed by the server")
 			}
@@ -466,7 +466,7 @@ func TestAMessageThatKillsItsCallsTravelsAloneAndIsBuried(t *testing.T) {
 		go func() { done <- relay.Run(ctx) }()
 		for i := range 200 { // others prove that the broker is alive
 			b.enqueue(fmt.Sprintf("other%d", i+1))
-			time.Sleep(100 * time.Millisecond)
+			time.Sleep(100 * time.Millisecond) // the bubble's clock
 		}
 		stop()
 		if err := <-done; err != nil {

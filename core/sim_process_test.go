@@ -90,7 +90,7 @@ func (p *process) die(id string) {
 	r := w.draw("restart after " + id)
 	w.mu.Unlock()
 	w.running.Go(func() {
-		time.Sleep(latency(r, 50*time.Millisecond))
+		time.Sleep(latency(r, 50*time.Millisecond)) // the bubble's clock
 		w.start()
 	})
 }

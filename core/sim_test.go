@@ -83,7 +83,7 @@ func (w *world) disturb(ctx context.Context) {
 		p := w.latest(r.IntN(w.plan.relays))
 		p.kill()
 		p.stop()
-		time.Sleep(latency(r, 50*time.Millisecond))
+		time.Sleep(latency(r, 50*time.Millisecond)) // the bubble's clock
 		w.start()
 	})
 	add(w.plan.stops, func() {
@@ -98,7 +98,7 @@ func (w *world) disturb(ctx context.Context) {
 				w.mu.Unlock()
 			}
 		}
-		time.Sleep(latency(r, 50*time.Millisecond))
+		time.Sleep(latency(r, 50*time.Millisecond)) // the bubble's clock
 		w.start()
 	})
 	add(w.plan.restarts, func() {
@@ -117,13 +117,13 @@ func (w *world) disturb(ctx context.Context) {
 	if w.plan.outage {
 		add(1, func() {
 			w.setAway(true)
-			time.Sleep(latency(r, 10*time.Second))
+			time.Sleep(latency(r, 10*time.Second)) // the bubble's clock
 			w.setAway(false)
 		})
 	}
 	r.Shuffle(len(acts), func(i, j int) { acts[i], acts[j] = acts[j], acts[i] })
 	for _, act := range acts {
-		time.Sleep(latency(r, simActive/time.Duration(2*len(acts))))
+		time.Sleep(latency(r, simActive/time.Duration(2*len(acts)))) // the bubble's clock
 		act()
 	}
 }
@@ -139,7 +139,7 @@ func (w *world) setAway(away bool) {
 func (w *world) operate(ctx context.Context) {
 	r := w.random(5)
 	for range 1 + r.IntN(5) {
-		time.Sleep(latency(r, 4*time.Second))
+		time.Sleep(latency(r, 4*time.Second)) // the bubble's clock
 		s, err := w.memory.Open(ctx)
 		if err != nil {
 			continue
@@ -196,7 +196,7 @@ func (w *world) settleElsewhere() error {
 	if w.plan.killers > 0 {
 		patience = simSettle // one at a time, and each of the other topic's takes a while
 	}
-	time.Sleep(patience)
+	time.Sleep(patience) // the bubble's clock
 	for _, r := range w.memory.Contents().Records {
 		if r.Message.Topic != "t1" && !slices.ContainsFunc(w.memory.Contents().Blocked, func(b core.BlockedKey) bool {
 			return b.Topic == r.Message.Topic && b.Key == r.Message.Key
@@ -211,7 +211,7 @@ func (w *world) settleElsewhere() error {
 func (w *world) settle(ctx context.Context) error {
 	deadline := time.Now().Add(simSettle)
 	for time.Now().Before(deadline) {
-		time.Sleep(997 * time.Millisecond)
+		time.Sleep(997 * time.Millisecond) // the bubble's clock
 		now := w.memory.Contents()
 		dead, err := w.inquest(ctx, now.Dead)
 		if err != nil {

@@ -412,7 +412,7 @@ func (w *world) write(ctx context.Context, n int) {
 		defer stop()
 	}
 	for range w.plan.transactions {
-		time.Sleep(latency(r, 500*time.Millisecond))
+		time.Sleep(latency(r, 500*time.Millisecond)) // the bubble's clock
 		w.transaction(ctx, r, outbox)
 	}
 }

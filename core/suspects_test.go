@@ -151,7 +151,7 @@ func TestCautionEndsWhenNothingIsLeft(t *testing.T) {
 		})
 		done := make(chan error)
 		go func() { done <- relay.Run(ctx) }()
-		time.Sleep(time.Minute)
+		time.Sleep(time.Minute) // the bubble's clock
 		if careful.Load() == 0 || relay.State().Careful {
 			s.Errorf("careful in %d calls, and careful afterwards: %v; want some, and not", careful.Load(), relay.State().Careful)
 		}
@@ -159,7 +159,7 @@ func TestCautionEndsWhenNothingIsLeft(t *testing.T) {
 			s.Errorf("the lease is %+v, want no suspect, and progress told", lease)
 		}
 		s.enqueue("d1 e1 f1")
-		time.Sleep(time.Second)
+		time.Sleep(time.Second) // the bubble's clock
 		if sideBySide.Load() == 0 {
 			s.Error("messages are still published one by one")
 		}

@@ -35,10 +35,10 @@ const seldom = 61300 * time.Millisecond
 // promptly tells how many of ten messages are delivered within 50 ms of their commits, which are far apart.
 func (b *bench) promptly(commit func(id string)) (prompt int) {
 	for n := range 10 {
-		time.Sleep(seldom)
+		time.Sleep(seldom) // the bubble's clock
 		before := len(b.recorder.Stored())
 		commit(fmt.Sprint("a", n))
-		time.Sleep(50 * time.Millisecond)
+		time.Sleep(50 * time.Millisecond) // the bubble's clock
 		prompt += len(b.recorder.Stored()) - before
 	}
 	return prompt
@@ -78,11 +78,11 @@ func TestABrokenListenerIsStartedAgain(t *testing.T) {
 			return fault
 		})
 		b.during(func() {
-			time.Sleep(seldom)
+			time.Sleep(seldom) // the bubble's clock
 			refuse.Store(true)
 			b.memory.Restart(conformance.Restart{KeepSessions: true, KeepIncarnation: true}) // LISTEN's connection alone breaks
 			commit("a1")
-			time.Sleep(1500 * time.Millisecond)
+			time.Sleep(1500 * time.Millisecond) // the bubble's clock
 			b.wantStored("")
 			refuse.Store(false)
 			time.Sleep(1100 * time.Millisecond) // the longest wait between two tries is a second
@@ -162,7 +162,7 @@ func TestTheBrokerIsToldWhenAMessageWasEnqueued(t *testing.T) {
 	onBench(t, func(b *bench) {
 		enqueued := time.Now()
 		b.enqueue("a1")
-		time.Sleep(time.Hour)
+		time.Sleep(time.Hour) // the bubble's clock
 		var took []time.Duration
 		b.config.Hooks.Published = func(call core.PublishReport) {
 			for i, m := range call.Messages {

@@ -71,7 +71,7 @@ func (w *writers) several(ctx context.Context, tx core.Execer) error {
 		if err := w.insert(ctx, tx); err != nil {
 			return fmt.Errorf("insert: %w", err)
 		}
-		time.Sleep(rand.N(30 * time.Millisecond))
+		time.Sleep(rand.N(30 * time.Millisecond)) // the transaction stays open
 	}
 	return nil
 }
@@ -120,7 +120,7 @@ func (w *writers) prepared(ctx context.Context) error {
 		_ = conn.Raw(func(any) error { return driver.ErrBadConn }) // the connection is left in the transaction
 		return err
 	}
-	time.Sleep(rand.N(20 * time.Millisecond))
+	time.Sleep(rand.N(20 * time.Millisecond)) // it stays prepared
 	if rand.IntN(3) == 0 {
 		return execute("XA ROLLBACK " + name)
 	}
@@ -145,7 +145,7 @@ func (w *writers) killed(ctx context.Context) error {
 	defer tx.Rollback()
 	var group sync.WaitGroup
 	group.Go(func() {
-		time.Sleep(rand.N(10 * time.Millisecond))
+		time.Sleep(rand.N(10 * time.Millisecond)) // somewhere in the transaction
 		_, err = w.db.ExecContext(ctx, fmt.Sprintf(`KILL CONNECTION %d`, id))
 	})
 	_ = w.several(ctx, tx) // which ends when it is killed

@@ -223,7 +223,7 @@ func onABadNetwork(t *testing.T, flavour flavour, n int) {
 			if time.Now().After(deadline) {
 				t.Fatalf("after fault %d nothing was delivered for 30 s", i)
 			}
-			time.Sleep(5 * time.Millisecond)
+			time.Sleep(5 * time.Millisecond) // the pace of looking
 		}
 	}
 	proxy.Thaw()
@@ -245,6 +245,6 @@ func onABadNetwork(t *testing.T, flavour flavour, n int) {
 
 // slowly lets a publish call take a while, so that there is something for the faults to meet.
 func slowly(conformance.PublishCall) conformance.PublishFault {
-	time.Sleep(2 * time.Millisecond)
+	time.Sleep(2 * time.Millisecond) // what the call takes
 	return conformance.PublishFault{}
 }

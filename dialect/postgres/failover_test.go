@@ -123,7 +123,7 @@ func failover(t *testing.T, d *postgres.Dialect, primary, standby *node) {
 	stop := started(t, d, &broker, core.RelayConfig{})
 	s := openShop(t.Context(), d, db, 8)
 	defer s.close()
-	time.Sleep(load) // the load
+	time.Sleep(load) // under load // the load
 
 	primary.kill()
 	promoted := pool(t, standby.dsn())

@@ -76,7 +76,7 @@ func (w *writers) transaction(ctx context.Context) error {
 		if err := w.insert(ctx, tx); err != nil {
 			return fmt.Errorf("insert: %w", err)
 		}
-		time.Sleep(rand.N(8 * time.Millisecond))
+		time.Sleep(rand.N(8 * time.Millisecond)) // the transaction stays open
 	}
 	switch {
 	case rand.IntN(10) == 0: // the session is killed with its positions taken
@@ -98,8 +98,8 @@ func (w *writers) commitTwice(ctx context.Context, tx *sql.Tx) error {
 	if _, err := tx.ExecContext(ctx, "PREPARE TRANSACTION "+name); err != nil {
 		return err
 	}
-	tx.Rollback() // which finds no transaction: the connection is free of it
-	time.Sleep(rand.N(20 * time.Millisecond))
+	tx.Rollback()                             // which finds no transaction: the connection is free of it
+	time.Sleep(rand.N(20 * time.Millisecond)) // it stays prepared
 	// Not ctx: a prepared transaction that is forgotten holds its locks for ever.
 	if rand.IntN(3) == 0 {
 		_, err := w.db.ExecContext(context.WithoutCancel(ctx), "ROLLBACK PREPARED "+name)

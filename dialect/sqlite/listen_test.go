@@ -106,7 +106,7 @@ func BenchmarkListenAcrossProcesses(b *testing.B) {
 func BenchmarkListenIdle(b *testing.B) {
 	d := open(b, filepath.Join(b.TempDir(), "outbox.db"), sqlite.Config{})
 	listening(b, d)
-	time.Sleep(time.Second)
+	time.Sleep(time.Second) // it settles
 	before, begun := processorTime(b), time.Now()
 	for b.Loop() {
 		time.Sleep(time.Second) // what is measured is this time

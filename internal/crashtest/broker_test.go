@@ -68,7 +68,7 @@ func (w *watching) publish(ctx context.Context, broker core.Broker, msgs []core.
 	}
 	err := broker.Publish(ctx, msgs)
 	if w.plan.Slow > 0 {
-		time.Sleep(w.plan.Slow)
+		time.Sleep(w.plan.Slow) // a slow broker
 	}
 	if err != nil {
 		return err
@@ -82,7 +82,7 @@ func (w *watching) publish(ctx context.Context, broker core.Broker, msgs []core.
 	if here && w.plan.Point == untilStopped {
 		arrive(msgs)
 		<-w.stop.Done()
-		time.Sleep(lingering)
+		time.Sleep(lingering) // the call ends after the signal
 	}
 	say(report{What: stored, N: len(msgs)})
 	return nil
