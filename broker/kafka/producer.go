@@ -144,6 +144,10 @@ func (p *producer) renew(ctx context.Context, seen session) (session, error) {
 // transactionTimeout is for transactions, which are not used here, but has to be in the cluster's range.
 const transactionTimeout = time.Minute
 
+// sessionTries is how often session asks again, in steps of the shortest pause: after a restart the coordinator reads its
+// log first, and is ready at any moment of these two seconds. Nothing can be sent before.
+const sessionTries = 20
+
 // session asks the transactional ID's coordinator for a later session than seen; with anonymous, for one that is later
 // than any. It asks again while that may help: what is lost on the way is an epoch at worst.
 func (b *Broker) session(ctx context.Context, transactionalID string, seen session) (session, error) {
@@ -160,7 +164,7 @@ func (b *Broker) session(ctx context.Context, transactionalID string, seen sessi
 		if err == nil {
 			return session{int64(answer.Producer.ProducerID), int16(answer.Producer.ProducerEpoch)}, nil //nolint:gosec // it was one
 		}
-		if verdictOf(err) == fenced || refuses(err) || !refresh(ctx, try) {
+		if verdictOf(err) == fenced || refuses(err) || try == sessionTries || !pause(ctx, 0) {
 			return session{}, err
 		}
 	}

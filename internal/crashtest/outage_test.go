@@ -153,20 +153,29 @@ func controlClients(t *testing.T, server string, site *site) []func(context.Cont
 		}
 		return broker
 	}
-	tell := func(ctx context.Context, broker *kafka.Broker) error {
-		return broker.Publish(ctx, []core.Message{{ID: core.NewID(), Topic: topic}}) // each time to another partition
+	// In a term, as the relay publishes: the coordinator that a term needs is back later than the partitions are.
+	tell := func(ctx context.Context, broker *kafka.Broker, term core.Term) error {
+		publisher, err := broker.ForTerm(ctx, term)
+		if err != nil {
+			return err
+		}
+		return publisher.Publish(ctx, []core.Message{{ID: core.NewID(), Topic: topic}}) // each time to another partition
 	}
-	old := open()
+	old, outbox := open(), core.NewID()
 	t.Cleanup(func() { old.Close() })
-	if err := tell(t.Context(), old); err != nil {
+	epoch := int64(1)
+	if err := tell(t.Context(), old, core.Term{Outbox: outbox, Epoch: epoch}); err != nil {
 		t.Fatal(err)
 	}
 	return []func(context.Context) error{
-		func(ctx context.Context) error { return tell(ctx, old) },
+		func(ctx context.Context) error {
+			epoch++
+			return tell(ctx, old, core.Term{Outbox: outbox, Epoch: epoch})
+		},
 		func(ctx context.Context) error {
 			broker := open()
 			defer broker.Close()
-			return tell(ctx, broker)
+			return tell(ctx, broker, core.Term{Outbox: core.NewID(), Epoch: 1})
 		},
 	}
 }
