@@ -137,13 +137,11 @@ func (s *sender) produce(ctx context.Context, batch []int) (verdict, error) {
 		verdict, err := s.deliver(ctx, encoded, number.session != anonymous)
 		switch {
 		case err == nil:
-			s.turn.next = number.after(len(batch))
+			s.turn.next, s.turn.doubtful = number.after(len(batch)), false
 			return verdict, nil
 		case verdict == misdated && !s.undated:
 			s.undated = true
 			continue
-		case !verdict.certain():
-			s.turn.doubtful = true
 		case errors.Is(err, kafkago.MessageSizeTooLarge) && len(batch) > 1:
 			s.broker.shorten(s.partition.topic, msgs)
 		}
@@ -166,6 +164,9 @@ func (s *sender) deliver(ctx context.Context, encoded []byte, numbered bool) (ve
 			return 0, nil
 		}
 		verdict := verdictOf(err)
+		if !verdict.certain() {
+			s.turn.doubtful = true // whatever the next tries are answered with: a former leader's successor may have it
+		}
 		if verdict == uncertain && numbered && doubt == nil {
 			doubt, since = err, time.Now()
 		}

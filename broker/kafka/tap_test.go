@@ -113,10 +113,14 @@ func readFrame(r io.Reader) ([]byte, error) {
 	return body, err
 }
 
-// codeOf finds the error code in the answer to a produce request (up to version 8) for one partition: after correlation
-// id, count of topics, name, count of partitions and partition.
+// codeOf returns the error code in the answer to a produce request for one partition.
 func codeOf(answer []byte) int16 {
+	return int16(binary.BigEndian.Uint16(answer[codeAt(answer):])) //nolint:gosec // it is one
+}
+
+// codeAt finds the error code in the answer to a produce request (up to version 8) for one partition: after correlation
+// id, count of topics, name, count of partitions and partition.
+func codeAt(answer []byte) int {
 	name := 4 + 4
-	at := name + 2 + int(binary.BigEndian.Uint16(answer[name:])) + 4 + 4
-	return int16(binary.BigEndian.Uint16(answer[at:])) //nolint:gosec // it is one
+	return name + 2 + int(binary.BigEndian.Uint16(answer[name:])) + 4 + 4
 }
