@@ -25,11 +25,11 @@ var settleChecks = []check[DialectFixture]{
 }
 
 func checkAcknowledgeBoth(ctx context.Context, f DialectFixture) error {
-	records, err := f.stored(ctx, event("a"), event("b"), event("c"), event("it's"))
+	records, err := f.stored(ctx, event("a"), event("b"), event("c"), event("it's"), event("é漢😀"))
 	if err != nil {
 		return err
 	}
-	a, b, quoted := records[0].Ref(), records[1].Ref(), records[3].Ref()
+	a, b, quoted, foreign := records[0].Ref(), records[1].Ref(), records[3].Ref(), records[4].Ref()
 	err = f.session(ctx, func(s core.Session) error {
 		return s.Acknowledge(ctx, []core.Ref{
 			a,
@@ -38,6 +38,7 @@ func checkAcknowledgeBoth(ctx context.Context, f DialectFixture) error {
 			{Position: b.Position, ID: "B"},
 			{Position: b.Position, ID: "b "},
 			quoted,
+			foreign,
 		})
 	})
 	if err != nil {

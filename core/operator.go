@@ -12,6 +12,9 @@ const operatorBatch = 500
 // ErrNoReason is returned by Drop without a reason: it is the only trace of why an event was never delivered.
 var ErrNoReason = errors.New("drop needs a reason, which is kept with the dead letter")
 
+// ErrDropped is returned by Retry and Drop for a filter that selects what was dropped.
+var ErrDropped = errors.New("DeadFilter.Dropped: a dead letter that was dropped stays so: enqueue the event again, with the same id, if it must be sent after all")
+
 // ErrNotDead is returned by Show for an id that is no dead letter's.
 var ErrNotDead = errors.New("no dead letter has this id: it is delivered, or still in the outbox, or was purged")
 
@@ -80,8 +83,12 @@ func (o *Operator) Count(ctx context.Context, filter DeadFilter) (n int64, err e
 }
 
 // Retry puts every dead letter that matches filter back to its old position, and unblocks its key, so that the key's
-// order holds. It works in batches; after an error, or the end of ctx, n of them are back.
+// order holds. Dead letters that were dropped stay so: it refuses a filter for them with [ErrDropped]. It works in batches;
+// after an error, or the end of ctx, n of them are back.
 func (o *Operator) Retry(ctx context.Context, filter DeadFilter) (n int, err error) {
+	if filter.Dropped {
+		return 0, ErrDropped
+	}
 	return o.all(ctx, "retry dead letters", func(s Session) (int, error) { return s.RetryDead(ctx, filter, operatorBatch) })
 }
 
@@ -90,6 +97,9 @@ func (o *Operator) Retry(ctx context.Context, filter DeadFilter) (n int, err err
 func (o *Operator) Drop(ctx context.Context, filter DeadFilter, reason string) (n int, err error) {
 	if reason == "" {
 		return 0, ErrNoReason
+	}
+	if filter.Dropped {
+		return 0, ErrDropped
 	}
 	return o.all(ctx, "drop dead letters", func(s Session) (int, error) {
 		return s.DropDead(ctx, filter, reason, operatorBatch)
@@ -175,7 +185,7 @@ func (o *Operator) all(ctx context.Context, doing string, batch func(Session) (i
 		for {
 			done, err := batch(s)
 			n += done
-			if err != nil || done < operatorBatch {
+			if err != nil || done == 0 { // fewer than a batch may be the ones between letters that cannot be put back
 				return err
 			}
 		}

@@ -274,3 +274,15 @@ func TestHooksTellWhatIsHeldAndReleased(t *testing.T) {
 		}
 	})
 }
+
+// What was dropped is neither retried nor dropped again, which would go on for ever.
+func TestDroppedDeadLettersStay(t *testing.T) {
+	o := core.NewOperator(conformance.NewMemory(conformance.MemoryConfig{}))
+	dropped := core.DeadFilter{Dropped: true}
+	if n, err := o.Retry(t.Context(), dropped); n != 0 || !errors.Is(err, core.ErrDropped) {
+		t.Errorf("Retry: got %d and %v, want %v", n, err, core.ErrDropped)
+	}
+	if n, err := o.Drop(t.Context(), dropped, "again"); n != 0 || !errors.Is(err, core.ErrDropped) {
+		t.Errorf("Drop: got %d and %v, want %v", n, err, core.ErrDropped)
+	}
+}

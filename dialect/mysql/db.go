@@ -45,9 +45,14 @@ func OpenDB(dsn string) (*sql.DB, error) {
 	return db, nil
 }
 
-// CheckDB reports why the application cannot enqueue over db, a pool of its own, as [core.SetupError]s: the server is too
-// old or a replica, the pool's connections take positions in steps, or their user may not insert. It changes nothing.
+// CheckDB reports why the application cannot enqueue over db, a pool of its own, as [core.SetupError]s: it reaches another
+// server than the dialect, the server is too old or a replica, the pool's connections take positions in steps, or their user
+// may not insert. It changes nothing.
 func (d *Dialect) CheckDB(ctx context.Context, db *sql.DB) error {
+	own, err := d.serverName(ctx)
+	if err != nil {
+		return fmt.Errorf("check the pool: %w", err)
+	}
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("check the pool: %w", explained(err))
@@ -57,8 +62,34 @@ func (d *Dialect) CheckDB(ctx context.Context, db *sql.DB) error {
 	if err != nil {
 		return fmt.Errorf("check the pool: %w", explained(err))
 	}
-	if err := errors.Join(found.faults(), d.checkInserts(ctx, tx)); err != nil {
+	if err := errors.Join(found.faults(), d.checkServer(ctx, tx, found, own), d.checkInserts(ctx, tx)); err != nil {
 		return fmt.Errorf("check the pool: %w", err)
+	}
+	return nil
+}
+
+func (d *Dialect) serverName(ctx context.Context) (name string, err error) {
+	opened, err := d.Open(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer opened.Close()
+	s := opened.(*session)
+	err = s.readRow(ctx, "SELECT CONCAT_WS(' ', "+s.server.name()+")", &name)
+	return name, err
+}
+
+// checkServer compares the pool's server with the dialect's: an event that is committed on another one is never found.
+func (d *Dialect) checkServer(ctx context.Context, tx *sql.Tx, found server, own string) error {
+	var name string
+	if err := tx.QueryRowContext(ctx, "SELECT CONCAT_WS(' ', "+found.name()+")").Scan(&name); err != nil {
+		return explained(err)
+	}
+	if name != own {
+		return &core.SetupError{
+			Problem: "the pool reaches another server than the dialect, whose outbox no relay reads",
+			Cure:    "give both the same host and port",
+		}
 	}
 	return nil
 }

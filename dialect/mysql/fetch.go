@@ -18,12 +18,6 @@ import (
 const fetchHeader = "SELECT generation AS position, CONCAT_WS(' ', outbox, {server}, @@global.read_only) AS id, '' AS topic,\n" +
 	"  '' AS `key`, '' AS headers, '' AS payload, 0 AS created_at, 0 AS attempts, 0 AS retry_in\nFROM {control}"
 
-// The server's name for itself.
-const (
-	serverMySQL   = `@@server_uuid`
-	serverMariaDB = `@@hostname, @@port, @@server_id`
-)
-
 // notBlocked looks whether anything is blocked at all, once, before it looks for each event's key and topic.
 const notBlocked = " AND (NOT EXISTS (SELECT 1 FROM {blocked})\n" +
 	"  OR NOT EXISTS (SELECT 1 FROM {blocked} AS b WHERE b.topic = o.topic AND b.`key` = o.`key`)\n" +
@@ -33,16 +27,12 @@ const notBlocked = " AND (NOT EXISTS (SELECT 1 FROM {blocked})\n" +
 // same however many dead rows lie before the tail. First the positions alone are read, and the payloads' sizes, which have a
 // column of their own: all of a result is sent, whether the client wants to stop or not.
 func (s *session) fetch(request core.FetchRequest) string {
-	name := serverMySQL
-	if s.server.isMariaDB() {
-		name = serverMariaDB
-	}
 	var ranges strings.Builder
 	for _, gap := range request.Gaps {
 		ranges.WriteString("o.position BETWEEN " + integer(gap.First) + " AND " + integer(gap.Last) + " OR ")
 	}
 	ranges.WriteString("o.position > " + integer(request.After))
-	return strings.Replace(s.sql(fetchHeader), "{server}", name, 1) + s.sql(` UNION ALL
+	return strings.Replace(s.sql(fetchHeader), "{server}", s.server.name(), 1) + s.sql(` UNION ALL
 SELECT o.position, o.id, o.topic, o.`+"`key`"+`, o.headers, o.payload, `+micros("o.created_at")+`, o.attempts,
   COALESCE(TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), o.retry_at), 0)
 FROM (

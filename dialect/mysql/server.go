@@ -28,6 +28,14 @@ func (v server) on(name string) bool { return v[name] == "ON" || v[name] == "1" 
 
 func (v server) isMariaDB() bool { return strings.Contains(v["version"], "MariaDB") }
 
+// name is the expression of the server's name for itself.
+func (v server) name() string {
+	if v.isMariaDB() {
+		return `@@hostname, @@port, @@server_id`
+	}
+	return `@@server_uuid`
+}
+
 // The collation that compares bytewise and with every space came with this MySQL; the JSON functions and locks without
 // waiting with this MariaDB.
 var oldest = map[bool][3]int{false: {8, 0, 17}, true: {10, 6, 0}}

@@ -2,6 +2,7 @@ package mysql_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"strings"
 	"sync"
@@ -12,6 +13,7 @@ import (
 	"github.com/lockstep-go/lockstep/conformance"
 	"github.com/lockstep-go/lockstep/core"
 	"github.com/lockstep-go/lockstep/dialect/mysql"
+	"github.com/lockstep-go/lockstep/internal/servers"
 )
 
 // expectSetup expects a SetupError that holds the words, in its problem or its cure.
@@ -254,12 +256,49 @@ func TestCheckDBSaysWhatIsWrong(t *testing.T) {
 		}
 		stepping := pool(t, with(t, dsn, func(c *mysqldriver.Config) { c.Params["auto_increment_increment"] = "2" }))
 		expectSetup(t, "positions in steps", d.CheckDB(t.Context(), stepping), "auto_increment_increment")
+		elsewhere := openElsewhere(t, flavour)
+		expectSetup(t, "another server", d.CheckDB(t.Context(), elsewhere), "another server")
 		var user string
 		if err := application.DB.QueryRowContext(t.Context(), `SELECT SUBSTRING_INDEX(CURRENT_USER(), '@', 1)`).Scan(&user); err != nil {
 			t.Fatal(err)
 		}
 		execute(t, f, `REVOKE INSERT ON outbox_delayed FROM '`+user+`'@'%'`)
 		expectSetup(t, "without INSERT", d.CheckDB(t.Context(), application.DB), "INSERT", "Grants")
+	})
+}
+
+// openElsewhere returns a pool on the other kind of server, which is another one.
+func openElsewhere(t *testing.T, f flavour) *sql.DB {
+	t.Helper()
+	if f.name == "MySQL" {
+		return pool(t, servers.MariaDBDatabase(t))
+	}
+	return pool(t, servers.MySQLDatabase(t))
+}
+
+// A database whose character set is not that of the tables: MariaDB before 11.5 makes them in Latin-1, unless told
+// otherwise.
+func TestIDsInADatabaseOfAnotherCharacterSet(t *testing.T) {
+	onBoth(t, func(t *testing.T, flavour flavour) {
+		for _, set := range []string{"latin1", "utf8mb3"} {
+			dsn := flavour.database(t)
+			if _, err := pool(t, dsn).Exec("ALTER DATABASE CHARACTER SET " + set); err != nil {
+				t.Fatal(err)
+			}
+			f := open(t, dsn, mysql.Config{})
+			for _, id := range []string{"é", "日本", "😀"} {
+				enqueued(t, f, core.Message{ID: id, Topic: "t"})
+			}
+			s := openSession(t, f)
+			for _, r := range fetchAll(t, s).Records {
+				if err := s.Acknowledge(t.Context(), []core.Ref{r.Ref()}); err != nil {
+					t.Errorf("%s, id %q: %v", set, r.Message.ID, err)
+				}
+			}
+			if left := fetchAll(t, s).Records; len(left) > 0 {
+				t.Errorf("%s: %d events are left, the first with the id %q", set, len(left), left[0].Message.ID)
+			}
+		}
 	})
 }
 

@@ -10,13 +10,14 @@ import (
 // the optimizer reads it all, whatever index is forced on it. It would wait for the open transaction of an application, whose
 // row is none of those meant. What is joined to a list is looked up by its key, row by row, in the list's order.
 
-// these are the rows of table, under the alias, that refs name. The bytes of the id count, whatever the collation.
+// these are the rows of table, under the alias, that refs name. The bytes of the id count, whatever the
+// collation, and whatever character set the database has: without one of its own, a column of a JSON_TABLE has that.
 func (s *session) these(table, alias string, refs []core.Ref) string {
 	names := make([][2]any, len(refs))
 	for i, r := range refs {
 		names[i] = [2]any{r.Position, r.ID}
 	}
-	return `JSON_TABLE(` + array(names) + `, '$[*]' COLUMNS (position BIGINT PATH '$[0]', id VARCHAR(255) PATH '$[1]')) AS r
+	return `JSON_TABLE(` + array(names) + `, '$[*]' COLUMNS (position BIGINT PATH '$[0]', id VARCHAR(255) CHARACTER SET utf8mb4 PATH '$[1]')) AS r
 STRAIGHT_JOIN ` + s.sql(table) + ` AS ` + alias + ` FORCE INDEX (PRIMARY)
   ON ` + alias + `.position = r.position AND CAST(` + alias + `.id AS BINARY) = CAST(r.id AS BINARY)`
 }
