@@ -31,7 +31,8 @@
 //	what happens                              result         then
 //	confirmed                                 stored         acknowledged
 //	returned: no queue for the routing key    uncertain      its key waits and is tried each second; attempts are counted
-//	                                                         only when other messages get through in between (decision 0012)
+//	                                                         only when others of its exchange get through in between
+//	                                                         (decisions 0012 and 0031)
 //	nack: a queue is full and rejects         unavailable    held and tried each second; nothing is counted
 //	no such exchange, or no permission        unavailable    the topic is held and tried each second
 //	no permission for this routing key        refused        an attempt is counted
@@ -65,8 +66,8 @@
 // A full queue holds the whole exchange back while it is full: give what must not wait for each other an exchange of
 // its own. One that has been full for good needs an operator, as the relay never gives up on it.
 //
-// An unroutable message is not counted while nothing else succeeds; while other topics do, ten tries make a dead letter
-// of it, after some minutes, even where it is a whole exchange that has lost its bindings.
+// An unroutable message is not counted while nothing else of its exchange succeeds, as where an exchange has lost its
+// bindings; while something does, ten tries make a dead letter of it, after some minutes.
 //
 // Each publish call that runs at the same time has a connection, so a relay has as many as it has lanes, and some more
 // after failures. Streams, transactions and the immediate flag are not used.

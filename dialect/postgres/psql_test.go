@@ -68,6 +68,10 @@ func TestTableAsDocumented(t *testing.T) {
 	}
 	<-woke // by the last block
 	s := openSession(t, f)
+	if p, err := s.Promote(t.Context(), 0, 10); err != nil || p.Moved != 0 {
+		t.Errorf("Promote: got %+v, %v, an hour too early", p, err)
+	}
+	execute(t, f, `UPDATE outbox_delayed SET not_before = not_before - interval '1 hour'`)
 	if p, err := s.Promote(t.Context(), 0, 10); err != nil || p.Moved != 1 {
 		t.Errorf("Promote: got %+v, %v, want the delayed event", p, err)
 	}

@@ -50,6 +50,10 @@ func TestWhatTheDocumentationInsertsIsDelivered(t *testing.T) {
 		t.Fatalf("sqlite3: %v\n%s", err, out)
 	}
 	s := openSession(t, d)
+	if p, err := s.Promote(t.Context(), 0, 10); err != nil || p.Moved != 0 {
+		t.Errorf("Promote: got %+v, %v, an hour too early", p, err)
+	}
+	execute(t, d.DB(), `UPDATE outbox_delayed SET not_before = not_before - 3600000`)
 	if p, err := s.Promote(t.Context(), 0, 10); err != nil || p.Moved != 1 {
 		t.Errorf("Promote: got %+v, %v, want the reminder", p, err)
 	}

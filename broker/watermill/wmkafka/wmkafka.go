@@ -36,7 +36,7 @@ func PublisherConfig(brokers []string) kafka.PublisherConfig {
 }
 
 // WithClasses returns publisher with errors that say what they mean: [core.ErrPermanent] of a message that can never be
-// sent, [core.ErrUnavailable] where nothing was stored and the message is not to blame. Without it each error is
+// sent, [core.ErrUnavailable] where the cluster is to blame and not the message. Without it each error is
 // uncertain, and the ten seconds for which sarama refuses a partition after an outage look like failures of its messages
 // where other partitions are used again.
 func WithClasses(publisher message.Publisher) message.Publisher { return &classifier{publisher} }
@@ -55,7 +55,8 @@ func (c *classifier) Publish(topic string, messages ...*message.Message) error {
 	return err
 }
 
-// unavailable are the answers that say that nothing was stored, for no fault of the message.
+// unavailable are the answers that blame the cluster, and not the message. (A leader that loses the leadership says so of a
+// batch that its successor may have: the message is sent again in any case.)
 var unavailable = []sarama.KError{
 	sarama.ErrUnknownTopicOrPartition, sarama.ErrLeaderNotAvailable, sarama.ErrNotLeaderForPartition,
 	sarama.ErrReplicaNotAvailable, sarama.ErrKafkaStorageError, sarama.ErrListenerNotFound, sarama.ErrFencedLeaderEpoch,
