@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/lib/pq"
-
 	"github.com/lockstep-go/lockstep/core"
 )
 
@@ -105,7 +103,7 @@ func (d *Dialect) explainInbox(err error) error {
 	}
 	inbox := d.names.Replace("{inbox}")
 	setup := &core.SetupError{Err: err}
-	switch pq.ErrorCode(coded.SQLState()) {
+	switch coded.SQLState() {
 	case "42P01":
 		setup.Problem = "there is no inbox " + inbox
 		setup.Cure = "run MigrateInbox (`lockstep migrate --inbox`) first, with the same Schema, Prefix and search_path"

@@ -130,7 +130,7 @@ func (l *Loop) consume(ctx context.Context, url string, fail context.CancelCause
 	if err != nil {
 		return err
 	}
-	defer conn.CloseDeadline(time.Now().Add(time.Second))
+	defer func() { _ = conn.CloseDeadline(time.Now().Add(time.Second)) }() // it may have been lost, which is known elsewhere
 	channel, err := conn.Channel()
 	if err != nil {
 		return fmt.Errorf("open a channel: %w", err)

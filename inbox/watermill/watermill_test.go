@@ -57,7 +57,9 @@ func serve(t *testing.T, shop *inboxtest.Shop, handler message.HandlerFunc, msgs
 		case ok := <-answers:
 			if !ok {
 				cancel()
-				<-ended
+				if err := <-ended; err != nil {
+					t.Error(err)
+				}
 				return acked
 			}
 			acked++
