@@ -53,6 +53,7 @@ func Middleware(consumer *inbox.Consumer) message.HandlerMiddleware {
 			defer refuse(nil)
 			err := consumer.Settle(ctx, fromWatermill(original), func(ctx context.Context, tx *sql.Tx, _ core.Message) error {
 				own := original.Copy()
+				own.Payload = bytes.Clone(original.Payload) // which Copy shares
 				own.SetContext(context.WithValue(ctx, contextKey{}, tx))
 				produced, err := handler(own)
 				if err == nil && len(produced) > 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -27,6 +28,7 @@ func serve(t *testing.T, shop *inboxtest.Shop, handler message.HandlerFunc, msgs
 		t.Fatal(err)
 	}
 	answers := make(chan bool, len(msgs))
+	var mu sync.Mutex // the router handles messages side by side
 	refused := false
 	// Around the middleware: what the router acts on.
 	outcomes := func(h message.HandlerFunc) message.HandlerFunc {
@@ -35,6 +37,8 @@ func serve(t *testing.T, shop *inboxtest.Shop, handler message.HandlerFunc, msgs
 			if len(produced) > 0 {
 				t.Error("the middleware returns messages to the router")
 			}
+			mu.Lock()
+			defer mu.Unlock()
 			if !refused { // a message that is not acknowledged comes again
 				answers <- err == nil
 				refused = err != nil
