@@ -49,7 +49,7 @@ func main() {
 	consumer := must(inbox.NewConsumer(box, dialect.DB(), "stock", inbox.ConsumerConfig{DeadLetters: twice.Broker, DeadLetterTopic: "orders.dead"}))
 	router := must(message.NewRouter(message.RouterConfig{}, wmill.NopLogger{}))
 	router.AddMiddleware(counting, inboxwatermill.Middleware(consumer))
-	router.AddNoPublisherHandler("stock", "orders", channel, func(m *message.Message) error {
+	router.AddConsumerHandler("stock", "orders", channel, func(m *message.Message) error {
 		_, err := inboxwatermill.Tx(m.Context()).Exec(`UPDATE stock SET n = n - 1 WHERE item = ?`, string(m.Payload))
 		return err
 	})

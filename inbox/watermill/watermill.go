@@ -1,7 +1,7 @@
 // Package watermill puts an [inbox.Consumer] in front of Watermill's handlers.
 //
 //	router.AddMiddleware(watermill.Middleware(consumer))
-//	router.AddNoPublisherHandler("billing", "orders", subscriber, func(m *message.Message) error {
+//	router.AddConsumerHandler("billing", "orders", subscriber, func(m *message.Message) error {
 //		tx := watermill.Tx(m.Context())
 //		…
 //	})
