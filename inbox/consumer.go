@@ -112,7 +112,8 @@ func NewConsumer(inbox *Inbox, db core.Beginner, name string, config ConsumerCon
 //   - While the dead letters cannot be stored, m is not settled either: it does not disappear.
 //
 // An error means that m is not settled, and to be delivered again: ctx is done, or DeadLetters refuses m for good, which
-// needs somebody's attention. A message that kills the process is beyond it: attempts are counted in memory.
+// needs somebody's attention. A message that kills the process is beyond it: attempts are counted in memory. Whoever knows of
+// one calls [Consumer.Bury].
 func (c *Consumer) Settle(ctx context.Context, m core.Message, effect Effect) error {
 	failures := 0
 	for tries := 0; ; tries++ {
@@ -158,11 +159,17 @@ func (c *Consumer) delay(tries int) time.Duration {
 	return c.config.RetryDelay << tries
 }
 
+// Bury makes m a dead letter without an attempt. nil means that it is stored and m can be acknowledged; the error is
+// Settle's.
+func (c *Consumer) Bury(ctx context.Context, m core.Message, cause error) error {
+	return c.bury(ctx, m, 0, cause)
+}
+
 // bury publishes m as a dead letter, for as long as it takes. It may be there twice: with the same id.
 func (c *Consumer) bury(ctx context.Context, m core.Message, failures int, cause error) error {
 	dead := m
 	dead.Topic = c.config.DeadLetterTopic
-	if errors.Is(cause, ErrID) {
+	if textFault(m.ID, core.MaxIDBytes) != "" {
 		dead.ID = core.NewID() // the old one is in the cause
 	}
 	dead.Headers = make(map[string]string, len(m.Headers)+4)

@@ -5,8 +5,8 @@
 // count no attempts. It takes up one place of the prefetch meanwhile. What is unacknowledged when the connection ends, or
 // the process, RabbitMQ delivers to others; what of it had its effect is found in the inbox.
 //
-// A message that kills its consumer is RabbitMQ's to stop: use quorum queues, which have a delivery limit, with a
-// dead-letter exchange.
+// A quorum queue counts the deliveries that crashes gave back, and in the end drops the message: before that it becomes a
+// dead letter ([Config.MaxDeliveries]). In a classic queue nothing stops a message that kills its consumers.
 package amqp
 
 import (
@@ -27,7 +27,9 @@ import (
 
 const (
 	defaultPrefetch = 16
-	connectTimeout  = 5 * time.Second
+	// defaultMaxDeliveries is below the 20 after which RabbitMQ 4 drops a message.
+	defaultMaxDeliveries = 16
+	connectTimeout       = 5 * time.Second
 	// writeTimeout ends a connection to a broker that takes nothing in: without it an acknowledgement waits for good.
 	writeTimeout = 10 * time.Second
 	heartbeat    = 10 * time.Second
@@ -47,6 +49,10 @@ type Config struct {
 	// Prefetch is how many deliveries are settled at the same time. With 1 they are settled in the queue's order, as long
 	// as nobody else reads it (x-single-active-consumer). Defaults to 16.
 	Prefetch int
+	// MaxDeliveries is how many deliveries that were never acknowledged make a dead letter: the message may be what kills
+	// its consumers. Only quorum queues count them (x-delivery-count). Keep it below the queue's x-delivery-limit, which
+	// drops the message. Defaults to 16; RabbitMQ 4's limit is 20.
+	MaxDeliveries int
 	// IDHeader is the header that holds the message's id. Defaults to the property message-id, and in a CloudEvent to the
 	// header cloudEvents:id.
 	IDHeader string
@@ -71,6 +77,9 @@ func (c Config) Validate() error {
 	if c.Prefetch < 0 {
 		faults = append(faults, fmt.Errorf("Prefetch is %d: it must not be negative", c.Prefetch))
 	}
+	if c.MaxDeliveries < 0 {
+		faults = append(faults, fmt.Errorf("MaxDeliveries is %d: it must not be negative", c.MaxDeliveries))
+	}
 	return errors.Join(faults...)
 }
 
@@ -88,6 +97,9 @@ func New(consumer *inbox.Consumer, effect inbox.Effect, config Config) (*Loop, e
 	}
 	if config.Prefetch == 0 {
 		config.Prefetch = defaultPrefetch
+	}
+	if config.MaxDeliveries == 0 {
+		config.MaxDeliveries = defaultMaxDeliveries
 	}
 	if config.Logger == nil {
 		config.Logger = slog.Default()
@@ -172,7 +184,7 @@ func (l *Loop) settle(ctx context.Context, deliveries <-chan amqp091.Delivery, f
 				lost()
 				return
 			}
-			if err := l.consumer.Settle(ctx, l.message(&d), l.effect); err != nil {
+			if err := l.settleOne(ctx, &d); err != nil {
 				if ctx.Err() == nil {
 					fail(err)
 				}
@@ -184,6 +196,14 @@ func (l *Loop) settle(ctx context.Context, deliveries <-chan amqp091.Delivery, f
 			}
 		}
 	}
+}
+
+func (l *Loop) settleOne(ctx context.Context, d *amqp091.Delivery) error {
+	m := l.message(d)
+	if earlier, _ := d.Headers[deliveryCountHeader].(int64); earlier >= int64(l.config.MaxDeliveries) {
+		return l.consumer.Bury(ctx, m, fmt.Errorf("%d deliveries ended without an acknowledgement: it may be what kills its consumers", earlier))
+	}
+	return l.consumer.Settle(ctx, m, l.effect)
 }
 
 func (l *Loop) dial(ctx context.Context, url string) (*amqp091.Connection, error) {
@@ -235,6 +255,9 @@ const (
 	contentTypeHeader = "content-type"
 	eventIDHeader     = "cloudEvents:id"
 )
+
+// deliveryCountHeader is where a quorum queue says how often it has delivered the message before.
+const deliveryCountHeader = "x-delivery-count"
 
 // message is the delivery as broker/amqp was given it, with the queue as its topic where the default exchange sent it.
 // Headers that are no text are written as Go would print them.

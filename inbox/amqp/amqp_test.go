@@ -257,9 +257,51 @@ func TestAStopGivesBackWhatIsUnderWay(t *testing.T) {
 	w.ExpectOnce(t, "a")
 }
 
+// A message that kills its consumers is a dead letter before RabbitMQ drops it, and those beside it are not.
+func TestAMessageThatKillsItsConsumersIsBuried(t *testing.T) {
+	w := newWorld(t)
+	w.publish(t, core.Message{ID: "killer", Payload: []byte("p")})
+	for range 16 {
+		conn, err := amqp091.Dial(w.url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		channel, err := conn.Channel()
+		if err != nil {
+			t.Fatal(err)
+		}
+		deliveries, err := channel.Consume(w.queue, "", false, false, false, false, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-deliveries
+		if err := conn.Close(); err != nil { // as the end of the process does
+			t.Fatal(err)
+		}
+	}
+	w.publish(t, core.Message{ID: "innocent"})
+	dead, err := w.channel.Consume(w.dead, "", true, false, false, false, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := inboxtest.Running(t, w.loop(t, w.url, 4, effect))
+	w.Await(t, 1)
+	select {
+	case d := <-dead:
+		if cause, _ := d.Headers[inbox.CauseHeader].(string); d.MessageId != "killer" || string(d.Body) != "p" || !strings.Contains(cause, "16 deliveries") {
+			t.Errorf("the dead letter is %q with the headers %v", d.MessageId, d.Headers)
+		}
+	case <-time.After(time.Minute):
+		t.Error("the message did not become a dead letter")
+	}
+	stop()
+	w.ExpectOnce(t, "innocent")
+	w.expectNothingLeft(t)
+}
+
 func TestConfigSaysAllAtOnce(t *testing.T) {
-	err := amqp.Config{URLs: []string{"amqp://user:secret%@host"}, Prefetch: -1}.Validate()
-	for _, field := range []string{"URLs[0]", "Queue", "Prefetch"} {
+	err := amqp.Config{URLs: []string{"amqp://user:secret%@host"}, Prefetch: -1, MaxDeliveries: -1}.Validate()
+	for _, field := range []string{"URLs[0]", "Queue", "Prefetch", "MaxDeliveries"} {
 		if err == nil || !strings.Contains(err.Error(), field) {
 			t.Errorf("got %v, want it to name %s", err, field)
 		}
