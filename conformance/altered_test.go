@@ -197,6 +197,31 @@ type alteredDialect struct {
 	retryable func(err error) bool
 	listen    func(ctx context.Context, m *Memory, wake func()) error
 	notify    func(ctx context.Context, m *Memory, committed <-chan struct{}) error
+
+	receive      func(ctx context.Context, m *Memory, tx core.Execer, consumer, id string) (bool, error)
+	forget       func(ctx context.Context, m *Memory, olderThan time.Duration, limit int) (int, error)
+	migrateInbox func(ctx context.Context, m *Memory) error
+}
+
+func (d alteredDialect) Receive(ctx context.Context, tx core.Execer, consumer, id string) (bool, error) {
+	if d.receive != nil {
+		return d.receive(ctx, d.Memory, tx, consumer, id)
+	}
+	return d.Memory.Receive(ctx, tx, consumer, id)
+}
+
+func (d alteredDialect) Forget(ctx context.Context, olderThan time.Duration, limit int) (int, error) {
+	if d.forget != nil {
+		return d.forget(ctx, d.Memory, olderThan, limit)
+	}
+	return d.Memory.Forget(ctx, olderThan, limit)
+}
+
+func (d alteredDialect) MigrateInbox(ctx context.Context) error {
+	if d.migrateInbox != nil {
+		return d.migrateInbox(ctx, d.Memory)
+	}
+	return d.Memory.MigrateInbox(ctx)
 }
 
 func (d alteredDialect) Open(ctx context.Context) (core.Session, error) {

@@ -27,7 +27,9 @@
 // invented, each key in order. Test your dialect with a [Recorder] as the broker first, and your broker with a [Memory] as
 // the dialect; they are fast, and blame is easy to place.
 //
-// [VerifyDialect], [VerifyBroker] and [VerifyPair] run the same checks without package testing, against a staging
+// [TestInbox] takes the fixtures of TestDialect, and tests what a consumer's database needs of a dialect (core.InboxStore).
+//
+// [VerifyDialect], [VerifyInbox], [VerifyBroker] and [VerifyPair] run the same checks without package testing, against a staging
 // environment for instance. They create and drop a table of the application's own where the fixture has a DB.
 //
 // # What a fixture adds
@@ -36,7 +38,7 @@
 // failures. What was not exercised is skipped by name, and says what it would need.
 //
 //	the adapter is a core.KeyLocker, Listener, Notifier,     their contracts
-//	ArchiveStore, KeyOrdered
+//	ArchiveStore, KeyOrdered, InboxStore
 //	DialectFixture.DB                                        how Enqueue uses database/sql; the application's own rows
 //	DialectFixture.ConcurrentWriters                         gaps, late commits, who waits for whom
 //	DialectFixture.Outage, Cut, LoseAnswers, Restart         the database away, connections broken, COMMIT without an answer,

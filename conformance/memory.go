@@ -70,6 +70,7 @@ type Memory struct {
 	generation                     int64
 	next                           int64 // the position to hand out next
 	nextDelayed                    int64
+	inbox                          map[receipt]time.Time
 
 	log      []commit // a ring: log[commits%len(log)] is the one that is being written
 	commits  int
@@ -97,6 +98,7 @@ func NewMemory(config MemoryConfig) *Memory {
 		nextDelayed: 1,
 		locks:       map[lockName]*rowLock{},
 		blocked:     map[topicKey][]core.BlockedKey{},
+		inbox:       map[receipt]time.Time{},
 		log:         make([]commit, config.History+1),
 	}
 	m.start()

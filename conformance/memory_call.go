@@ -11,7 +11,8 @@ import (
 // Call is one call over a connection to a [Memory], as a fault function sees it.
 type Call struct {
 	// Op is the method's name: Open and Close, those of core.Session, Listen, Notify for each announcement, and for
-	// transactions Begin, Enqueue, LockRow, LockKeys, Savepoint, RollbackTo, Commit and Rollback.
+	// transactions Begin, Enqueue, Receive, LockRow, LockKeys, Savepoint, RollbackTo, Commit and Rollback; Forget has a
+	// session of its own.
 	Op string
 	// Session counts the sessions from 1, those whose Open failed too, and the connections of Listen and Notify; 0 in a
 	// transaction's call.

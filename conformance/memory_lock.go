@@ -6,11 +6,12 @@ import (
 	"slices"
 )
 
-// lockName names a row of the application's, or a key lock.
+// lockName names a row of the application's, a key lock, or a receipt.
 type lockName struct {
 	key bool
 	topicKey
-	row string
+	row      string
+	received receipt
 }
 
 // rowLock is a lock that a transaction holds, and those that wait for it, first come first served.

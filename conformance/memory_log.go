@@ -9,8 +9,9 @@ import (
 // commit is a committed change, with what it takes to undo it. Empty ones are not counted: a database does not write
 // them either.
 type commit struct {
-	rows    []rowChange
-	blocked []blockedChange
+	rows     []rowChange
+	blocked  []blockedChange
+	received []receivedChange
 
 	// What these were before.
 	lease             memoryLease
@@ -79,7 +80,7 @@ func (m *Memory) setBlocked(key topicKey, blockers []core.BlockedKey) {
 // commit ends the change that is being written.
 func (m *Memory) commit() {
 	log := m.current()
-	if len(log.rows) == 0 && len(log.blocked) == 0 && log.lease == m.lease && log.generation == m.generation {
+	if len(log.rows) == 0 && len(log.blocked) == 0 && len(log.received) == 0 && log.lease == m.lease && log.generation == m.generation {
 		return
 	}
 	m.commits++
@@ -89,7 +90,7 @@ func (m *Memory) commit() {
 
 func (m *Memory) beginCommit() {
 	log := m.current()
-	log.rows, log.blocked = log.rows[:0], log.blocked[:0]
+	log.rows, log.blocked, log.received = log.rows[:0], log.blocked[:0], log.received[:0]
 	log.lease, log.generation, log.next, log.nextDelayed = m.lease, m.generation, m.next, m.nextDelayed
 }
 
@@ -116,6 +117,7 @@ func (m *Memory) undo(n int) (lost []string) {
 				m.blocked[change.key] = change.before
 			}
 		}
+		m.unreceive(log.received)
 		m.lease, m.generation, m.next, m.nextDelayed = log.lease, log.generation, log.next, log.nextDelayed
 		m.beginCommit()
 	}

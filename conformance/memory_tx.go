@@ -28,6 +28,7 @@ type MemoryTx struct {
 	numbered bool         // it took positions
 	rows     []*memoryRow // for the outbox
 	delayed  []*memoryRow
+	received []received
 	marks    []memoryMark
 	held     []lockName
 	waitsFor *rowLock
@@ -35,7 +36,7 @@ type MemoryTx struct {
 }
 
 // memoryMark is how much a transaction had inserted at a savepoint.
-type memoryMark struct{ rows, delayed int }
+type memoryMark struct{ rows, delayed, received int }
 
 // Begin begins a transaction.
 func (m *Memory) Begin(ctx context.Context) (*MemoryTx, error) {
@@ -66,6 +67,7 @@ func (tx *MemoryTx) Commit() error {
 		slices.SortFunc(tx.delayed, compareRows)
 		m.insertRows(&m.outbox, tx.rows, true)
 		m.insertRows(&m.delayed, tx.delayed, true)
+		m.receive(tx.received)
 		m.commit()
 		tx.endLocked()
 		return nil
@@ -83,7 +85,7 @@ func (tx *MemoryTx) Rollback() error {
 // Savepoint sets a savepoint behind the ones there are.
 func (tx *MemoryTx) Savepoint(ctx context.Context) error {
 	return tx.statement(ctx, "Savepoint", func() error {
-		tx.marks = append(tx.marks, memoryMark{len(tx.rows), len(tx.delayed)})
+		tx.marks = append(tx.marks, memoryMark{len(tx.rows), len(tx.delayed), len(tx.received)})
 		return nil
 	})
 }
@@ -95,7 +97,7 @@ func (tx *MemoryTx) RollbackTo(ctx context.Context) error {
 			return errors.New("there is no savepoint")
 		}
 		mark := tx.marks[len(tx.marks)-1]
-		tx.rows, tx.delayed = tx.rows[:mark.rows], tx.delayed[:mark.delayed]
+		tx.rows, tx.delayed, tx.received = tx.rows[:mark.rows], tx.delayed[:mark.delayed], tx.received[:mark.received]
 		return nil
 	})
 }

@@ -24,6 +24,13 @@ type pairMutant struct {
 }
 
 var pairMutants = map[string]pairMutant{
+	"forgets what it has received": {caught: "pair-inbox", says: "orders were committed, and",
+		alter: receiving(func(context.Context, *Memory, *MemoryTx, receipt) (bool, error) { return true, nil })},
+	"takes some of what is new for received": {caught: "pair-inbox", says: "orders were committed, and",
+		alter: receiving(func(ctx context.Context, m *Memory, tx *MemoryTx, r receipt) (bool, error) {
+			first, err := m.Receive(ctx, tx, r.consumer, r.id)
+			return first && !strings.HasSuffix(r.id, "0"), err
+		})},
 	"enqueues outside of the transaction": {caught: "pair-atomic", says: "never committed",
 		alter: alteredDialect{enqueue: func(ctx context.Context, m *Memory, _ core.Execer, msgs []core.Message) error {
 			tx, err := m.Begin(ctx)

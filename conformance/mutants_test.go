@@ -18,8 +18,19 @@ type mutant struct {
 // The suite is tested itself: each check finds a fault, and each of these faults is found by the check that is there
 // for it. They run in bubbles, where a check that waits in vain for its time-out costs nothing.
 func TestMutantsAreCaught(t *testing.T) {
+	all := map[string]mutant{}
+	for _, mutants := range []map[string]mutant{enqueueMutants, fetchMutants, gapMutants, settleMutants, promoteMutants, leaseMutants, deadMutants, pauseMutants, archiveMutants,
+		listenMutants, sessionMutants, faultMutants} {
+		maps.Copy(all, mutants)
+	}
+	catch(t, dialectGroups, all)
+}
+
+// catch runs each check on the mutants that it has to find. There is one for each check of groups.
+func catch(t *testing.T, groups []group[DialectFixture], all map[string]mutant) {
+	t.Helper()
 	byID := map[string]check[DialectFixture]{}
-	for _, g := range dialectGroups {
+	for _, g := range groups {
 		for _, c := range g.checks {
 			if _, twice := byID[c.id]; twice {
 				t.Errorf("two checks have the id %s", c.id)
@@ -28,11 +39,6 @@ func TestMutantsAreCaught(t *testing.T) {
 		}
 	}
 	finds := map[string]bool{}
-	all := map[string]mutant{}
-	for _, mutants := range []map[string]mutant{enqueueMutants, fetchMutants, gapMutants, settleMutants, promoteMutants, leaseMutants, deadMutants, pauseMutants, archiveMutants,
-		listenMutants, sessionMutants, faultMutants} {
-		maps.Copy(all, mutants)
-	}
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		mutant := all[name]
 		for _, id := range mutant.caught {

@@ -68,6 +68,11 @@ var pairGroups = []group[pair]{
 		checks: pairWritersChecks,
 	},
 	{
+		needs:  "an InboxStore",
+		has:    func(p pair) bool { return keepsInbox(p.DialectFixture) },
+		checks: pairInboxChecks,
+	},
+	{
 		needs:  "the dialect's Cut",
 		has:    func(p pair) bool { return p.Cut != nil },
 		checks: pairCrashChecks,

@@ -9,7 +9,7 @@ import (
 //
 // The minimum is safe: a dialect that does each thing in the simplest way is slow or makes the relay send duplicates; it
 // never makes it lose or reorder. What a dialect can do beyond the minimum is a small interface of its own, which it
-// implements or not: [KeyLocker], [Listener], [Notifier], and for its sessions [ArchiveStore]. A dialect, or a session, that
+// implements or not: [KeyLocker], [Listener], [Notifier], [InboxStore], and for its sessions [ArchiveStore]. A dialect, or a session, that
 // wraps another has a method Unwrap() Dialect, or Unwrap() Session, through which the abilities of the inner one are found.
 type Dialect interface {
 	// Enqueue inserts msgs through tx, the caller's open transaction, with as few statements as the database allows

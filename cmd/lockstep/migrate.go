@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lockstep-go/lockstep/config"
+	"github.com/lockstep-go/lockstep/core"
 )
 
 func newMigrate() *cobra.Command {
@@ -17,8 +18,12 @@ func newMigrate() *cobra.Command {
 
 --print prints the statements instead, for people who keep their schema with another
 tool; with --application and --relay also what these roles need to be granted. It
-connects to nothing.`,
+connects to nothing.
+
+--inbox is about the table of package inbox instead, by which a consumer's database
+recognises what it has received. It needs no outbox beside it.`,
 		Example: "  lockstep migrate --database postgres://owner@db/shop\n" +
+			"  lockstep migrate --inbox --database postgres://owner@db/billing\n" +
 			"  lockstep migrate --print --application shop --relay relay --database postgres: | psql shop",
 		Args: noArgs,
 	}
@@ -27,9 +32,18 @@ connects to nothing.`,
 	printing := cmd.Flags().Bool("print", false, "print the statements, and do nothing")
 	application := cmd.Flags().String("application", "", "`role` of the application, for --print")
 	relay := cmd.Flags().String("relay", "", "`role` of the relay and of operators, for --print")
+	forInbox := cmd.Flags().Bool("inbox", false, "the inbox's table, and not the outbox's")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if *forInbox && *application != "" {
+			return &usageError{fmt.Errorf("--inbox does not go with --application and --relay: docs/inbox.md says what a consumer needs to be granted")}
+		}
 		if (*application == "") != (*relay == "") || *application != "" && !*printing {
 			return &usageError{fmt.Errorf("--application and --relay go together, and with --print")}
+		}
+		if *forInbox {
+			return s.each(cmd, false, func(ctx context.Context, o *config.Outbox) error {
+				return migrateInbox(ctx, cmd, s, o, *yes, *printing)
+			})
 		}
 		if *printing {
 			return s.each(cmd, false, func(_ context.Context, o *config.Outbox) error {
@@ -82,4 +96,35 @@ func migrate(ctx context.Context, cmd *cobra.Command, s *settings, o *config.Out
 			p.line("outbox %s: there was nothing to do", o.Name)
 		}
 	})
+}
+
+// inboxKeeper is a dialect that keeps an inbox, as this program needs it.
+type inboxKeeper interface {
+	core.InboxStore
+	InboxSchema() string
+}
+
+func migrateInbox(ctx context.Context, cmd *cobra.Command, s *settings, o *config.Outbox, yes, printing bool) error {
+	keeper, ok := core.Ability[inboxKeeper](core.Dialect(o.Dialect))
+	if !ok {
+		return fmt.Errorf("outbox %s: its database keeps no inbox", o.Name)
+	}
+	if printing {
+		value := struct {
+			Outbox string `json:"outbox"`
+			Schema string `json:"schema"`
+		}{o.Name, keeper.InboxSchema()}
+		return s.print(cmd, value, func(p *printer) { p.line("%s", value.Schema) })
+	}
+	if err := confirm(cmd, yes, "create the table of the inbox in %s, where it is missing", o.Database); err != nil {
+		return err
+	}
+	if err := keeper.MigrateInbox(ctx); err != nil {
+		return fmt.Errorf("outbox %s: %w", o.Name, err)
+	}
+	value := struct {
+		Outbox string `json:"outbox"`
+		Inbox  bool   `json:"inbox"`
+	}{o.Name, true}
+	return s.print(cmd, value, func(p *printer) { p.line("the inbox's table is there") })
 }

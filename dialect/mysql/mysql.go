@@ -102,7 +102,7 @@ var tables = []string{
 
 // tableNames puts the quoted names of the tables in the place of {outbox}, {dead} and so on.
 func tableNames(database, prefix string) *strings.Replacer {
-	var pairs []string
+	pairs := []string{"{inbox}", identifier(database) + "." + identifier(prefix+"inbox")}
 	for _, table := range tables {
 		placeholder := strings.TrimPrefix(table, "outbox_")
 		pairs = append(pairs, "{"+placeholder+"}", identifier(database)+"."+identifier(prefix+table))

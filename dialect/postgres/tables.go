@@ -41,6 +41,8 @@ func tableNames(config Config) *strings.Replacer {
 	for _, t := range tables {
 		add(strings.TrimPrefix(t.name, "outbox_"), schema+`"`+config.Prefix+t.name+`"`)
 	}
+	add("inbox", schema+`"`+config.Prefix+`inbox"`)
+	add("inbox_received", `"`+config.Prefix+`inbox_received"`)
 	for _, index := range indexes {
 		name := `"` + config.Prefix + index + `"`
 		// It is created in its table's schema, and must not name one.

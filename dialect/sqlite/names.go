@@ -19,7 +19,8 @@ func tableNames(prefix string) *strings.Replacer { return replacer(prefix, "main
 func schemaNames(prefix string) *strings.Replacer { return replacer(prefix, "") }
 
 func replacer(prefix, file string) *strings.Replacer {
-	pairs := []string{"{now}", now, "{blocked_new}", file + `"` + prefix + `outbox_blocked_new"`}
+	pairs := []string{"{now}", now, "{blocked_new}", file + `"` + prefix + `outbox_blocked_new"`,
+		"{inbox}", file + `"` + prefix + `inbox"`, "{inbox_received}", file + `"` + prefix + `inbox_received"`}
 	for _, names := range [][]string{tables, indexes} {
 		for _, name := range names {
 			pairs = append(pairs, "{"+strings.TrimPrefix(name, "outbox_")+"}", file+`"`+prefix+name+`"`)

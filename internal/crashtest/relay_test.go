@@ -43,6 +43,9 @@ type relayPlan struct {
 
 	InFlight               int
 	LeaseTTL, DrainTimeout time.Duration
+
+	// Consumer makes the child a consumer.
+	Consumer *consumerPlan
 }
 
 // killPoint is where a relay stops and says so, to be killed there.
@@ -107,6 +110,9 @@ func runRelay(text string) error {
 	var plan relayPlan
 	if err := json.Unmarshal([]byte(text), &plan); err != nil {
 		return err
+	}
+	if plan.Consumer != nil {
+		return runConsumer(plan)
 	}
 	dialect, err := plan.Database.open(plan.DSN)
 	if err != nil {

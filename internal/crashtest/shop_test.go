@@ -54,6 +54,13 @@ var (
 	likeMySQL    = dialectOfSQL{"mysql", "varchar(64)", strings.NewReplacer("$1", "?", "$2", "?", "$3", "?"), false}
 )
 
+func likeOf(on database) dialectOfSQL {
+	if on == onMySQL || on == onMariaDB {
+		return likeMySQL
+	}
+	return likePostgres
+}
+
 // newShop makes the tables of the shop and of its outbox.
 func newShop(t *testing.T, on database, dsn, topic string) *shop {
 	t.Helper()
@@ -65,10 +72,7 @@ func newShop(t *testing.T, on database, dsn, topic string) *shop {
 	if err := dialect.Migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	like := likePostgres
-	if on == onMySQL || on == onMariaDB {
-		like = likeMySQL
-	}
+	like := likeOf(on)
 	s := &shop{like: like, outbox: core.NewOutbox(dialect, core.OutboxConfig{}), topic: topic, tokens: make(chan struct{}), written: make(chan error, 1)}
 	if own, ok := dialect.(interface{ DB() *sql.DB }); ok {
 		s.db = own.DB() // SQLite's one writing connection

@@ -68,10 +68,11 @@ var rules = []rule{
 	{path: "internal", allow: []string{"core", "internal"}, anyoneElses: true},
 	{path: "internal/servers", allow: []string{"core", "conformance", "internal"}, anyoneElses: true},
 	{path: "internal/demo", allow: []string{"core", "dialect/sqlite", "broker/watermill"}, anyoneElses: true}, // an application
+	{path: "internal/inboxtest", allow: []string{"core", "dialect/sqlite", "inbox"}},
 }
 
 // forTests are packages that nothing but a test imports, whatever the rules say.
-var forTests = []string{"internal/dose", "internal/servers"}
+var forTests = []string{"internal/dose", "internal/servers", "internal/inboxtest"}
 
 // pkg is what `go list -json` says of a package. Imports are those of the package itself and not of its tests.
 type pkg struct {

@@ -1,0 +1,156 @@
+package conformance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/lockstep-go/lockstep/core"
+)
+
+var pairInboxChecks = []check[pair]{
+	{"pair-inbox", "outbox, broker and inbox together are exactly once in effect, whatever of them is killed", checkPairInbox},
+}
+
+// counter is a consumer of the topic. It knows how far it has acknowledged, and forgets a part of that when it dies, as a
+// broker delivers again what was not acknowledged. Its effect is an event that is due in a year, in the database of the
+// outbox: every database has those, and counts them.
+type counter struct {
+	consumer
+	s            *scenario
+	random       *rand.Rand
+	acknowledged int
+	deaths       int
+}
+
+const inAYear = 365 * 24 * time.Hour
+
+// mostDeaths ends the dying in one round.
+const mostDeaths = 6
+
+func checkPairInbox(ctx context.Context, p pair) error {
+	c, err := p.consumer(ctx)
+	if err != nil {
+		return err
+	}
+	return p.scenarioOf(ctx, func(s *scenario) error {
+		s.config.LeaseTTL = time.Second // which each killed relay's successor waits for
+		count := &counter{consumer: c, s: s, random: s.randomOf(1)}
+		relay := s.startRelay(nil)
+		const perRound = 15
+		for round := range s.times(4) {
+			if _, err := s.commitSeries(fmt.Sprintf("k%d", round%2), 1+round/2*perRound, perRound); err != nil {
+				return err
+			}
+			if err := s.progress(relay, 1); err != nil {
+				return err
+			}
+			if err := relay.killed(s.ctx); err != nil {
+				return err
+			}
+			relay = s.startRelay(nil)
+			if s.broker.Cut != nil {
+				s.broker.Cut()
+			}
+			if err := s.awaitStats("an outbox with effects and nothing else", func(st core.Stats) bool { return st.Pending.N == 0 }); err != nil {
+				return err
+			}
+			msgs, err := s.arrived()
+			if err != nil {
+				return err
+			}
+			if err := count.live(msgs); err != nil {
+				return err
+			}
+		}
+		if err := s.stopRelays(); err != nil {
+			return err
+		}
+		return count.expectOnce()
+	})
+}
+
+// arrived reads at least as many messages as were committed, and, where that takes time, no more of the duplicates.
+func (s *scenario) arrived() ([]core.Message, error) {
+	if s.broker.Stored != nil {
+		return s.broker.Stored(s.ctx)
+	}
+	limited, cancel := context.WithTimeout(s.ctx, inTheEnd)
+	defer cancel()
+	msgs, err := s.broker.Read(limited, len(s.committed))
+	if err != nil {
+		return nil, fmt.Errorf("read the %d messages that the topic must hold: %w", len(s.committed), err)
+	}
+	return msgs, nil
+}
+
+// live settles msgs, in some lives.
+func (c *counter) live(msgs []core.Message) error {
+	deaths := 0
+	for c.acknowledged < len(msgs) {
+		dies := deaths < mostDeaths && c.random.IntN(4) == 0
+		committed, err := c.settle(msgs[c.acknowledged], dies && c.random.IntN(2) == 0)
+		switch {
+		case err != nil && c.Dialect.Retryable(err):
+		case err != nil:
+			return err
+		case dies:
+			deaths++
+			c.acknowledged -= c.random.IntN(c.acknowledged + 1) // what was committed is delivered again
+		case committed:
+			c.acknowledged++
+		}
+	}
+	c.deaths += deaths
+	return nil
+}
+
+// settle makes m's effect, where it is new, and commits, unless the consumer dies before.
+func (c *counter) settle(m core.Message, diesBefore bool) (committed bool, err error) {
+	tx, rollback, err := c.begin(c.s.ctx)
+	if err != nil {
+		return false, err
+	}
+	defer rollback()
+	first, err := c.box.Once(c.s.ctx, tx, billing, m.ID)
+	if err == nil && first {
+		err = c.s.outbox.Enqueue(c.s.ctx, tx, core.Message{
+			ID: core.NewID(), Topic: c.s.broker.Topic, Headers: map[string]string{"of": m.ID}, NotBefore: time.Now().Add(inAYear),
+		})
+	}
+	if err != nil || diesBefore {
+		return false, err
+	}
+	if err := tx.Commit(); err != nil {
+		return false, fmt.Errorf("commit: %w", err)
+	}
+	return true, nil
+}
+
+// expectOnce reads the topic from its beginning once more, as if every acknowledgement had been lost, and counts the
+// effects.
+func (c *counter) expectOnce() error {
+	msgs, err := c.s.stored(len(c.s.committed))
+	if err != nil {
+		return err
+	}
+	for _, m := range msgs {
+		if _, err := c.settle(m, false); err != nil {
+			return err
+		}
+	}
+	stats, err := c.s.operator.Stats(c.s.ctx)
+	if err != nil {
+		return err
+	}
+	if want := int64(len(c.s.committed)); stats.Delayed.N != want {
+		return fmt.Errorf("%d orders were committed, and %d effects: %d messages were delivered, by a consumer that died %d times",
+			want, stats.Delayed.N, len(msgs), c.deaths)
+	}
+	if c.deaths == 0 {
+		return errors.New("the consumer never died: the check shows nothing; choose another Seed")
+	}
+	return nil
+}

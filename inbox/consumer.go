@@ -1,0 +1,209 @@
+package inbox
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/lockstep-go/lockstep/core"
+)
+
+// The headers of a dead letter that say where it comes from. Its own headers, key, payload and id stay as they were.
+const (
+	// CauseHeader holds the text of the last error, cut to 1024 bytes.
+	CauseHeader = core.ReservedHeaderPrefix + "dead-cause"
+	// TopicHeader holds the topic or queue that the message came from.
+	TopicHeader = core.ReservedHeaderPrefix + "dead-topic"
+	// ConsumerHeader holds the name of the consumer that gave it up.
+	ConsumerHeader = core.ReservedHeaderPrefix + "dead-consumer"
+	// AttemptsHeader holds how many attempts failed.
+	AttemptsHeader = core.ReservedHeaderPrefix + "dead-attempts"
+)
+
+const (
+	defaultMaxAttempts = 5
+	defaultRetryDelay  = 100 * time.Millisecond
+	// longestDelay is how many times RetryDelay the pause between two attempts is, at most.
+	longestDelay  = 100
+	maxCauseBytes = 1024
+)
+
+// Effect is what a consumer does about a message, in tx and nowhere else. It does not end tx, and keeps nothing of m. An
+// error that is [core.ErrPermanent] makes the message a dead letter at once. One that is [core.ErrUnavailable] says that
+// something which the effect needs is away: it is tried again, and no attempt is counted.
+type Effect func(ctx context.Context, tx *sql.Tx, m core.Message) error
+
+// ConsumerConfig sets what a [Consumer] does about messages that fail.
+type ConsumerConfig struct {
+	// DeadLetters is where messages go that failed for good: ours in broker/kafka and broker/amqp, or any other. Required.
+	DeadLetters core.Broker
+	// DeadLetterTopic is the topic, or the exchange, that they are published to. Required.
+	DeadLetterTopic string
+	// MaxAttempts is how many failed attempts make a dead letter. Defaults to 5.
+	MaxAttempts int
+	// RetryDelay is the pause after the first failure. It doubles with each further one, up to 100 times as much.
+	// Defaults to 100 ms.
+	RetryDelay time.Duration
+	// Logger is told of failures and dead letters. Defaults to slog.Default().
+	Logger *slog.Logger
+}
+
+// Validate reports every field that is missing or out of range.
+func (c ConsumerConfig) Validate() error {
+	var faults []error
+	if c.DeadLetters == nil {
+		faults = append(faults, errors.New("DeadLetters is nil: a message that fails for good needs a place to go to"))
+	}
+	if c.DeadLetterTopic == "" {
+		faults = append(faults, errors.New("DeadLetterTopic is empty: name the topic or exchange for messages that fail for good"))
+	}
+	if c.MaxAttempts < 0 {
+		faults = append(faults, fmt.Errorf("MaxAttempts is %d: it must not be negative", c.MaxAttempts))
+	}
+	if c.RetryDelay < 0 {
+		faults = append(faults, fmt.Errorf("RetryDelay is %v: it must not be negative", c.RetryDelay))
+	}
+	return errors.Join(faults...)
+}
+
+// Consumer settles messages: each has its effect once, or becomes a dead letter. Safe for concurrent use.
+type Consumer struct {
+	inbox  *Inbox
+	db     core.Beginner
+	name   string
+	config ConsumerConfig
+}
+
+// NewConsumer returns the consumer with this name. Its effects happen in transactions of db, the database of the inbox. The
+// name stays the same for good: under another one every message is new.
+func NewConsumer(inbox *Inbox, db core.Beginner, name string, config ConsumerConfig) (*Consumer, error) {
+	if err := config.Validate(); err != nil {
+		return nil, fmt.Errorf("inbox consumer config: %w", err)
+	}
+	if err := checkNames(name, "any"); err != nil {
+		return nil, fmt.Errorf("inbox: %w", err)
+	}
+	if config.MaxAttempts == 0 {
+		config.MaxAttempts = defaultMaxAttempts
+	}
+	if config.RetryDelay == 0 {
+		config.RetryDelay = defaultRetryDelay
+	}
+	if config.Logger == nil {
+		config.Logger = slog.Default()
+	}
+	config.Logger = config.Logger.With("consumer", name)
+	return &Consumer{inbox: inbox, db: db, name: name, config: config}, nil
+}
+
+// Settle returns nil when m can be acknowledged: its effect is committed, by this call or an earlier one, or it is stored
+// as a dead letter. It tries for as long as that takes:
+//
+//   - A failed effect, a panic included, is tried again with growing pauses, up to MaxAttempts times; then m is buried.
+//   - A message without a usable id, and one whose effect says [core.ErrPermanent], is buried at once.
+//   - While the database is away, or the effect says [core.ErrUnavailable], no attempt is counted. It goes on for ever.
+//   - While the dead letters cannot be stored, m is not settled either: it does not disappear.
+//
+// An error means that m is not settled, and to be delivered again: ctx is done, or DeadLetters refuses m for good, which
+// needs somebody's attention. A message that kills the process is beyond it: attempts are counted in memory. Whoever knows of
+// one calls [Consumer.Bury].
+func (c *Consumer) Settle(ctx context.Context, m core.Message, effect Effect) error {
+	failures := 0
+	for tries := 0; ; tries++ {
+		err := c.attempt(ctx, m, effect)
+		var failed *EffectError
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return fmt.Errorf("settle message %q: %w", m.ID, err)
+		case errors.Is(err, ErrID):
+			return c.bury(ctx, m, failures, err)
+		case errors.As(err, &failed) && !errors.Is(err, core.ErrUnavailable):
+			failures++
+			if failures >= c.config.MaxAttempts || errors.Is(err, core.ErrPermanent) {
+				return c.bury(ctx, m, failures, err)
+			}
+		}
+		c.config.Logger.Warn("a message is tried again", "id", m.ID, "topic", m.Topic, "failures", failures, "error", err)
+		if err := pause(ctx, c.delay(tries)); err != nil {
+			return fmt.Errorf("settle message %q: %w", m.ID, err)
+		}
+	}
+}
+
+// attempt makes a panic of the effect a failure: one message must not end the consumer of all.
+func (c *Consumer) attempt(ctx context.Context, m core.Message, effect Effect) (err error) {
+	return c.inbox.Handle(ctx, c.db, c.name, m.ID, func(ctx context.Context, tx *sql.Tx) (err error) {
+		defer func() {
+			if p := recover(); p != nil {
+				err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+			}
+		}()
+		return effect(ctx, tx, m)
+	})
+}
+
+// delay is the pause after a failed try, from 0 on.
+func (c *Consumer) delay(tries int) time.Duration {
+	if tries > 6 { // 1 << 7 is more than longestDelay
+		return longestDelay * c.config.RetryDelay
+	}
+	return c.config.RetryDelay << tries
+}
+
+// Bury makes m a dead letter without an attempt. nil means that it is stored and m can be acknowledged; the error is
+// Settle's.
+func (c *Consumer) Bury(ctx context.Context, m core.Message, cause error) error {
+	return c.bury(ctx, m, 0, cause)
+}
+
+// bury publishes m as a dead letter, for as long as it takes. It may be there twice: with the same id.
+func (c *Consumer) bury(ctx context.Context, m core.Message, failures int, cause error) error {
+	dead := m
+	dead.Topic = c.config.DeadLetterTopic
+	if textFault(m.ID, core.MaxIDBytes) != "" {
+		dead.ID = core.NewID() // the old one is in the cause
+	}
+	dead.Headers = make(map[string]string, len(m.Headers)+4)
+	maps.Copy(dead.Headers, m.Headers)
+	dead.Headers[CauseHeader] = causeText(cause)
+	dead.Headers[TopicHeader] = m.Topic
+	dead.Headers[ConsumerHeader] = c.name
+	dead.Headers[AttemptsHeader] = strconv.Itoa(failures)
+	for tries := 0; ; tries++ {
+		err := c.config.DeadLetters.Publish(ctx, []core.Message{dead})
+		switch {
+		case err == nil:
+			c.config.Logger.Error("a message became a dead letter", "id", m.ID, "topic", m.Topic, "dead_letter_topic", dead.Topic,
+				"failures", failures, "error", cause)
+			return nil
+		case ctx.Err() != nil:
+			return fmt.Errorf("bury message %q: %w", m.ID, err)
+		case errors.Is(err, core.ErrPermanent):
+			return fmt.Errorf("bury message %q (%w): %q refuses it for good, and it stays where it is until somebody helps: %w",
+				m.ID, cause, dead.Topic, err)
+		}
+		c.config.Logger.Warn("a dead letter could not be stored, and is tried again", "id", m.ID, "topic", m.Topic,
+			"dead_letter_topic", dead.Topic, "error", err)
+		if err := pause(ctx, c.delay(tries)); err != nil {
+			return fmt.Errorf("bury message %q: %w", m.ID, err)
+		}
+	}
+}
+
+// causeText is an error's text as a header can hold it.
+func causeText(err error) string {
+	text := strings.ToValidUTF8(strings.ReplaceAll(err.Error(), "\x00", ""), "?")
+	if len(text) > maxCauseBytes {
+		text = strings.ToValidUTF8(text[:maxCauseBytes], "")
+	}
+	return text
+}

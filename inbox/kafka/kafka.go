@@ -1,0 +1,232 @@
+// Package kafka runs an [inbox.Consumer] on Kafka, as a member of a consumer group, through kafka-go.
+//
+// Each partition is settled by itself and in order: a message that fails holds back its partition until it has its effect or
+// is a dead letter, and no other partition. An offset is committed to the group only when the effects of everything before
+// it are committed in the database, and it only saves work: what is read again, after a crash, a rebalance, or by two members
+// that both believe to own a partition, is found in the inbox.
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"sync"
+	"time"
+
+	kafkago "github.com/segmentio/kafka-go"
+
+	"github.com/lockstep-go/lockstep/core"
+	"github.com/lockstep-go/lockstep/inbox"
+)
+
+const (
+	defaultSessionTimeout = 10 * time.Second
+	// commitEvery is how often offsets are committed to the group. What was settled since is read again after a crash.
+	commitEvery = 200 * time.Millisecond
+	// maxWait is how long the broker holds back an answer that has nothing in it.
+	maxWait = 500 * time.Millisecond
+	// rejoinPause is the pace at which a group that cannot be joined is tried again.
+	rejoinPause = time.Second
+)
+
+// Config says what to read. Its required fields are marked.
+type Config struct {
+	// Brokers are host:port addresses of the cluster, to find the others by. Required.
+	Brokers []string
+	// Group is the consumer group. Required. The consumer's name in the inbox is another matter: it stays when the group
+	// is renamed to read a topic again.
+	Group string
+	// Topics are what the group reads. Required.
+	Topics []string
+	// Dialer connects, and brings TLS and SASL. Defaults to a plain one.
+	Dialer *kafkago.Dialer
+	// SessionTimeout is how long a member that died keeps its partitions. Brokers refuse less than their
+	// group.min.session.timeout.ms, 6 s. Defaults to 10 s.
+	SessionTimeout time.Duration
+	// IDHeader is the record header that holds the message's id. Defaults to lockstep-id, and in a CloudEvent ce_id.
+	IDHeader string
+	// Logger is told why a partition or the group is left. Defaults to slog.Default().
+	Logger *slog.Logger
+}
+
+// Validate reports every field that is missing or out of range.
+func (c Config) Validate() error {
+	var faults []error
+	if len(c.Brokers) == 0 {
+		faults = append(faults, errors.New("Brokers is empty: name at least one host:port"))
+	}
+	if c.Group == "" {
+		faults = append(faults, errors.New("Group is empty: name the consumer group"))
+	}
+	if len(c.Topics) == 0 {
+		faults = append(faults, errors.New("Topics is empty: name what to read"))
+	}
+	if c.SessionTimeout < 0 {
+		faults = append(faults, fmt.Errorf("SessionTimeout is %v: it must not be negative", c.SessionTimeout))
+	}
+	return errors.Join(faults...)
+}
+
+// Loop consumes. Several of a group, in one process or in many, share its partitions.
+type Loop struct {
+	consumer *inbox.Consumer
+	effect   inbox.Effect
+	config   Config
+}
+
+// New returns a loop that settles what it reads with consumer, by effect. It connects to nothing yet.
+func New(consumer *inbox.Consumer, effect inbox.Effect, config Config) (*Loop, error) {
+	if err := config.Validate(); err != nil {
+		return nil, fmt.Errorf("inbox kafka config: %w", err)
+	}
+	if config.SessionTimeout == 0 {
+		config.SessionTimeout = defaultSessionTimeout
+	}
+	if config.Dialer == nil {
+		config.Dialer = &kafkago.Dialer{Timeout: 10 * time.Second, DualStack: true}
+	}
+	if config.Logger == nil {
+		config.Logger = slog.Default()
+	}
+	config.Logger = config.Logger.With("group", config.Group)
+	return &Loop{consumer: consumer, effect: effect, config: config}, nil
+}
+
+// Run consumes until ctx is done, and returns nil then: it leaves the group, and effects that are under way are rolled back
+// and made by whoever takes the partition over. A topic is read from its beginning where the group has no offset. While the
+// cluster is away it goes on trying. Any other error is that of a dead letter that nothing accepts ([inbox.Consumer.Settle]).
+func (l *Loop) Run(ctx context.Context) error {
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	group, err := kafkago.NewConsumerGroup(kafkago.ConsumerGroupConfig{
+		ID: l.config.Group, Brokers: l.config.Brokers, Topics: l.config.Topics, Dialer: l.config.Dialer,
+		SessionTimeout: l.config.SessionTimeout, HeartbeatInterval: l.config.SessionTimeout / 4,
+		StartOffset: kafkago.FirstOffset, WatchPartitionChanges: true, JoinGroupBackoff: rejoinPause,
+	})
+	if err != nil {
+		return fmt.Errorf("inbox kafka: %w", err)
+	}
+	defer group.Close() // waits for the generation's goroutines
+	for ctx.Err() == nil {
+		generation, err := group.Next(ctx)
+		if err != nil {
+			if ctx.Err() == nil {
+				l.config.Logger.Warn("the consumer group was not joined, and is tried again", "error", err)
+			}
+			continue // the group itself pauses between its tries
+		}
+		l.start(generation, fail)
+	}
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) && !errors.Is(cause, context.DeadlineExceeded) {
+		return fmt.Errorf("inbox kafka: %w", cause)
+	}
+	return nil
+}
+
+// start reads the generation's partitions, each in a goroutine of its own, which the generation waits for.
+func (l *Loop) start(generation *kafkago.Generation, fail context.CancelCauseFunc) {
+	done := &progress{offsets: map[string]map[int]int64{}}
+	var partitions sync.WaitGroup
+	for topic, assignments := range generation.Assignments {
+		for _, a := range assignments {
+			partitions.Add(1)
+			generation.Start(func(ctx context.Context) {
+				defer partitions.Done()
+				if err := l.settlePartition(ctx, topic, a, done); err != nil && ctx.Err() == nil {
+					fail(err)
+				}
+			})
+		}
+	}
+	generation.Start(func(ctx context.Context) {
+		tick := time.NewTicker(commitEvery)
+		defer tick.Stop()
+		for ended := false; !ended; {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				ended = true
+				partitions.Wait()
+			}
+			if err := generation.CommitOffsets(done.take()); err != nil && !ended {
+				l.config.Logger.Warn("offsets were not committed, and the group is joined again", "error", err)
+				return // which ends the generation
+			}
+		}
+	})
+}
+
+// settlePartition returns when the generation has ended, or with the error of a message that cannot be settled.
+func (l *Loop) settlePartition(ctx context.Context, topic string, a kafkago.PartitionAssignment, done *progress) error {
+	reader := kafkago.NewReader(kafkago.ReaderConfig{
+		Brokers: l.config.Brokers, Dialer: l.config.Dialer, Topic: topic, Partition: a.ID,
+		MinBytes: 1, MaxBytes: 10 << 20, MaxWait: maxWait,
+	})
+	defer reader.Close()
+	if err := reader.SetOffset(a.Offset); err != nil {
+		return err
+	}
+	for {
+		record, err := reader.FetchMessage(ctx)
+		if err != nil {
+			if ctx.Err() == nil {
+				l.config.Logger.Warn("a partition could not be read, and the group is joined again", "topic", topic, "partition", a.ID, "error", err)
+			}
+			return nil
+		}
+		if err := l.consumer.Settle(ctx, l.message(&record), l.effect); err != nil {
+			return err
+		}
+		done.settled(topic, a.ID, record.Offset+1)
+	}
+}
+
+// progress is the offsets that are to be committed.
+type progress struct {
+	mu      sync.Mutex
+	offsets map[string]map[int]int64
+}
+
+func (p *progress) settled(topic string, partition int, next int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.offsets[topic] == nil {
+		p.offsets[topic] = map[int]int64{}
+	}
+	p.offsets[topic][partition] = next
+}
+
+// take returns what was settled since the last take.
+func (p *progress) take() map[string]map[int]int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	taken := maps.Clone(p.offsets)
+	clear(p.offsets)
+	return taken
+}
+
+// The record headers in which ids travel: see docs/messages.md.
+const (
+	idHeader      = core.ReservedHeaderPrefix + "id"
+	eventIDHeader = "ce_id"
+)
+
+// message is the record as broker/kafka was given it. Of headers with the same name it has the last.
+func (l *Loop) message(record *kafkago.Message) core.Message {
+	m := core.Message{
+		Topic: record.Topic, Key: string(record.Key), Payload: record.Value, EnqueuedAt: record.Time,
+		Headers: make(map[string]string, len(record.Headers)),
+	}
+	for _, h := range record.Headers {
+		switch {
+		case h.Key == l.config.IDHeader, l.config.IDHeader == "" && (h.Key == idHeader || h.Key == eventIDHeader):
+			m.ID = string(h.Value)
+		}
+		if h.Key != idHeader {
+			m.Headers[h.Key] = string(h.Value)
+		}
+	}
+	return m
+}
