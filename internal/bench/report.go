@@ -163,7 +163,6 @@ func (s *Section) compare(database, broker, of, to, measure string, target func(
 }
 
 func atLeast(x float64) func(*Ratio) { return func(r *Ratio) { r.AtLeast = x } }
-func atMost(x float64) func(*Ratio)  { return func(r *Ratio) { r.AtMost = x } }
 
 // values are an outcome's measures.
 func (o outcome) values() map[string]float64 {
