@@ -146,19 +146,21 @@ func (f *fetched) add(row []byte) error {
 	if f.full {
 		return nil
 	}
-	records := f.result.Records
-	if n := len(records); n > 0 && records[n-1].Position >= position {
+	var last *core.Record
+	if n := len(f.result.Records); n > 0 {
+		last = &f.result.Records[n-1]
+	} else {
+		f.result.Records = make([]core.Record, 0, min(f.request.Limit, f.expected))
+	}
+	if last != nil && last.Position >= position {
 		// SQL promises no order without an ORDER BY around the whole, which would sort every payload a second time.
 		return errors.New("the server returned the events out of order")
-	}
-	if records == nil {
-		records = make([]core.Record, 0, min(f.request.Limit, f.expected))
 	}
 	r := core.Record{Position: position, Attempts: int(attempts)}
 	m := &r.Message
 	m.ID, m.Key = string(id), string(key)
-	if n := len(records); n > 0 && records[n-1].Message.Topic == string(topic) {
-		m.Topic = records[n-1].Message.Topic
+	if last != nil && last.Message.Topic == string(topic) {
+		m.Topic = last.Message.Topic // one piece of memory for all
 	} else {
 		m.Topic = string(topic)
 	}
@@ -168,7 +170,7 @@ func (f *fetched) add(row []byte) error {
 	if retryAt != null {
 		r.RetryIn = timeOf(retryAt).Sub(timeOf(f.now))
 	}
-	f.result.Records = append(records, r)
+	f.result.Records = append(f.result.Records, r)
 	f.bytes += len(m.Payload) + len(m.Key) + headers.Size(m.Headers)
 	f.full = f.bytes >= f.request.MaxBytes
 	f.result.More = f.full || len(f.result.Records) == f.request.Limit
