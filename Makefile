@@ -1,10 +1,13 @@
 # Thin names for the scripts under scripts/, which say more when called by hand.
 
 .DEFAULT_GOAL := help
-.PHONY: help test test-unit matrix soak check lint fmt build demo services services-down clean
+.PHONY: help test test-unit matrix soak check lint fmt build demo bench services services-down clean
 
 # The groups of `make soak`: engine, dialects, brokers, matrix, inbox. Empty means all of them, one after another.
 ONLY ?=
+
+# Flags of `make bench`, for example BENCH="--only drain --events 1000000 --rounds 5".
+BENCH ?=
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +37,10 @@ build: ## Build bin/lockstep
 
 demo: build ## Show it at work
 	@bin/lockstep demo
+
+bench: build ## Measure on real servers, which it starts, and draw docs/drain.svg; BENCH=… are flags of lockstep bench
+	@scripts/services up postgres mysql mariadb rabbitmq kafka
+	@eval "$$(scripts/services env)" && bin/lockstep bench --svg docs/drain.svg $(BENCH)
 
 services: ## Install and start the servers that the tests use
 	@scripts/services up

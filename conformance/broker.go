@@ -109,6 +109,14 @@ var brokerGroups = []group[BrokerFixture]{
 			{"keys-with-a-hole", "after a message is not stored, no later one of its key in the call may be", checkKeysWithAHole},
 		},
 	},
+	{
+		needs: "a KeyHasher broker",
+		has: func(f BrokerFixture) bool {
+			_, ok := ability[core.KeyHasher](f.Broker)
+			return ok
+		},
+		checks: []check[BrokerFixture]{{"key-hash", "a key's hash depends on topic and key alone", checkKeyHash}},
+	},
 	termGroup,
 }
 

@@ -20,9 +20,12 @@ type brokenBroker struct {
 	publish func(ctx context.Context, b *brokenBroker, msgs []core.Message) error
 	calls   int
 	kept    []core.Message
+	moved   uint32 // what was added to the keys' hashes
 }
 
 func (b *brokenBroker) Unwrap() core.Broker { return b.Broker }
+
+func (b *brokenBroker) HashKey(_, key string) uint32 { return uint32(len(key)) + b.moved }
 
 func (b *brokenBroker) Publish(ctx context.Context, msgs []core.Message) error {
 	b.calls++
@@ -35,6 +38,11 @@ var brokerMutants = map[string]struct {
 	says    string
 	publish func(ctx context.Context, b *brokenBroker, msgs []core.Message) error
 }{
+	"moves keys to other lanes while it publishes": {[]string{"key-hash"}, "another lane",
+		func(ctx context.Context, b *brokenBroker, msgs []core.Message) error {
+			b.moved++
+			return b.Broker.Publish(ctx, msgs)
+		}},
 	"says that all is stored and loses the last": {[]string{"nil-is-stored", "large-batch"}, "messages are stored, want",
 		func(ctx context.Context, b *brokenBroker, msgs []core.Message) error {
 			return b.Broker.Publish(ctx, msgs[:max(1, len(msgs)-1)])

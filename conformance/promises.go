@@ -64,6 +64,7 @@ var promisesOf = map[string][]int{
 	"key-order":               {promiseOrdered},
 	"keys-in-a-call":          {promiseOrdered},
 	"keys-with-a-hole":        {promiseOrdered},
+	"key-hash":                {promiseOrdered},
 
 	"fetch-blocked": {promisePoison},
 	"bury-blocks":   {promisePoison},

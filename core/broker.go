@@ -25,7 +25,7 @@ var (
 
 // Broker teaches the engine one message system. Its methods are safe for concurrent use.
 //
-// Abilities beyond the minimum are interfaces of their own: [KeyOrdered], [TermBroker]. A broker that wraps another has
+// Abilities beyond the minimum are interfaces of their own: [KeyOrdered], [KeyHasher], [TermBroker]. A broker that wraps another has
 // a method Unwrap() Broker, through which the abilities of the inner one are found.
 type Broker interface {
 	// Publish sends msgs and returns when the fate of each is known, or ctx is done. A nil error is a promise: the
@@ -45,6 +45,17 @@ type Broker interface {
 // [ErrNotAttempted].
 type KeyOrdered interface {
 	KeyOrdered()
+}
+
+// KeyHasher is implemented by a broker that stores messages in partitions, each of which takes one request at a time, and
+// chooses a message's partition by a hash of its key. The relay then chooses the lane by that hash too, so that the messages
+// of a call go to few partitions, and two calls seldom wait for the same one. With as many partitions as lanes, or a multiple
+// of that, none do.
+type KeyHasher interface {
+	// HashKey returns the hash of which the partition is the remainder. It depends on topic and key alone: two calls with the
+	// same arguments return the same, whatever happened in between, or the key's messages are published out of order. It is
+	// called for messages with a key, from one goroutine, for each of them.
+	HashKey(topic, key string) uint32
 }
 
 // TermBroker is implemented by a broker that can shut out an earlier owner of the outbox.

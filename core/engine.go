@@ -37,6 +37,7 @@ type engine struct {
 	dialect Dialect
 	broker  Broker
 	several bool                                // the broker keeps a key's messages in order within a call
+	hasher  KeyHasher                           // the broker, where it tells how it spreads keys; nil otherwise
 	once    bool                                // return when nothing is deliverable
 	report  func(RelayState)                    // is told what the engine holds, after each step
 	over    func(time.Time) bool                // whether the term is over; nil: it never is
@@ -102,6 +103,7 @@ func newEngine(work context.Context, config *RelayConfig, dialect Dialect, broke
 		keys:   map[orderKey]*hold{}, topics: map[string]*topicHold{}, probes: map[string]int{}, alive: map[string]int64{},
 	}
 	_, e.several = Ability[KeyOrdered](broker)
+	e.hasher, _ = Ability[KeyHasher](broker)
 	e.work, e.end = context.WithCancelCause(work)
 	for range config.Lanes {
 		e.lanes = append(e.lanes, newLane())
@@ -330,6 +332,9 @@ func (e *engine) leave(it *item) {
 
 // laneOf returns the lane of key: always the same.
 func (e *engine) laneOf(key orderKey) *lane {
+	if e.hasher != nil && key.key != "" {
+		return e.lanes[e.hasher.HashKey(key.topic, key.key)%uint32(len(e.lanes))] //nolint:gosec // there are a few
+	}
 	const prime = 1_099_511_628_211 // FNV-1a: the same in each run, which a simulation needs
 	h := uint64(14_695_981_039_346_656_037)
 	for _, s := range []string{key.topic, "\x00", key.key} {

@@ -19,6 +19,7 @@ type item struct {
 	record Record
 	key    orderKey
 	lane   *lane
+	queue  *keyQueue // that it was taken from, while it is in a batch's call, or in a call that it began alone
 	bytes  int
 	// alone says that the message travels in a call of its own, because an earlier call with it failed.
 	alone bool

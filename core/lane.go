@@ -1,5 +1,7 @@
 package core
 
+import "slices"
+
 // lane is a sequence of publish calls, one at a time. A key always takes the same lane, and its messages wait in a
 // queue of their own, so that a call is filled by looking past repeats without a search. A message that travels alone
 // does so beside the lane's calls; its key waits for it.
@@ -8,6 +10,8 @@ type lane struct {
 	ready  []*keyQueue // keys whose next message may be sent in a batch, in the order in which they became so
 	lonely []*keyQueue // keys whose next message travels alone
 	busy   bool        // a batch is in flight
+	// spare are queues that were used before: most keys come and go with a single message, and would each need a new one.
+	spare []*keyQueue
 
 	// count and bytes are of every message of the lane that is in flight, in the sense of [item], but for probes: those
 	// wait for an outage's end, and must not keep others out.
@@ -22,8 +26,9 @@ type lane struct {
 type keyQueue struct {
 	key     orderKey
 	waiting []*item
-	flying  int  // how many messages of the key are in a publish call; while there are any, no other call takes it
-	listed  bool // is in the lane's ready or lonely list
+	flying  int      // how many messages of the key are in a publish call; while there are any, no other call takes it
+	listed  bool     // is in the lane's ready or lonely list
+	one     [1]*item // where waiting begins
 }
 
 func newLane() *lane { return &lane{keys: map[orderKey]*keyQueue{}} }
@@ -32,11 +37,33 @@ func newLane() *lane { return &lane{keys: map[orderKey]*keyQueue{}} }
 func (l *lane) add(it *item) {
 	q := l.keys[it.key]
 	if q == nil {
-		q = &keyQueue{key: it.key}
+		q = l.queue()
+		q.key = it.key
 		l.keys[it.key] = q
 	}
 	q.waiting = append(q.waiting, it)
 	l.list(q)
+}
+
+// queue returns an empty queue.
+func (l *lane) queue() *keyQueue {
+	n := len(l.spare)
+	if n == 0 {
+		q := &keyQueue{}
+		q.waiting = q.one[:0]
+		return q
+	}
+	q := l.spare[n-1]
+	l.spare = l.spare[:n-1]
+	return q
+}
+
+// retire forgets a queue that is empty.
+func (l *lane) retire(q *keyQueue) {
+	delete(l.keys, q.key)
+	*q = keyQueue{}
+	q.waiting = q.one[:0]
+	l.spare = append(l.spare, q)
 }
 
 // list puts q where its next message is looked for, if it has one that may be sent.
@@ -44,7 +71,7 @@ func (l *lane) list(q *keyQueue) {
 	switch {
 	case q.listed || q.flying > 0:
 	case len(q.waiting) == 0:
-		delete(l.keys, q.key)
+		l.retire(q)
 	case q.waiting[0].alone:
 		q.listed = true
 		l.lonely = append(l.lonely, q)
@@ -124,14 +151,17 @@ func (l *lane) first() (it *item, alone bool) {
 
 func (q *keyQueue) take() *item {
 	it := q.waiting[0]
+	q.waiting[0] = nil // the slice may be used again long after
 	q.waiting = q.waiting[1:]
 	q.flying++
+	it.queue = q
 	return it
 }
 
-// landed says that a message of key is no longer in a publish call.
-func (l *lane) landed(key orderKey) {
-	q := l.keys[key]
+// landed says that a message that was taken is no longer in a publish call.
+func (l *lane) landed(it *item) {
+	q := it.queue
+	it.queue = nil
 	q.flying--
 	l.list(q)
 }
@@ -142,8 +172,9 @@ func (l *lane) drop(key orderKey) []*item {
 	if q == nil {
 		return nil
 	}
-	dropped := q.waiting
-	q.waiting = nil
+	dropped := slices.Clone(q.waiting)
+	clear(q.waiting)
+	q.waiting = q.waiting[:0]
 	l.list(q)
 	return dropped
 }

@@ -181,8 +181,8 @@ func (e *engine) ended(c *call, err error) {
 	}
 	// By now those that follow a failed message of their key have been dropped; the others may be sent.
 	for _, it := range c.items {
-		if q := c.lane.keys[it.key]; q != nil && q.flying > 0 {
-			c.lane.landed(it.key)
+		if it.queue != nil { // a probe waits in none
+			c.lane.landed(it)
 		}
 	}
 	for topic := range alive {

@@ -36,9 +36,10 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // encoder makes record batches of messages.
 type encoder struct {
-	headers     func(*core.Message) []header
+	headers     func(all []header, m *core.Message) []header
 	compression kafkago.Compression
-	body        []byte // of one record
+	body        []byte   // of one record
+	own         []header // of one record
 }
 
 // encode returns a record batch of msgs, numbered as n says. A message without an enqueue time, and with now set any,
@@ -98,9 +99,9 @@ func (e *encoder) appendRecord(b []byte, m *core.Message, offset, since int64) [
 	}
 	body = binary.AppendVarint(body, int64(len(m.Payload))) // never null, which would be a tombstone
 	body = append(body, m.Payload...)
-	headers := e.headers(m)
-	body = binary.AppendVarint(body, int64(len(headers)))
-	for _, h := range headers {
+	e.own = e.headers(e.own[:0], m)
+	body = binary.AppendVarint(body, int64(len(e.own)))
+	for _, h := range e.own {
 		body = appendString(body, h.name)
 		body = appendString(body, h.value)
 	}

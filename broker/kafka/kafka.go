@@ -57,6 +57,7 @@ const (
 var (
 	_ core.Broker     = (*Broker)(nil)
 	_ core.KeyOrdered = (*Broker)(nil)
+	_ core.KeyHasher  = (*Broker)(nil)
 )
 
 // Broker is a [core.Broker] for one Kafka cluster, a [core.KeyOrdered] and a [core.TermBroker]. Safe for concurrent use,
@@ -64,7 +65,6 @@ var (
 type Broker struct {
 	transport   *kafkago.Transport
 	client      *kafkago.Client
-	balancer    kafkago.Murmur2Balancer
 	compression kafkago.Compression
 	source      string // of CloudEvents; empty: native headers
 	logger      *slog.Logger
@@ -104,6 +104,9 @@ func (b *Broker) Close() error {
 
 // KeyOrdered implements [core.KeyOrdered].
 func (*Broker) KeyOrdered() {}
+
+// HashKey implements [core.KeyHasher]: a key's partition is the remainder of murmur2 over the key, as the Java client has it.
+func (*Broker) HashKey(_, key string) uint32 { return murmur2(key) & 0x7fffffff }
 
 // Publish implements [core.Broker]. Each record batch is answered by every in-sync replica (acks=all) before the next
 // one of its partition is sent; the partitions are served at the same time. Calls that run at the same time queue for
@@ -149,13 +152,13 @@ func (b *Broker) publishTopic(ctx context.Context, p *producer, c *call, topic s
 // divide gives each partition its messages: those with a key by the key, the others to one partition after another,
 // a batch for each.
 func (b *Broker) divide(c *call, batch, ids []int) map[int][]int {
-	divided := map[int][]int{}
+	divided := make(map[int][]int, len(ids))
 	loose, bytes := 0, maxBatchBytes // a first record begins a batch
 	for _, i := range batch {
 		m := &c.msgs[i]
 		var id int
 		if m.Key != "" {
-			id = b.balancer.Balance(kafkago.Message{Key: []byte(m.Key)}, ids...)
+			id = ids[int(b.HashKey(m.Topic, m.Key))%len(ids)]
 		} else {
 			if bytes += b.recordBytes(m); bytes > maxBatchBytes {
 				loose, bytes = ids[b.next.Add(1)%uint64(len(ids))], b.recordBytes(m)

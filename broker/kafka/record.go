@@ -14,15 +14,17 @@ const eventPrefix = "ce_"
 // header is a record header.
 type header struct{ name, value string }
 
-// headers returns the record headers of m: those that Lockstep adds, and m's own by name.
-func (b *Broker) headers(m *core.Message) []header {
-	var all []header
+// headers appends the record headers of m to all: those that Lockstep adds, and m's own by name.
+func (b *Broker) headers(all []header, m *core.Message) []header {
 	if b.source == "" {
-		all = append(make([]header, 0, 1+len(m.Headers)), header{IDHeader, m.ID})
+		all = append(all, header{IDHeader, m.ID})
 	} else {
 		for _, a := range cloudevents.Attributes(m, b.source) {
 			all = append(all, header{eventPrefix + a.Name, a.Value})
 		}
+	}
+	if len(m.Headers) == 0 {
+		return all
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.Headers)) {
 		all = append(all, header{name, m.Headers[name]})

@@ -17,6 +17,7 @@ const TransactionalIDPrefix = "lockstep-"
 var (
 	_ core.TermBroker = (*Broker)(nil)
 	_ core.KeyOrdered = (*termBroker)(nil)
+	_ core.KeyHasher  = (*termBroker)(nil)
 )
 
 // ForTerm implements [core.TermBroker]. The broker that it returns numbers its record batches, so that one which is sent
@@ -91,6 +92,9 @@ type termBroker struct {
 
 // KeyOrdered implements [core.KeyOrdered].
 func (*termBroker) KeyOrdered() {}
+
+// HashKey implements [core.KeyHasher].
+func (t *termBroker) HashKey(topic, key string) uint32 { return t.broker.HashKey(topic, key) }
 
 // Publish implements [core.Broker], as [Broker.Publish] does.
 func (t *termBroker) Publish(ctx context.Context, msgs []core.Message) error {

@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/lockstep-go/lockstep/internal/bench"
 	"github.com/lockstep-go/lockstep/internal/demo"
 )
 
@@ -23,6 +24,9 @@ const (
 func main() {
 	if demo.IsChild() {
 		os.Exit(demo.RunChild())
+	}
+	if bench.IsChild() {
+		os.Exit(bench.RunChild())
 	}
 	// Whatever ends the program early must let it remove its files and wait for its children: an interrupt, and a closed
 	// terminal. A second signal ends it at once. A reader of its output that has gone away is an error of the write that

@@ -13,6 +13,9 @@ import (
 	"github.com/lockstep-go/lockstep/internal/headers"
 )
 
+// createdAt is a time that Go and a driver can hold, whatever a table without its CHECK has.
+const createdAt = `greatest(timestamptz '0001-01-01 00:00Z', least(created_at, timestamptz '9999-12-31 00:00Z'))`
+
 // where is the condition for the dead letters that match filter.
 func where(filter core.DeadFilter) string {
 	condition := ` WHERE dropped_at IS NULL`

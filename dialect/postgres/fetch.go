@@ -5,9 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
-
-	"github.com/jmoiron/sqlx"
 
 	"github.com/lockstep-go/lockstep/core"
 	"github.com/lockstep-go/lockstep/internal/headers"
@@ -23,9 +20,9 @@ const planOnlyByIndex = `SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmap
 //
 // The server is named by its address and the microsecond of its start, which any role may ask for, and by whether it is
 // a standby. The file node is the table's own incarnation: TRUNCATE changes it, after which positions may be used again.
-const fetchHeader = `SELECT generation AS position, concat_ws(' ', outbox, extract(epoch FROM pg_postmaster_start_time()),
-  inet_server_addr(), inet_server_port(), pg_is_in_recovery(), pg_relation_filenode({outbox_literal}::regclass)) AS id,
-  '' AS topic, '' AS key, '' AS headers, ''::bytea AS payload, 0::bigint AS created_at, 0 AS attempts, 0::bigint AS retry_in
+const fetchHeader = `SELECT record_send(ROW(generation, concat_ws(' ', outbox, extract(epoch FROM pg_postmaster_start_time()),
+  inet_server_addr(), inet_server_port(), pg_is_in_recovery(), pg_relation_filenode({outbox_literal}::regclass)),
+  ''::text, ''::text, ''::text, ''::bytea, now(), 0, NULL::timestamptz))
 FROM {control}`
 
 // notBlocked looks at the blocked keys once for each row, and not at all while there are none. A row with an empty key
@@ -33,12 +30,8 @@ FROM {control}`
 const notBlocked = `(NOT EXISTS (SELECT FROM {blocked}) OR
   NOT EXISTS (SELECT FROM {blocked} AS b WHERE b.topic = o.topic AND b.key IN (o.key, '')))`
 
-// createdAt is a time that Go and a bigint can hold, whatever a table without its CHECK has.
-const createdAt = `greatest(timestamptz '0001-01-01 00:00Z', least(created_at, timestamptz '9999-12-31 00:00Z'))`
-
 // fetchColumns are a record's, after the header's.
-const fetchColumns = `SELECT position, id, topic, key, headers::text, {payload}, (date_part('epoch', ` + createdAt + `) * 1e6)::bigint, attempts,
-  coalesce((date_part('epoch', retry_at - now()) * 1e6)::bigint, 0)
+const fetchColumns = `SELECT record_send(ROW(position, id, topic, key, headers::text, {payload}, created_at, attempts, retry_at))
 FROM `
 
 // records are the rows that are asked for. Their parts are read by the primary key, at most limit rows of each, and
@@ -83,6 +76,9 @@ func (s *session) fetchStatement(payload, from string) string {
 	return s.sql(strings.NewReplacer("{outbox_literal}", text(s.sql("{outbox}")), "{payload}", payload).Replace(statement))
 }
 
+// fewRows is how many more records than the last time a fetch expects.
+const fewRows = 16
+
 // staySafe is how many fetches without a large payload it takes to expect none.
 const staySafe = 16
 
@@ -103,14 +99,22 @@ func (s *session) Fetch(ctx context.Context, request core.FetchRequest) (core.Fe
 	return f.result, err
 }
 
+// inBinary sends the rows of a statement in the binary format, which the simple protocol has for cursors alone. With all of a
+// row in one column, that of record_send, the driver has nothing to decode: it takes the relay a third of the processor time
+// that columns in the text format take, and the server no more.
+func inBinary(statement string) string {
+	return `DECLARE fetched BINARY NO SCROLL CURSOR FOR ` + statement + `; FETCH ALL FROM fetched`
+}
+
 func (s *session) fetchBy(ctx context.Context, request core.FetchRequest, statement string) (fetched, error) {
-	f := fetched{request: request}
-	if err := s.query(ctx, planOnlyByIndex+statement, f.add); err != nil {
+	f := fetched{request: request, expected: s.fetched + fewRows}
+	if err := s.queryBinary(ctx, planOnlyByIndex+inBinary(statement), f.add); err != nil {
 		return fetched{}, fmt.Errorf("fetch events: %w", err)
 	}
 	if f.result.Incarnation == "" {
 		return fetched{}, fmt.Errorf("fetch events: %w", errNotMigrated)
 	}
+	s.fetched = len(f.result.Records)
 	return f, nil
 }
 
@@ -118,33 +122,53 @@ func (s *session) fetchBy(ctx context.Context, request core.FetchRequest, statem
 type fetched struct {
 	request core.FetchRequest
 	result  core.FetchResult
-	bytes   int
-	full    bool // by MaxBytes: what still comes is left for the next fetch
-	large   bool // there is a payload that is not small, sent or not
+	// expected is how many records there is room for from the start.
+	expected int
+	now      int64 // the statement's time
+	bytes    int
+	full     bool // by MaxBytes: what still comes is left for the next fetch
+	large    bool // there is a payload that is not small, sent or not
 }
 
-func (f *fetched) add(rows *sqlx.Rows) error {
-	var r core.Record
-	var object []byte
-	var createdAt, retryIn int64
-	m := &r.Message
-	err := rows.Scan(&r.Position, &m.ID, &m.Topic, &m.Key, &object, &m.Payload, &createdAt, &r.Attempts, &retryIn)
-	if err != nil {
-		return err
+// add takes in a row, and keeps nothing of it.
+func (f *fetched) add(row []byte) error {
+	d := decoderOf(row)
+	position, id, topic, key, object := d.int(), d.bytes(), d.bytes(), d.bytes(), d.bytes()
+	payload, createdAt, attempts, retryAt := d.bytes(), d.int(), d.int(), d.int()
+	if d.err != nil {
+		return d.err
 	}
-	if m.Topic == "" {
-		f.result.Generation, f.result.Incarnation = r.Position, m.ID
+	if len(topic) == 0 {
+		f.result.Generation, f.result.Incarnation, f.now = position, string(id), createdAt
 		return nil
 	}
-	f.large = f.large || m.Payload == nil || len(m.Payload) > small(f.request)
+	f.large = f.large || payload == nil || len(payload) > small(f.request)
 	if f.full {
 		return nil
 	}
-	m.Headers = headers.OfRow(object)
-	r.Message.EnqueuedAt, r.RetryIn = time.UnixMicro(createdAt), time.Duration(retryIn)*time.Microsecond
-	if n := len(f.result.Records); n > 0 && f.result.Records[n-1].Position >= r.Position {
+	var last *core.Record
+	if n := len(f.result.Records); n > 0 {
+		last = &f.result.Records[n-1]
+	} else {
+		f.result.Records = make([]core.Record, 0, min(f.request.Limit, f.expected))
+	}
+	if last != nil && last.Position >= position {
 		// SQL promises no order without an ORDER BY around the whole, which would sort every payload a second time.
 		return errors.New("the server returned the events out of order")
+	}
+	r := core.Record{Position: position, Attempts: int(attempts)}
+	m := &r.Message
+	m.ID, m.Key = string(id), string(key)
+	if last != nil && last.Message.Topic == string(topic) {
+		m.Topic = last.Message.Topic // one piece of memory for all
+	} else {
+		m.Topic = string(topic)
+	}
+	m.Headers = headers.OfRow(object)
+	m.Payload = append(make([]byte, 0, len(payload)), payload...)
+	m.EnqueuedAt = timeOf(createdAt)
+	if retryAt != null {
+		r.RetryIn = timeOf(retryAt).Sub(timeOf(f.now))
 	}
 	f.result.Records = append(f.result.Records, r)
 	f.bytes += len(m.Payload) + len(m.Key) + headers.Size(m.Headers)

@@ -3,8 +3,10 @@ package postgres
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -25,6 +27,7 @@ type session struct {
 	db      *sqlx.DB // holds conn and no other
 	conn    *sqlx.Conn
 	large   int // how many fetches are still to expect large payloads
+	fetched int // records of the last fetch
 }
 
 // Open implements [core.Dialect].
@@ -157,6 +160,37 @@ func (s *session) query(ctx context.Context, statements string, scan func(*sqlx.
 		}
 		// What fails after the last row, COMMIT included, is known once the rows are closed.
 		return errors.Join(rows.Err(), rows.Close()) //nolint:sqlclosecheck // its error is wanted
+	})
+}
+
+// queryBinary hands the bytes of each row of the last statement to scan, which must not keep them. The rows have one column,
+// of type bytea. It goes to the driver without database/sql, which would take more time for each row than the driver does.
+func (s *session) queryBinary(ctx context.Context, statements string, scan func(row []byte) error) error {
+	return s.guard(ctx, func(call context.Context) error {
+		return s.conn.Raw(func(native any) (err error) {
+			rows, err := native.(driver.QueryerContext).QueryContext(call, prologue(ctx)+statements, nil)
+			if err != nil {
+				return err
+			}
+			// What fails after the last row, COMMIT included, is known once the rows are closed.
+			defer func() { err = errors.Join(err, rows.Close()) }()
+			row := make([]driver.Value, 1)
+			for {
+				switch err := rows.Next(row); {
+				case errors.Is(err, io.EOF):
+					return nil
+				case err != nil:
+					return err
+				}
+				bytes, ok := row[0].([]byte)
+				if !ok {
+					return fmt.Errorf("the server sent a %T where bytes were asked for", row[0])
+				}
+				if err := scan(bytes); err != nil {
+					return err
+				}
+			}
+		})
 	})
 }
 

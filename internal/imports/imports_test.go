@@ -61,7 +61,7 @@ var rules = []rule{
 	{path: "config", allow: []string{"core", "go.yaml.in/yaml", "gopkg.in/yaml.v3"}},
 	{path: "config/all", allow: []string{"core", "config", "dialect", "broker", kafkago, watermill, watermillKafka}}, // to configure them
 
-	{path: "cmd/lockstep", allow: []string{"core", "config", "conformance", "internal/demo",
+	{path: "cmd/lockstep", allow: []string{"core", "config", "conformance", "internal/demo", "internal/bench",
 		"github.com/spf13/cobra", "github.com/mattn/go-isatty", "golang.org/x/sys", "github.com/prometheus", "go.opentelemetry.io"}},
 
 	{path: "examples", allow: []string{"core", "dialect", "broker", "conformance", "inbox", "config"}, anyoneElses: true},
@@ -69,6 +69,8 @@ var rules = []rule{
 	{path: "internal/servers", allow: []string{"core", "conformance", "internal"}, anyoneElses: true},
 	{path: "internal/demo", allow: []string{"core", "dialect/sqlite", "broker/watermill"}, anyoneElses: true}, // an application
 	{path: "internal/inboxtest", allow: []string{"core", "dialect/sqlite", "inbox"}},
+	// It measures the adapters beside their own clients.
+	{path: "internal/bench", allow: []string{"core", "dialect", "broker/kafka", "broker/amqp"}, anyoneElses: true},
 }
 
 // forTests are packages that nothing but a test imports, whatever the rules say.

@@ -89,7 +89,7 @@ kafka_prepare() {
   sed "s#^log.dirs=.*#log.dirs=$dir/data.new#" "$dir/server.properties" >"$dir/format.properties"
   read -ra java < <(kafka_java)
   run_as kafka "${java[@]}" kafka.tools.StorageTool format \
-    --cluster-id "$(head -c 16 /dev/urandom | base64 | tr '+/' '-_' | tr -d =)" --config "$dir/format.properties" \
+    --cluster-id="$(head -c 16 /dev/urandom | base64 | tr '+/' '-_' | tr -d =)" --config "$dir/format.properties" \
     >>"$(log_of kafka)" 2>&1 || die_with_log "$(log_of kafka)" "cannot format the storage of kafka"
   mv "$dir/data.new" "$dir/data"
 }

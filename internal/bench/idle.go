@@ -1,0 +1,138 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/lockstep-go/lockstep/core"
+)
+
+const wayIdle = "idle"
+
+// settleFor is what is not counted of an idle relay, at its start.
+const settleFor = 2 * time.Second
+
+// idle runs a relay that has nothing to do.
+func idle(ctx context.Context, t *task) (o outcome, err error) {
+	place, to := databaseAt(t.Database), streamAt(t.Broker, t.Topic)
+	d, err := place.dialect(false)
+	if err != nil {
+		return o, err
+	}
+	defer closing(&err, d.Close)
+	broker, closeBroker, err := to.broker()
+	if err != nil {
+		return o, err
+	}
+	defer closing(&err, closeBroker)
+	counted := &countingDialect{Dialect: d}
+	relay, err := core.NewRelay(counted, broker, core.RelayConfig{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return o, err
+	}
+	running, stop := context.WithCancel(ctx)
+	var end sync.WaitGroup
+	defer end.Wait()
+	defer stop()
+	end.Go(func() { _ = relay.Run(running) })
+	pause(ctx, settleFor)
+	before, m := counted.calls.Load(), newMeter(t)
+	pause(ctx, t.For)
+	o = m.stop(1)
+	o.Calls = int(counted.calls.Load() - before)
+	return o, ctx.Err()
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// countingDialect counts what its sessions are asked: on every server of ours that is one round trip each.
+type countingDialect struct {
+	core.Dialect
+	calls atomic.Int64
+}
+
+// Unwrap lets the relay find what the dialect can do beyond the minimum.
+func (d *countingDialect) Unwrap() core.Dialect { return d.Dialect }
+
+func (d *countingDialect) Open(ctx context.Context) (core.Session, error) {
+	s, err := d.Dialect.Open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &countingSession{s, d}, nil
+}
+
+// countingSession counts the calls that an idle relay makes.
+type countingSession struct {
+	core.Session
+	dialect *countingDialect
+}
+
+func (s *countingSession) Unwrap() core.Session { return s.Session }
+
+func (s *countingSession) Fetch(ctx context.Context, request core.FetchRequest) (core.FetchResult, error) {
+	s.dialect.calls.Add(1)
+	return s.Session.Fetch(ctx, request)
+}
+
+func (s *countingSession) ResolveGaps(ctx context.Context, gaps []core.Gap) error {
+	s.dialect.calls.Add(1)
+	return s.Session.ResolveGaps(ctx, gaps)
+}
+
+func (s *countingSession) Promote(ctx context.Context, epoch int64, limit int) (core.Promotion, error) {
+	s.dialect.calls.Add(1)
+	return s.Session.Promote(ctx, epoch, limit)
+}
+
+func (s *countingSession) ReadLease(ctx context.Context) (core.Lease, error) {
+	s.dialect.calls.Add(1)
+	return s.Session.ReadLease(ctx)
+}
+
+func (s *countingSession) RenewLease(ctx context.Context, holder string, epoch int64, ttl time.Duration, progress bool) (bool, error) {
+	s.dialect.calls.Add(1)
+	return s.Session.RenewLease(ctx, holder, epoch, ttl, progress)
+}
+
+// measureIdle measures what a relay costs that has nothing to do.
+func (b *bench) measureIdle(ctx context.Context) (Section, error) {
+	s := Section{Name: Idle, Title: "A relay with nothing to do"}
+	for round := range b.config.Rounds {
+		for _, broker := range b.config.Brokers {
+			for _, database := range b.config.Databases {
+				b.say("%s, round %d of %d: %s", s.Name, round+1, b.config.Rounds, places(database, broker))
+				o, err := b.withApp(ctx, database, broker, func(t task) (outcome, error) {
+					t.Way = wayIdle
+					return perform(ctx, t)
+				})
+				if err != nil {
+					return s, fmt.Errorf("%s: %s: %w", s.Name, places(database, broker), err)
+				}
+				v := map[string]float64{"round trips/s": float64(o.Calls) / o.Seconds, "relay % of a core": 100 * o.CPU / o.Seconds}
+				if o.PeakBytes > 0 {
+					v["relay peak MiB"] = float64(o.PeakBytes>>10) / 1024
+				}
+				s.add(database, broker, wayIdle, v, nil)
+			}
+		}
+	}
+	for _, row := range s.Rows {
+		where := places(row.Database, row.Broker)
+		s.Ratios = append(s.Ratios,
+			Ratio{Name: where + ": % of a core", Stat: row.Values["relay % of a core"], AtMost: 0.5},
+			Ratio{Name: where + ": round trips/s", Stat: row.Values["round trips/s"], AtMost: 12})
+	}
+	return s, nil
+}
