@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -62,7 +63,7 @@ func (p pair) scenarioOf(ctx context.Context, act func(s *scenario) error) (err 
 		}
 	}()
 	if p.DB != nil {
-		table := "conformance_" + s.name
+		table := cmp.Or(p.Table, "conformance_"+s.name)
 		if _, err := p.DB.ExecContext(ctx, "CREATE TABLE "+table+" (id VARCHAR(100) PRIMARY KEY)"); err != nil {
 			return fmt.Errorf("create the application's table: %w", err)
 		}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -36,14 +37,54 @@ func TestScripts(t *testing.T) {
 	runScripts(t, "testdata/local", nil)
 }
 
+// databaseAddresses give an empty database of each kind.
+var databaseAddresses = map[string]func(t *testing.T) string{
+	"sqlite":   func(t *testing.T) string { return "sqlite:" + filepath.Join(t.TempDir(), "shop.db") },
+	"postgres": func(t *testing.T) string { return servers.PostgresSchema(t) },
+	"mysql":    func(t *testing.T) string { return mysqlURL("mysql", servers.MySQLDatabase(t)) },
+	"mariadb":  func(t *testing.T) string { return mysqlURL("mariadb", servers.MariaDBDatabase(t)) },
+}
+
+// applicationPool is an application's way to a server.
+func applicationPool(t *testing.T, address string) *sql.DB {
+	t.Helper()
+	open := mysql.OpenDB
+	if strings.HasPrefix(address, "postgres") {
+		open = postgres.OpenDB
+	}
+	db, err := open(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+// asNobody returns the address of the same schema for a new role, which may use it and create nothing. The role is dropped
+// when the test ends.
+func asNobody(t *testing.T, owner string) string {
+	t.Helper()
+	db := applicationPool(t, owner)
+	name := "lockstep_nobody_" + strings.ToLower(rand.Text())
+	if _, err := db.ExecContext(t.Context(), "CREATE ROLE "+name+" LOGIN PASSWORD 'nobody'; DO $$ BEGIN EXECUTE format('GRANT USAGE ON SCHEMA %I TO "+name+"', current_schema()); END $$"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if _, err := db.ExecContext(context.WithoutCancel(t.Context()), "DROP OWNED BY "+name+"; DROP ROLE "+name); err != nil {
+			t.Error(err)
+		}
+	})
+	u, err := url.Parse(owner)
+	if err != nil {
+		t.Fatal("the server's address cannot be parsed")
+	}
+	u.User = url.UserPassword(name, "nobody")
+	return u.String()
+}
+
 // TestOperatorScripts drives every operator's command on every database.
 func TestOperatorScripts(t *testing.T) {
-	for name, address := range map[string]func(t *testing.T) string{
-		"sqlite":   func(t *testing.T) string { return "sqlite:" + filepath.Join(t.TempDir(), "shop.db") },
-		"postgres": func(t *testing.T) string { return servers.PostgresSchema(t) },
-		"mysql":    func(t *testing.T) string { return mysqlURL("mysql", servers.MySQLDatabase(t)) },
-		"mariadb":  func(t *testing.T) string { return mysqlURL("mariadb", servers.MariaDBDatabase(t)) },
-	} {
+	for name, address := range databaseAddresses {
 		scripts, err := filepath.Glob("testdata/operator/*.txtar")
 		if err != nil || len(scripts) == 0 {
 			t.Fatalf("found %v, %v", scripts, err)

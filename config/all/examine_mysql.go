@@ -3,6 +3,7 @@ package all
 import (
 	"context"
 	"database/sql"
+	"net/url"
 
 	"github.com/lockstep-go/lockstep/config"
 	"github.com/lockstep-go/lockstep/dialect/mysql"
@@ -11,12 +12,13 @@ import (
 // mysqlDatabase is the dialect, and what doctor asks of it.
 type mysqlDatabase struct {
 	*mysql.Dialect
-	dsn string
+	url    *url.URL
+	schema string
 }
 
 // Examine implements [config.Examiner].
 func (d mysqlDatabase) Examine(ctx context.Context) ([]config.Finding, error) {
-	open := func() (*sql.DB, error) { return mysql.OpenDB(d.dsn) }
+	open := func() (*sql.DB, error) { return mysql.OpenDB(d.url.String()) }
 	return examine(ctx, open, func(e *examination) {
 		var flush, binlog, logging int
 		if e.ask("SELECT @@innodb_flush_log_at_trx_commit, @@sync_binlog, @@log_bin", &flush, &binlog, &logging) {

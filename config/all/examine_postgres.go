@@ -14,7 +14,7 @@ import (
 type postgresDatabase struct {
 	*postgres.Dialect
 	dsn            *url.URL
-	listens        bool // LISTEN has an address of its own
+	listen         string // where LISTEN goes, if it has an address of its own
 	schema, prefix string
 }
 
@@ -65,7 +65,7 @@ func (d postgresDatabase) pooler(e *examination) {
 		port = "5432"
 	}
 	var listens sql.NullString
-	if d.listens || strings.Contains(d.dsn.Host, ",") || !e.ask(`SELECT inet_server_port()::text`, &listens) || !listens.Valid || listens.String == port {
+	if d.listen != "" || strings.Contains(d.dsn.Host, ",") || !e.ask(`SELECT inet_server_port()::text`, &listens) || !listens.Valid || listens.String == port {
 		return
 	}
 	e.warn("behind PgBouncer with pool_mode=transaction, add listen_host=HOST:PORT of the server itself to the URL; behind a mere forwarding of ports it is nothing",
