@@ -97,6 +97,15 @@ func TestOperatorScripts(t *testing.T) {
 	}
 }
 
+// TestDoctorScripts does the harm that doctor finds.
+func TestDoctorScripts(t *testing.T) {
+	database := servers.PostgresSchema(t)
+	runScripts(t, "testdata/doctor/database.txtar", map[string]string{"DATABASE": database, "NOBODY": asNobody(t, database)})
+	runScripts(t, "testdata/doctor/brokers.txtar", map[string]string{
+		"DATABASE": servers.PostgresSchema(t), "KAFKA": "kafka://" + servers.Kafka(t), "KAFKA_TOPIC": servers.KafkaTopic(t, 1), "RABBITMQ": servers.RabbitMQ(t),
+	})
+}
+
 // TestOneLineOfYAML is the promise that brokers are swapped by one line of the configuration, which the script sees.
 func TestOneLineOfYAML(t *testing.T) {
 	runScripts(t, "testdata/brokers", map[string]string{
@@ -113,9 +122,14 @@ func mysqlURL(scheme, dsn string) string {
 	return scheme + "://" + account + "@" + host + "/" + database
 }
 
+// runScripts runs a script, or all in a directory.
 func runScripts(t *testing.T, dir string, variables map[string]string) {
 	t.Helper()
-	runFiles(t, testscript.Params{Dir: dir}, variables)
+	p := testscript.Params{Dir: dir}
+	if strings.HasSuffix(dir, ".txtar") {
+		p = testscript.Params{Files: []string{dir}}
+	}
+	runFiles(t, p, variables)
 }
 
 func runFiles(t *testing.T, p testscript.Params, variables map[string]string) {
@@ -129,7 +143,7 @@ func runFiles(t *testing.T, p testscript.Params, variables map[string]string) {
 	}
 	p.Cmds = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 		"enqueue": enqueueCommand, "carry": carryCommand, "waitline": waitLineCommand, "waitget": waitGetCommand,
-		"queue": queueCommand, "inqueue": inQueueCommand, "intopic": inTopicCommand,
+		"sql": sqlCommand, "queue": queueCommand, "inqueue": inQueueCommand, "intopic": inTopicCommand,
 	}
 	testscript.Run(t, p)
 }
@@ -146,6 +160,22 @@ func enqueueCommand(ts *testscript.TestScript, _ bool, args []string) {
 		return []core.Message{m}, nil
 	}))
 	ts.Setenv("ID", m.ID)
+}
+
+// sqlCommand: sql DATABASE STATEMENT. {nobody} is the user of $NOBODY, and current_schema the schema's name where SQL wants one.
+func sqlCommand(ts *testscript.TestScript, _ bool, args []string) {
+	statement := args[1]
+	_, db := openDatabase(ts, args[0])
+	if u, err := url.Parse(ts.Getenv("NOBODY")); err == nil {
+		statement = strings.ReplaceAll(statement, "{nobody}", u.User.Username())
+	}
+	if strings.Contains(statement, "SCHEMA current_schema") {
+		var schema string
+		ts.Check(db.QueryRowContext(context.Background(), "SELECT quote_ident(current_schema())").Scan(&schema))
+		statement = strings.ReplaceAll(statement, "SCHEMA current_schema", "SCHEMA "+schema)
+	}
+	_, err := db.ExecContext(context.Background(), statement)
+	ts.Check(err)
 }
 
 // carryCommand: carry DATABASE. It carries what is there to a fake broker that refuses poison for good, tries what is

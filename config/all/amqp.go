@@ -13,15 +13,15 @@ var clientParameters = []string{
 	"heartbeat", "connection_timeout", "channel_max", "auth_mechanism", "cacertfile", "certfile", "keyfile", "server_name_indication",
 }
 
-// amqpBroker is the adapter, and what verify makes beside it.
+// amqpBroker is the adapter, what doctor asks, and what verify makes beside it.
 type amqpBroker struct {
 	*amqp.Broker
-	scratchAMQP
+	besideAMQP
 }
 
 type pipelinedAMQPBroker struct {
 	*amqp.Pipelined
-	scratchAMQP
+	besideAMQP
 }
 
 func openAMQP(u *url.URL, _ *slog.Logger) (core.Broker, error) {
@@ -37,9 +37,9 @@ func openAMQP(u *url.URL, _ *slog.Logger) (core.Broker, error) {
 		return nil, err
 	}
 	if pipelined == "true" {
-		return pipelinedAMQPBroker{b.Pipelined(), scratchAMQP{c, true}}, nil
+		return pipelinedAMQPBroker{b.Pipelined(), besideAMQP{c, true}}, nil
 	}
-	return amqpBroker{b, scratchAMQP{c, false}}, nil
+	return amqpBroker{b, besideAMQP{c, false}}, nil
 }
 
 // amqpNodes returns a URL for each host, with the parameters that are the client's.

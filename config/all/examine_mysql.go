@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"net/url"
+	"time"
 
 	"github.com/lockstep-go/lockstep/config"
 	"github.com/lockstep-go/lockstep/dialect/mysql"
@@ -37,7 +38,7 @@ func (d mysqlDatabase) Examine(ctx context.Context) ([]config.Finding, error) {
 		}
 		var seconds int64
 		// Without the privilege PROCESS it sees the user's own transactions only.
-		if e.ask("SELECT TIMESTAMPDIFF(SECOND, trx_started, NOW()) FROM information_schema.innodb_trx ORDER BY trx_started LIMIT 1", &seconds) && seconds > 600 {
+		if e.ask("SELECT TIMESTAMPDIFF(SECOND, trx_started, NOW()) FROM information_schema.innodb_trx ORDER BY trx_started LIMIT 1", &seconds) && seconds >= int64(maxOpen/time.Second) {
 			e.warn("find it in information_schema.innodb_trx, and KILL it", "a transaction is open for %d minutes: what was deleted since is not purged, and reads become slow", seconds/60)
 		}
 		e.clock("SELECT UNIX_TIMESTAMP(NOW(6)) + 0e0")

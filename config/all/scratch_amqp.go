@@ -16,14 +16,14 @@ import (
 	"github.com/lockstep-go/lockstep/core"
 )
 
-// scratchAMQP makes throw-away topics where config leads.
-type scratchAMQP struct {
+// besideAMQP is what the program does beside publishing, where config leads.
+type besideAMQP struct {
 	config    amqp.Config
 	pipelined bool
 }
 
 // ScratchTopic implements [config.ScratchBroker]: an exchange with a queue behind it, both of that name and durable.
-func (a scratchAMQP) ScratchTopic(ctx context.Context, name string, through config.Through) (_ *config.ScratchTopic, err error) {
+func (a besideAMQP) ScratchTopic(ctx context.Context, name string, through config.Through) (_ *config.ScratchTopic, err error) {
 	c := amqp.Config{TLS: a.config.TLS}
 	for _, node := range a.config.URLs {
 		if node, err = nodeThrough(node, through); err != nil {
