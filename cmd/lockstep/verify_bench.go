@@ -54,6 +54,9 @@ func (b *bench) tryOutbox(ctx context.Context) (led bool, err error) {
 	if err == nil {
 		err = session.Close()
 	}
+	if err == nil {
+		err = f.DB.PingContext(ctx)
+	}
 	return harm.passed(), errors.Join(err, f.Close())
 }
 

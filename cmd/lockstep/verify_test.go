@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -66,6 +67,25 @@ func TestVerifyDatabases(t *testing.T) {
 			expectVerified(t, args, false)
 		})
 	}
+}
+
+// The application's table goes where the outbox is, and is removed from there.
+func TestVerifyInASchema(t *testing.T) {
+	address := servers.PostgresSchema(t)
+	u, err := url.Parse(address)
+	if err != nil {
+		t.Fatal("the server's address cannot be parsed")
+	}
+	query := u.Query()
+	schema := query.Get("search_path")
+	query.Del("search_path")
+	u.RawQuery = query.Encode()
+	args := []string{"verify", "--json", "--database", u.String(), "--schema", schema, "--broker", "file:" + filepath.Join(t.TempDir(), "events.jsonl")}
+	if dose.Of(t, true, false) {
+		args = append(args, "--only", "pair")
+	}
+	expectVerified(t, args, false)
+	expectNothingOfVerify(t, address)
 }
 
 // expectVerified runs the command, and expects that nothing failed. Where harm can be done to the broker's connections,

@@ -7,13 +7,23 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/lockstep-go/lockstep/config"
 	"github.com/lockstep-go/lockstep/core"
 )
 
-// scratchTable is the application's, behind the name of a throw-away outbox.
-const scratchTable = "application"
+// migrateWithin bounds the making of an outbox's tables.
+const migrateWithin = 20 * time.Second
+
+// scratchTable returns the name of the application's table beside a throw-away outbox, in the outbox's schema.
+func scratchTable(schema, name string, quote func(name string) string) string {
+	table := quote(name + "application")
+	if schema != "" {
+		table = quote(schema) + "." + table
+	}
+	return table
+}
 
 // everyTopic archives all.
 var everyTopic = []string{"*"}
@@ -21,11 +31,11 @@ var everyTopic = []string{"*"}
 // scratchDialects opens what one throw-away outbox needs: two dialects, of which one archives, and the application's pool.
 // drop is what removes the tables afterwards.
 func scratchDialects(
-	ctx context.Context, name, where string, open func(archive []string) (config.Dialect, error), pool func() (*sql.DB, error),
+	ctx context.Context, where, table string, open func(archive []string) (config.Dialect, error), pool func() (*sql.DB, error),
 	drop func(ctx context.Context) error,
 ) (_ *config.ScratchOutbox, err error) {
 	var closers []io.Closer
-	s := &config.ScratchOutbox{ConcurrentWriters: true, Where: where, Table: name + scratchTable}
+	s := &config.ScratchOutbox{ConcurrentWriters: true, Where: where, Table: table}
 	s.Remove = func(ctx context.Context) error {
 		var errs []error
 		for _, c := range closers {
@@ -47,7 +57,7 @@ func scratchDialects(
 		return nil, err
 	}
 	closers = append(closers, dialect)
-	if err := dialect.Migrate(ctx); err != nil {
+	if err := migrate(ctx, dialect); err != nil {
 		return nil, fmt.Errorf("make a throw-away outbox: %w", err)
 	}
 	archiving, err := open(everyTopic)
@@ -61,6 +71,16 @@ func scratchDialects(
 	closers = append(closers, s.DB)
 	s.Dialect, s.Archiving, s.Elsewhere = dialect, archiving, archiving
 	return s, nil
+}
+
+// migrate does not end before the server did: a statement that is abandoned may be carried out after what is there was dropped.
+func migrate(ctx context.Context, dialect config.Dialect) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), migrateWithin)
+	defer cancel()
+	return dialect.Migrate(ctx)
 }
 
 // dropAll drops every table that find, a query for schemas and names, returns. prepare sets what bounds the waiting.

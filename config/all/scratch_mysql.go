@@ -27,7 +27,7 @@ func (d mysqlDatabase) Scratch(ctx context.Context, name string, through config.
 			return nil, err
 		}
 	}
-	return scratchDialects(ctx, name, "the tables that begin with "+name,
+	return scratchDialects(ctx, "the tables that begin with "+name, scratchTable(d.schema, name, backquoted),
 		func(archive []string) (config.Dialect, error) {
 			return mysql.Open(dsn.String(), mysql.Config{Database: d.schema, Prefix: name, Archive: archive})
 		},
@@ -36,6 +36,8 @@ func (d mysqlDatabase) Scratch(ctx context.Context, name string, through config.
 			return dropAll(ctx, func() (*sql.DB, error) { return mysql.OpenDB(d.url.String()) },
 				"SET SESSION lock_wait_timeout = 5",
 				fmt.Sprintf("SELECT table_schema, table_name FROM information_schema.tables WHERE LEFT(table_name, %d) = %s", len(name), quoted(name)),
-				func(name string) string { return "`" + strings.ReplaceAll(name, "`", "``") + "`" })
+				backquoted)
 		})
 }
+
+func backquoted(name string) string { return "`" + strings.ReplaceAll(name, "`", "``") + "`" }

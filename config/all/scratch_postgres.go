@@ -23,17 +23,11 @@ func (d postgresDatabase) Scratch(ctx context.Context, name string, through conf
 			return nil, err
 		}
 	}
-	pooled := dsn
-	if d.schema != "" { // where the application's own table goes as well
-		query := pooled.Query()
-		query.Set("search_path", ident(d.schema))
-		pooled.RawQuery = query.Encode()
-	}
-	return scratchDialects(ctx, name, "the tables that begin with "+name,
+	return scratchDialects(ctx, "the tables that begin with "+name, scratchTable(d.schema, name, ident),
 		func(archive []string) (config.Dialect, error) {
 			return postgres.Open(dsn.String(), postgres.Config{Schema: d.schema, Prefix: name, Archive: archive, ListenDSN: d.listen})
 		},
-		func() (*sql.DB, error) { return sql.Open("postgres", pooled.String()) },
+		func() (*sql.DB, error) { return sql.Open("postgres", dsn.String()) },
 		func(ctx context.Context) error {
 			return dropAll(ctx, func() (*sql.DB, error) { return sql.Open("postgres", d.dsn.String()) },
 				"SET lock_timeout = '5s'",

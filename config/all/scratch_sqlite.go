@@ -17,7 +17,7 @@ import (
 func (d sqliteDatabase) Scratch(ctx context.Context, name string, _ config.Through) (*config.ScratchOutbox, error) {
 	at := filepath.Join(filepath.Dir(d.path), name+".db")
 	var pool *sql.DB
-	s, err := scratchDialects(ctx, name, "the file "+at,
+	s, err := scratchDialects(ctx, "the file "+at, scratchTable("", name, ident),
 		func(archive []string) (config.Dialect, error) {
 			own, err := sqlite.Open(at, sqlite.Config{Prefix: d.prefix, Archive: archive})
 			if err == nil && pool == nil {
