@@ -53,7 +53,8 @@ func (b kafkaBroker) ScratchTopic(ctx context.Context, name string, through conf
 	return s, nil
 }
 
-// ScratchTopic implements [config.ScratchBroker]. No error of a Watermill publisher says that a message is refused for good.
+// ScratchTopic implements [config.ScratchBroker]. Nothing that core takes is more than sarama takes, and a refusal by the
+// server is not one for good: see package wmkafka.
 func (b watermillKafka) ScratchTopic(ctx context.Context, name string, through config.Through) (*config.ScratchTopic, error) {
 	var dial saramaDialer
 	if through != nil {
