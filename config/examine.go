@@ -18,8 +18,16 @@ type Examiner interface {
 	Examine(ctx context.Context) ([]Finding, error)
 }
 
+// WaitingTopic is a topic that events go to.
+type WaitingTopic struct {
+	Name string
+	// Largest is the size of the largest payload that was seen waiting for it, in bytes; 0 where none was.
+	Largest int
+}
+
 // TopicExaminer is Examiner for a broker.
 type TopicExaminer interface {
-	// ExamineTopics examines the topics that events go to. It creates nothing and sends nothing.
-	ExamineTopics(ctx context.Context, topics []string) ([]Finding, error)
+	// ExamineTopics examines the topics that events go to. It creates nothing and sends nothing. An error says what could not
+	// be found out; what was found is returned all the same.
+	ExamineTopics(ctx context.Context, topics []WaitingTopic) ([]Finding, error)
 }

@@ -16,6 +16,9 @@ type DialectFixture struct {
 	Dialect core.Dialect
 	// DB is the application's way to the same database, where that is SQL, and adds the checks for that.
 	DB *sql.DB
+	// Table is the name of a table of the application's own that [TestPair] creates and drops through DB. Defaults to
+	// conformance_ and random digits.
+	Table string
 	// Begin begins a transaction of the application.
 	Begin func(ctx context.Context) (Tx, error)
 	// Archiving is a dialect on the same outbox that is configured to keep the delivered events of every topic, and adds

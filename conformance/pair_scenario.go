@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -62,13 +63,24 @@ func (p pair) scenarioOf(ctx context.Context, act func(s *scenario) error) (err 
 		}
 	}()
 	if p.DB != nil {
-		table := "conformance_" + s.name
-		if _, err := p.DB.ExecContext(ctx, "CREATE TABLE "+table+" (id VARCHAR(100) PRIMARY KEY)"); err != nil {
+		table := cmp.Or(p.Table, "conformance_"+s.name)
+		if err := p.create(ctx, table); err != nil {
 			return fmt.Errorf("create the application's table: %w", err)
 		}
 		s.table = table
 	}
 	return act(s)
+}
+
+// create does not end with ctx: a statement that is abandoned may be carried out after what the fixture was made of is gone.
+func (p pair) create(ctx context.Context, table string) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), inTheEnd)
+	defer cancel()
+	_, err := p.DB.ExecContext(ctx, "CREATE TABLE "+table+" (id VARCHAR(100) PRIMARY KEY)")
+	return err
 }
 
 func (s *scenario) randomOf(n uint64) *rand.Rand { return rand.New(rand.NewPCG(s.number, n)) }

@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"cmp"
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -29,6 +30,9 @@ type Config struct {
 	// SASL says who the relay is: [Plain], [ScramSHA256], [ScramSHA512], or any other mechanism of kafka-go. Defaults to
 	// none.
 	SASL sasl.Mechanism
+	// Dial makes the connections, to the bootstrap servers and to those that the cluster names: through a tunnel or a
+	// proxy, for instance. TLS and SASL are spoken over what it returns. Called concurrently. Defaults to TCP.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Compression is that of the record batches. Defaults to none.
 	Compression kafkago.Compression
 	// CloudEventsSource is the source attribute of the CloudEvents as which messages are sent, a URI reference such as

@@ -17,17 +17,26 @@ const (
 	connectTimeout = 2 * time.Second
 )
 
-// dial makes a connection for kafka-go, whose context ends when it has logged in. kafka-go does not bound the login by
-// it: on a cluster that falls silent there, each try would leave a goroutine behind for as long as the silence lasts.
-func dial(ctx context.Context, network, address string) (net.Conn, error) {
-	conn, err := (&net.Dialer{Timeout: connectTimeout}).DialContext(ctx, network, address)
-	if err != nil {
-		return nil, err
+// dialFunc makes a connection.
+type dialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
+
+// dialer makes connections for kafka-go, by dial or, where that is nil, by TCP. Their context ends when kafka-go has logged
+// in. It does not bound the login by it: on a cluster that falls silent there, each try would leave a goroutine behind for
+// as long as the silence lasts.
+func dialer(dial dialFunc) dialFunc {
+	if dial == nil {
+		dial = (&net.Dialer{Timeout: connectTimeout}).DialContext
 	}
-	context.AfterFunc(ctx, func() {
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			conn.Close()
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
 		}
-	})
-	return conn, nil
+		context.AfterFunc(ctx, func() {
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				conn.Close()
+			}
+		})
+		return conn, nil
+	}
 }

@@ -84,7 +84,7 @@ func Open(config Config) (*Broker, error) {
 	}
 	config = config.withDefaults()
 	transport := &kafkago.Transport{
-		Dial: dial, DialTimeout: dialTimeout, MetadataTTL: metadataTTL,
+		Dial: dialer(config.Dial), DialTimeout: dialTimeout, MetadataTTL: metadataTTL,
 		ClientID: config.ClientID, TLS: config.TLS, SASL: config.SASL,
 	}
 	b := &Broker{

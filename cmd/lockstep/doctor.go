@@ -20,8 +20,10 @@ const doctorHelp = `Find what keeps events from being delivered, or weakens a pr
 It looks at the database (version, privileges, tables, how positions are handed
 out, durability, isolation, pooler, clock, vacuum, open transactions, a restore),
 at what the outbox holds, and at the brokers (reachable, topics and exchanges
-there, limits against the events that wait). It changes nothing and sends nothing.
-Topics are those of events that wait, and those given by --topic.
+there, replicas, limits against the events that wait). It changes nothing and
+sends nothing. Topics are those of events that wait, and those given by --topic.
+What it cannot see is listed as unknown, as RabbitMQ's bindings are. Nothing shows
+it that a database is a clone: see docs/runbook.md.
 
 Exit code: 0 when there is no problem, 1 when there is one. Warnings are not problems.`
 
@@ -106,16 +108,18 @@ func (e *examined) warn(cure, format string, args ...any) {
 const examineWithin = 20 * time.Second
 
 func (e *examined) examine(ctx context.Context, o *config.Outbox, topics []string) {
-	waiting := e.database(ctx, o)
-	seen := map[string]bool{}
+	largest := map[string]int{} // by topic
 	for _, topic := range topics {
-		seen[topic] = true
+		largest[topic] = 0
 	}
-	for _, m := range waiting {
-		seen[m.Topic] = true
+	for _, m := range e.database(ctx, o) {
+		largest[m.Topic] = max(largest[m.Topic], len(m.Payload))
 	}
-	names := slices.Sorted(maps.Keys(seen))
-	e.brokers(ctx, o, names)
+	var waiting []config.WaitingTopic
+	for _, topic := range slices.Sorted(maps.Keys(largest)) {
+		waiting = append(waiting, config.WaitingTopic{Name: topic, Largest: largest[topic]})
+	}
+	e.brokers(ctx, o, waiting)
 }
 
 // database examines the database and what is in the outbox, and returns some of the events that wait.
@@ -144,7 +148,6 @@ func (e *examined) database(ctx context.Context, o *config.Outbox) []core.Messag
 	if err != nil {
 		e.Unknown = append(e.Unknown, err.Error())
 	}
-	e.sizes(waiting)
 	return waiting
 }
 
@@ -192,25 +195,18 @@ func firstWaiting(ctx context.Context, dialect core.Dialect) ([]core.Message, er
 	return waiting, errors.Join(err, s.Close())
 }
 
-// sizes looks for events that are beyond what every broker takes. Other languages insert without core's limits.
-func (e *examined) sizes(waiting []core.Message) {
-	for _, m := range waiting {
-		if n := len(m.Payload); n > core.MaxPayloadBytes {
-			e.warn("raise the broker's limit (Kafka: max.message.bytes), or send a reference to what is large",
-				"event %s to %s has %d bytes, more than Kafka takes by default: it may become a dead letter", m.ID, m.Topic, n)
-			return
-		}
-	}
-}
-
-func (e *examined) brokers(ctx context.Context, o *config.Outbox, topics []string) {
+func (e *examined) brokers(ctx context.Context, o *config.Outbox, topics []config.WaitingTopic) {
 	for _, name := range slices.Sorted(maps.Keys(o.Brokers)) {
 		broker, routed := o.Brokers[name], topicsOf(o, name, topics)
+		var names []string
+		for _, t := range routed {
+			names = append(names, t.Name)
+		}
 		func() {
 			ctx, cancel := context.WithTimeout(ctx, examineWithin)
 			defer cancel()
 			if asked, ok := core.Ability[checker](broker); ok {
-				if err := asked.Check(ctx, routed...); err != nil {
+				if err := asked.Check(ctx, names...); err != nil {
 					for line := range strings.Lines(err.Error()) {
 						e.problem("see whether it runs, whether the URL, the user and the authority are right, and create what is missing", "broker %s: %s", name, strings.TrimSpace(line))
 					}
@@ -229,9 +225,9 @@ func (e *examined) brokers(ctx context.Context, o *config.Outbox, topics []strin
 }
 
 // topicsOf returns those that are routed to a broker.
-func topicsOf(o *config.Outbox, name string, topics []string) (routed []string) {
+func topicsOf(o *config.Outbox, name string, topics []config.WaitingTopic) (routed []config.WaitingTopic) {
 	for _, topic := range topics {
-		if o.RouteOf(topic) == name {
+		if o.RouteOf(topic.Name) == name {
 			routed = append(routed, topic)
 		}
 	}

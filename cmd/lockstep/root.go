@@ -25,7 +25,7 @@ func newRoot() *cobra.Command {
 		return &usageError{fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())}
 	})
 	root.AddCommand(newRelay(), newMigrate(), newStatus(), newDead(), newHeld(), newTopic(), newReplay(), newPurge(),
-		newDoctor(), newConfig(), newDemo(), newBench(), newVersion())
+		newDoctor(), newVerify(), newConfig(), newDemo(), newBench(), newVersion())
 	return root
 }
 

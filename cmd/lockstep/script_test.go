@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -36,14 +37,54 @@ func TestScripts(t *testing.T) {
 	runScripts(t, "testdata/local", nil)
 }
 
+// databaseAddresses give an empty database of each kind.
+var databaseAddresses = map[string]func(t *testing.T) string{
+	"sqlite":   func(t *testing.T) string { return "sqlite:" + filepath.Join(t.TempDir(), "shop.db") },
+	"postgres": func(t *testing.T) string { return servers.PostgresSchema(t) },
+	"mysql":    func(t *testing.T) string { return mysqlURL("mysql", servers.MySQLDatabase(t)) },
+	"mariadb":  func(t *testing.T) string { return mysqlURL("mariadb", servers.MariaDBDatabase(t)) },
+}
+
+// applicationPool is an application's way to a server.
+func applicationPool(t *testing.T, address string) *sql.DB {
+	t.Helper()
+	open := mysql.OpenDB
+	if strings.HasPrefix(address, "postgres") {
+		open = postgres.OpenDB
+	}
+	db, err := open(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+// asNobody returns the address of the same schema for a new role, which may use it and create nothing. The role is dropped
+// when the test ends.
+func asNobody(t *testing.T, owner string) string {
+	t.Helper()
+	db := applicationPool(t, owner)
+	name := "lockstep_nobody_" + strings.ToLower(rand.Text())
+	if _, err := db.ExecContext(t.Context(), "CREATE ROLE "+name+" LOGIN PASSWORD 'nobody'; DO $$ BEGIN EXECUTE format('GRANT USAGE ON SCHEMA %I TO "+name+"', current_schema()); END $$"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if _, err := db.ExecContext(context.WithoutCancel(t.Context()), "DROP OWNED BY "+name+"; DROP ROLE "+name); err != nil {
+			t.Error(err)
+		}
+	})
+	u, err := url.Parse(owner)
+	if err != nil {
+		t.Fatal("the server's address cannot be parsed")
+	}
+	u.User = url.UserPassword(name, "nobody")
+	return u.String()
+}
+
 // TestOperatorScripts drives every operator's command on every database.
 func TestOperatorScripts(t *testing.T) {
-	for name, address := range map[string]func(t *testing.T) string{
-		"sqlite":   func(t *testing.T) string { return "sqlite:" + filepath.Join(t.TempDir(), "shop.db") },
-		"postgres": func(t *testing.T) string { return servers.PostgresSchema(t) },
-		"mysql":    func(t *testing.T) string { return mysqlURL("mysql", servers.MySQLDatabase(t)) },
-		"mariadb":  func(t *testing.T) string { return mysqlURL("mariadb", servers.MariaDBDatabase(t)) },
-	} {
+	for name, address := range databaseAddresses {
 		scripts, err := filepath.Glob("testdata/operator/*.txtar")
 		if err != nil || len(scripts) == 0 {
 			t.Fatalf("found %v, %v", scripts, err)
@@ -54,6 +95,15 @@ func TestOperatorScripts(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestDoctorScripts does the harm that doctor finds.
+func TestDoctorScripts(t *testing.T) {
+	database := servers.PostgresSchema(t)
+	runScripts(t, "testdata/doctor/database.txtar", map[string]string{"DATABASE": database, "NOBODY": asNobody(t, database)})
+	runScripts(t, "testdata/doctor/brokers.txtar", map[string]string{
+		"DATABASE": servers.PostgresSchema(t), "KAFKA": "kafka://" + servers.Kafka(t), "KAFKA_TOPIC": servers.KafkaTopic(t, 1), "RABBITMQ": servers.RabbitMQ(t),
+	})
 }
 
 // TestOneLineOfYAML is the promise that brokers are swapped by one line of the configuration, which the script sees.
@@ -72,9 +122,14 @@ func mysqlURL(scheme, dsn string) string {
 	return scheme + "://" + account + "@" + host + "/" + database
 }
 
+// runScripts runs a script, or all in a directory.
 func runScripts(t *testing.T, dir string, variables map[string]string) {
 	t.Helper()
-	runFiles(t, testscript.Params{Dir: dir}, variables)
+	p := testscript.Params{Dir: dir}
+	if strings.HasSuffix(dir, ".txtar") {
+		p = testscript.Params{Files: []string{dir}}
+	}
+	runFiles(t, p, variables)
 }
 
 func runFiles(t *testing.T, p testscript.Params, variables map[string]string) {
@@ -88,7 +143,7 @@ func runFiles(t *testing.T, p testscript.Params, variables map[string]string) {
 	}
 	p.Cmds = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 		"enqueue": enqueueCommand, "carry": carryCommand, "waitline": waitLineCommand, "waitget": waitGetCommand,
-		"queue": queueCommand, "inqueue": inQueueCommand, "intopic": inTopicCommand,
+		"sql": sqlCommand, "queue": queueCommand, "inqueue": inQueueCommand, "intopic": inTopicCommand,
 	}
 	testscript.Run(t, p)
 }
@@ -105,6 +160,22 @@ func enqueueCommand(ts *testscript.TestScript, _ bool, args []string) {
 		return []core.Message{m}, nil
 	}))
 	ts.Setenv("ID", m.ID)
+}
+
+// sqlCommand: sql DATABASE STATEMENT. {nobody} is the user of $NOBODY, and current_schema the schema's name where SQL wants one.
+func sqlCommand(ts *testscript.TestScript, _ bool, args []string) {
+	statement := args[1]
+	_, db := openDatabase(ts, args[0])
+	if u, err := url.Parse(ts.Getenv("NOBODY")); err == nil {
+		statement = strings.ReplaceAll(statement, "{nobody}", u.User.Username())
+	}
+	if strings.Contains(statement, "SCHEMA current_schema") {
+		var schema string
+		ts.Check(db.QueryRowContext(context.Background(), "SELECT quote_ident(current_schema())").Scan(&schema))
+		statement = strings.ReplaceAll(statement, "SCHEMA current_schema", "SCHEMA "+schema)
+	}
+	_, err := db.ExecContext(context.Background(), statement)
+	ts.Check(err)
 }
 
 // carryCommand: carry DATABASE. It carries what is there to a fake broker that refuses poison for good, tries what is

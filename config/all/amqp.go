@@ -13,6 +13,17 @@ var clientParameters = []string{
 	"heartbeat", "connection_timeout", "channel_max", "auth_mechanism", "cacertfile", "certfile", "keyfile", "server_name_indication",
 }
 
+// amqpBroker is the adapter, what doctor asks, and what verify makes beside it.
+type amqpBroker struct {
+	*amqp.Broker
+	besideAMQP
+}
+
+type pipelinedAMQPBroker struct {
+	*amqp.Pipelined
+	besideAMQP
+}
+
 func openAMQP(u *url.URL, _ *slog.Logger) (core.Broker, error) {
 	p := parametersOf(u)
 	source, pipelined := p.take("cloudevents_source"), p.take("pipelined", "true", "false")
@@ -20,14 +31,15 @@ func openAMQP(u *url.URL, _ *slog.Logger) (core.Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := amqp.Open(amqp.Config{URLs: nodes, CloudEventsSource: source})
+	c := amqp.Config{URLs: nodes, CloudEventsSource: source}
+	b, err := amqp.Open(c)
 	if err != nil {
 		return nil, err
 	}
 	if pipelined == "true" {
-		return b.Pipelined(), nil
+		return pipelinedAMQPBroker{b.Pipelined(), besideAMQP{c, true}}, nil
 	}
-	return b, nil
+	return amqpBroker{b, besideAMQP{c, false}}, nil
 }
 
 // amqpNodes returns a URL for each host, with the parameters that are the client's.

@@ -32,7 +32,7 @@ func openPostgres(u *url.URL, options config.Options) (config.Dialect, error) {
 	if err != nil {
 		return nil, err
 	}
-	return postgresDatabase{d, &dsn, listen != "", options.Schema, options.Prefix}, nil
+	return postgresDatabase{d, &dsn, listen, options.Schema, options.Prefix}, nil
 }
 
 func openMySQL(u *url.URL, options config.Options) (config.Dialect, error) {
@@ -43,7 +43,7 @@ func openMySQL(u *url.URL, options config.Options) (config.Dialect, error) {
 	if err != nil {
 		return nil, err
 	}
-	return mysqlDatabase{d, u.String()}, nil
+	return mysqlDatabase{d, u, options.Schema}, nil
 }
 
 func openSQLite(u *url.URL, options config.Options) (config.Dialect, error) {

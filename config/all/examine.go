@@ -6,8 +6,23 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/lockstep-go/lockstep/config"
+)
+
+// What is too much. Tests, which cannot wait so long or fill so much, set less.
+var (
+	// maxSkew is how far apart the clocks of database and relay may be before times that are reckoned over both mislead.
+	maxSkew = 2 * time.Second
+	// maxOpen is how long a transaction may be open.
+	maxOpen = 10 * time.Minute
+	// maxDeadRows is how many rows vacuum may leave for later.
+	maxDeadRows int64 = 1_000_000
+	// maxWAL is the size of a WAL that somebody keeps from starting again, in bytes.
+	maxWAL int64 = 256 << 20
+	// now is this machine's clock.
+	now = time.Now
 )
 
 // examination gathers findings over one connection.

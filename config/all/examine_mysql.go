@@ -3,6 +3,8 @@ package all
 import (
 	"context"
 	"database/sql"
+	"net/url"
+	"time"
 
 	"github.com/lockstep-go/lockstep/config"
 	"github.com/lockstep-go/lockstep/dialect/mysql"
@@ -11,12 +13,13 @@ import (
 // mysqlDatabase is the dialect, and what doctor asks of it.
 type mysqlDatabase struct {
 	*mysql.Dialect
-	dsn string
+	url    *url.URL
+	schema string
 }
 
 // Examine implements [config.Examiner].
 func (d mysqlDatabase) Examine(ctx context.Context) ([]config.Finding, error) {
-	open := func() (*sql.DB, error) { return mysql.OpenDB(d.dsn) }
+	open := func() (*sql.DB, error) { return mysql.OpenDB(d.url.String()) }
 	return examine(ctx, open, func(e *examination) {
 		var flush, binlog, logging int
 		if e.ask("SELECT @@innodb_flush_log_at_trx_commit, @@sync_binlog, @@log_bin", &flush, &binlog, &logging) {
@@ -35,7 +38,7 @@ func (d mysqlDatabase) Examine(ctx context.Context) ([]config.Finding, error) {
 		}
 		var seconds int64
 		// Without the privilege PROCESS it sees the user's own transactions only.
-		if e.ask("SELECT TIMESTAMPDIFF(SECOND, trx_started, NOW()) FROM information_schema.innodb_trx ORDER BY trx_started LIMIT 1", &seconds) && seconds > 600 {
+		if e.ask("SELECT TIMESTAMPDIFF(SECOND, trx_started, NOW()) FROM information_schema.innodb_trx ORDER BY trx_started LIMIT 1", &seconds) && seconds >= int64(maxOpen/time.Second) {
 			e.warn("find it in information_schema.innodb_trx, and KILL it", "a transaction is open for %d minutes: what was deleted since is not purged, and reads become slow", seconds/60)
 		}
 		e.clock("SELECT UNIX_TIMESTAMP(NOW(6)) + 0e0")

@@ -4,7 +4,9 @@ import (
 	"context"
 	"database/sql"
 	"net/url"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/lockstep-go/lockstep/config"
 	"github.com/lockstep-go/lockstep/dialect/postgres"
@@ -14,7 +16,7 @@ import (
 type postgresDatabase struct {
 	*postgres.Dialect
 	dsn            *url.URL
-	listens        bool // LISTEN has an address of its own
+	listen         string // where LISTEN goes, if it has an address of its own
 	schema, prefix string
 }
 
@@ -40,9 +42,7 @@ func (d postgresDatabase) durability(e *examination) {
 		e.problem("set synchronous_commit=on, for the database or the application's role at least",
 			"synchronous_commit is off: a crash of the server loses orders and events that were committed, within its last moments")
 	}
-	if fsync == "off" || pages == "off" {
-		e.problem("set fsync=on and full_page_writes=on", "fsync is %s and full_page_writes is %s: a crash of the machine may destroy the database", fsync, pages)
-	}
+	e.writes(fsync, pages)
 	if isolation != "read committed" {
 		e.warn("set default_transaction_isolation='read committed' for the application's role, or have the transactions on a key update the same row",
 			"transactions are %s by default: one that waited for a key's lock goes on with what it saw before", isolation)
@@ -58,6 +58,13 @@ func (d postgresDatabase) durability(e *examination) {
 	}
 }
 
+// writes judges how the server writes.
+func (e *examination) writes(fsync, pages string) {
+	if fsync == "off" || pages == "off" {
+		e.problem("set fsync=on and full_page_writes=on", "fsync is %s and full_page_writes is %s: a crash of the machine may destroy the database", fsync, pages)
+	}
+}
+
 // pooler finds out by the server's own port whether something stands between.
 func (d postgresDatabase) pooler(e *examination) {
 	port := d.dsn.Port()
@@ -65,7 +72,7 @@ func (d postgresDatabase) pooler(e *examination) {
 		port = "5432"
 	}
 	var listens sql.NullString
-	if d.listens || strings.Contains(d.dsn.Host, ",") || !e.ask(`SELECT inet_server_port()::text`, &listens) || !listens.Valid || listens.String == port {
+	if d.listen != "" || strings.Contains(d.dsn.Host, ",") || !e.ask(`SELECT inet_server_port()::text`, &listens) || !listens.Valid || listens.String == port {
 		return
 	}
 	e.warn("behind PgBouncer with pool_mode=transaction, add listen_host=HOST:PORT of the server itself to the URL; behind a mere forwarding of ports it is nothing",
@@ -81,21 +88,22 @@ func (d postgresDatabase) vacuum(e *examination) {
 		FROM pg_class c LEFT JOIN pg_stat_all_tables s ON s.relid = c.oid WHERE c.oid = `+table, &running, &options, &live, &dead) {
 		if running == "off" || strings.Contains(options, "autovacuum_enabled=false") || strings.Contains(options, "autovacuum_enabled=off") {
 			e.problem("set autovacuum=on, for the outbox's tables at least", "autovacuum is off: the outbox grows without end, and reads become slow")
-		} else if dead > 1_000_000 && dead > 10*live {
+		} else if dead > maxDeadRows && dead > 10*live {
 			e.warn("end the oldest transaction (pg_stat_activity, pg_prepared_xacts), or drop an unused replication slot, that holds vacuum back",
 				"the outbox has %d dead rows for %d live ones: vacuum does not keep up", dead, live)
 		}
 	}
+	openSeconds := strconv.Itoa(int(maxOpen/time.Second)) + " seconds"
 	var pid int
 	var minutes float64
 	if e.ask(`SELECT pid, extract(epoch FROM clock_timestamp() - xact_start)::float8 / 60 FROM pg_stat_activity
-		WHERE datname = current_database() AND xact_start < clock_timestamp() - interval '10 minutes' AND backend_type = 'client backend'
+		WHERE datname = current_database() AND xact_start < clock_timestamp() - interval '`+openSeconds+`' AND backend_type = 'client backend'
 		ORDER BY xact_start LIMIT 1`, &pid, &minutes) {
 		e.warn("find out what it does, and end it: SELECT pg_terminate_backend(…)",
 			"a transaction is open for %.0f minutes (pid %d): vacuum removes nothing that was deleted since", minutes, pid)
 	}
 	var gid string
-	if e.ask(`SELECT gid FROM pg_prepared_xacts WHERE database = current_database() AND prepared < clock_timestamp() - interval '10 minutes' ORDER BY prepared LIMIT 1`, &gid) {
+	if e.ask(`SELECT gid FROM pg_prepared_xacts WHERE database = current_database() AND prepared < clock_timestamp() - interval '`+openSeconds+`' ORDER BY prepared LIMIT 1`, &gid) {
 		e.warn("COMMIT PREPARED or ROLLBACK PREPARED it", "the prepared transaction %s is forgotten: its positions stay open, and vacuum is held back", gid)
 	}
 }
@@ -103,21 +111,19 @@ func (d postgresDatabase) vacuum(e *examination) {
 // positions finds a sequence that is behind its table, as a restore of a part leaves it.
 func (d postgresDatabase) positions(e *examination) {
 	var last, highest int64
-	table := ident(d.table())
-	if d.schema != "" {
-		table = ident(d.schema) + "." + ident(d.prefix+"outbox")
-	}
+	table := d.table()
 	if e.ask(`SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence(`+quoted(table)+`, 'position')::regclass), 0),
 		coalesce((SELECT max(position) FROM `+table+`), 0)`, &last, &highest) && last < highest {
-		e.problem("SELECT setval(pg_get_serial_sequence('outbox', 'position'), "+"(SELECT max(position) FROM outbox)); see docs/runbook.md, Restore",
+		e.problem("SELECT setval(pg_get_serial_sequence("+quoted(table)+", 'position'), (SELECT max(position) FROM "+table+")); see docs/runbook.md, Restore",
 			"the sequence of positions stands at %d and the outbox has %d: it was restored in part, and inserts will fail or break the order", last, highest)
 	}
 }
 
-// table is the outbox's name, for to_regclass where it has a schema.
+// table is the outbox's quoted name, with its schema where one is configured.
 func (d postgresDatabase) table() string {
-	if d.schema == "" {
-		return d.prefix + "outbox"
+	name := ident(d.prefix + "outbox")
+	if d.schema != "" {
+		name = ident(d.schema) + "." + name
 	}
-	return ident(d.schema) + "." + ident(d.prefix+"outbox")
+	return name
 }

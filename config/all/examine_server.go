@@ -8,9 +8,6 @@ import (
 	"github.com/lockstep-go/lockstep/config"
 )
 
-// maxSkew is how far apart the clocks of database and relay may be before times that are reckoned over both mislead.
-const maxSkew = 2 * time.Second
-
 // examine runs look over a pool that is closed again.
 func examine(ctx context.Context, open func() (*sql.DB, error), look func(e *examination)) ([]config.Finding, error) {
 	db, err := open()
@@ -31,11 +28,11 @@ func examine(ctx context.Context, open func() (*sql.DB, error), look func(e *exa
 // clock compares the database's clock, which query returns in seconds since 1970, with ours.
 func (e *examination) clock(query string) {
 	var theirs float64
-	before := time.Now()
+	before := now()
 	if !e.ask(query, &theirs) {
 		return
 	}
-	took := time.Since(before)
+	took := now().Sub(before)
 	skew := time.Duration(theirs*float64(time.Second)) - time.Duration(before.Add(took/2).UnixNano())
 	if skew.Abs() > maxSkew+took {
 		e.warn("run NTP on both", "the database's clock and this machine's are %v apart: latencies and log times mislead", skew.Abs().Round(time.Millisecond))

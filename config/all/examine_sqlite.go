@@ -15,10 +15,8 @@ type sqliteDatabase struct {
 	path, prefix string
 }
 
-// maxWAL is the size of a WAL that somebody keeps from starting again, in bytes.
-const maxWAL = 256 << 20
-
-// Examine implements [config.Examiner].
+// Examine implements [config.Examiner]. How an application opens the file (synchronous, say) is seen only from within it, by
+// the dialect's CheckDB.
 func (d sqliteDatabase) Examine(ctx context.Context) ([]config.Finding, error) {
 	conn, err := d.DB().Conn(ctx)
 	if err != nil {
@@ -26,10 +24,6 @@ func (d sqliteDatabase) Examine(ctx context.Context) ([]config.Finding, error) {
 	}
 	defer conn.Close()
 	e := &examination{ctx: ctx, conn: conn}
-	var synchronous int
-	if e.ask("PRAGMA synchronous", &synchronous) && synchronous < 2 {
-		e.problem("open it without settings of your own", "synchronous is below FULL: a power loss takes committed events")
-	}
 	var last, highest sql.NullInt64
 	if e.ask("SELECT (SELECT seq FROM sqlite_sequence WHERE name = "+quoted(d.prefix+"outbox")+"), (SELECT max(position) FROM "+ident(d.prefix+"outbox")+")", &last, &highest) &&
 		last.Int64 < highest.Int64 {

@@ -17,6 +17,12 @@ func openStdout(u *url.URL, _ *slog.Logger) (core.Broker, error) {
 	return jsonlines.New(os.Stdout), nil
 }
 
+// fileBroker is the adapter, and what verify makes beside it.
+type fileBroker struct {
+	*jsonlines.Broker
+	path string
+}
+
 func openFile(u *url.URL, _ *slog.Logger) (core.Broker, error) {
 	at, err := path(u)
 	if err != nil {
@@ -26,5 +32,5 @@ func openFile(u *url.URL, _ *slog.Logger) (core.Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return b, nil
+	return fileBroker{b, at}, nil
 }

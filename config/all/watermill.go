@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/url"
 	"sync"
 
@@ -28,12 +29,30 @@ func openWatermillKafka(u *url.URL, log *slog.Logger) (core.Broker, error) {
 	if u.User != nil || u.Path != "" && u.Path != "/" {
 		return nil, errors.New("has more than hosts: use kafka:// or kafka+tls://, or a registry of your own with a publisher of your own")
 	}
-	return newLate(func() (core.Broker, io.Closer, error) { return makeWatermillKafka(brokers, log) }), nil
+	return watermillKafka{newLate(func() (core.Broker, io.Closer, error) { return makeWatermillKafka(brokers, log, nil) }), brokers, log}, nil
 }
 
-// makeWatermillKafka configures a publisher as the documentation of broker/watermill says. It dials.
-func makeWatermillKafka(brokers []string, log *slog.Logger) (core.Broker, io.Closer, error) {
-	publisher, err := kafka.NewPublisher(wmkafka.PublisherConfig(brokers), wmill.NewSlogLogger(log))
+// watermillKafka is the broker, and what verify makes beside it.
+type watermillKafka struct {
+	*late
+	brokers []string
+	log     *slog.Logger
+}
+
+// saramaDialer makes connections in place of Sarama.
+type saramaDialer func(network, address string) (net.Conn, error)
+
+// Dial implements Sarama's interface for proxies.
+func (d saramaDialer) Dial(network, address string) (net.Conn, error) { return d(network, address) }
+
+// makeWatermillKafka configures a publisher as the documentation of broker/watermill says. It dials, by dial unless that is
+// nil.
+func makeWatermillKafka(brokers []string, log *slog.Logger, dial saramaDialer) (core.Broker, io.Closer, error) {
+	c := wmkafka.PublisherConfig(brokers)
+	if dial != nil {
+		c.OverwriteSaramaConfig.Net.Proxy.Enable, c.OverwriteSaramaConfig.Net.Proxy.Dialer = true, dial
+	}
+	publisher, err := kafka.NewPublisher(c, wmill.NewSlogLogger(log))
 	if err != nil {
 		return nil, nil, err
 	}

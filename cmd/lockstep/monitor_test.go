@@ -1,0 +1,33 @@
+package main
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/lockstep-go/lockstep/core"
+)
+
+// What a monitor saw is made up here: testdata/local sees most of it happen.
+func TestProblemsOfWhatWasSeen(t *testing.T) {
+	t.Parallel()
+	away := errors.New("away")
+	for name, tc := range map[string]struct {
+		saw  sight
+		want []string
+	}{
+		"nothing yet":    {sight{}, []string{"nothing is known yet"}},
+		"all is well":    {sight{seen: true, stats: core.Stats{OldestAge: time.Minute}, brokers: map[string]error{"kafka": nil}}, nil},
+		"no lease":       {sight{seen: true, lease: core.Lease{Expired: true}}, []string{"no relay holds the lease"}},
+		"an old event":   {sight{seen: true, stats: core.Stats{OldestAge: 61 * time.Second}}, []string{"the oldest pending event is 1m1s old, which is more than max_pending_age (1m0s)"}},
+		"no broker":      {sight{seen: true, brokers: map[string]error{"b": away, "a": away, "c": nil}}, []string{"the broker a cannot be reached: away", "the broker b cannot be reached: away"}},
+		"no database":    {sight{seen: true, database: away}, []string{"the database is not usable: away"}},
+		"what was older": {sight{seen: true, database: away, stats: core.Stats{OldestAge: time.Hour}, lease: core.Lease{Expired: true}}, []string{"the database is not usable: away"}},
+	} {
+		m := &monitor{maxAge: time.Minute, now: tc.saw}
+		if got := m.problems(); !slices.Equal(got, tc.want) {
+			t.Errorf("%s: got %q, want %q", name, got, tc.want)
+		}
+	}
+}

@@ -1,0 +1,29 @@
+package all
+
+import (
+	"testing"
+	"time"
+
+	"github.com/lockstep-go/lockstep/config"
+)
+
+// Writes is what doctor says of a server with these settings.
+func Writes(fsync, pages string) []config.Finding {
+	e := &examination{}
+	e.writes(fsync, pages)
+	return e.findings
+}
+
+// NothingMayWait makes every limit of doctor's that takes long or much to reach one that is reached at once.
+func NothingMayWait(t *testing.T) {
+	open, dead, wal := maxOpen, maxDeadRows, maxWAL
+	t.Cleanup(func() { maxOpen, maxDeadRows, maxWAL = open, dead, wal })
+	maxOpen, maxDeadRows, maxWAL = 0, 0, 0
+}
+
+// ClockAhead is a fake clock of this machine.
+func ClockAhead(t *testing.T, by time.Duration) {
+	own := now
+	t.Cleanup(func() { now = own })
+	now = func() time.Time { return own().Add(by) }
+}
