@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	amqp091 "github.com/rabbitmq/amqp091-go"
+)
+
+// limit is what an account may spend before somebody looks at it.
+const limit = 1000_00
+
+// FraudDetection adds up what accounts spend. A sum is an effect that must not happen twice for one event.
+type FraudDetection struct {
+	db   *sql.DB
+	once *Once
+}
+
+func openFraudDetection(ctx context.Context, db *sql.DB) (*FraudDetection, error) {
+	for _, statement := range []string{
+		`CREATE TABLE IF NOT EXISTS spending (account VARCHAR(40) PRIMARY KEY, cents INT NOT NULL)`,
+		`DELETE FROM spending`, // a new day
+	} {
+		if _, err := db.ExecContext(ctx, statement); err != nil {
+			return nil, err
+		}
+	}
+	once, err := openOnce(ctx, db)
+	return &FraudDetection{db, once}, err
+}
+
+// Work settles n events, and says what it found. It forgets to acknowledge the first one, as a consumer does that is killed
+// after its COMMIT, and gets it again.
+func (f *FraudDetection) Work(ctx context.Context, deliveries <-chan amqp091.Delivery, n int) error {
+	forgetful := true
+	for settled := 0; settled < n; {
+		delivery, open := <-deliveries
+		if !open {
+			return errors.New("the connection is gone")
+		}
+		first, err := f.once.Do(ctx, delivery.MessageId, func(tx *sql.Tx) error { return f.add(ctx, tx, delivery.Body) })
+		if err != nil {
+			return err
+		}
+		if !first {
+			fmt.Println("fraud detection: an event came again, and was not counted again")
+		}
+		if forgetful {
+			forgetful = false
+			if err := delivery.Nack(false, true); err != nil { // back into the queue
+				return err
+			}
+			continue
+		}
+		if err := delivery.Ack(false); err != nil {
+			return err
+		}
+		settled++
+	}
+	return f.report(ctx)
+}
+
+func (f *FraudDetection) add(ctx context.Context, tx *sql.Tx, payload []byte) error {
+	var event Spent
+	if err := json.Unmarshal(payload, &event); err != nil {
+		return err
+	}
+	_, err := tx.ExecContext(ctx, `INSERT INTO spending VALUES (?, ?) ON DUPLICATE KEY UPDATE cents = cents + ?`,
+		event.Account, event.Cents, event.Cents)
+	return err
+}
+
+func (f *FraudDetection) report(ctx context.Context) error {
+	rows, err := f.db.QueryContext(ctx, `SELECT account, cents FROM spending ORDER BY account`)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var account string
+		var cents int
+		if err := rows.Scan(&account, &cents); err != nil {
+			return err
+		}
+		verdict := "fine"
+		if cents > limit {
+			verdict = "look at it"
+		}
+		fmt.Printf("fraud detection: %s spent %d, %s\n", account, cents/100, verdict)
+	}
+	return rows.Err()
+}
