@@ -66,7 +66,11 @@ func TestRabbitMQ(t *testing.T) {
 	if _, err := channel.QueueDeclare(name, true, false, false, false, nil); err != nil {
 		t.Fatal(err)
 	}
-	defer channel.QueueDelete(name, false, false, false)
+	defer func() {
+		if _, err := channel.QueueDelete(name, false, false, false); err != nil {
+			t.Error(err)
+		}
+	}()
 	deliver(t, "rabbitmq.yaml", "amq.default", name, "RABBITMQ="+servers.RabbitMQ(t))
 	m, there, err := channel.Get(name, true)
 	if err != nil || !there || string(m.Body) != "a book" {
