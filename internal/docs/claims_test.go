@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -133,6 +135,25 @@ func TestPathsAndTargets(t *testing.T) {
 	} {
 		if got := fmt.Sprint(docs.Made(line)); got != want {
 			t.Errorf("%s: got %s, want %s", line, got, want)
+		}
+	}
+}
+
+// An example's README has one block of output, and it is not empty: what is compared with nothing is always right.
+func TestOutput(t *testing.T) {
+	for text, want := range map[string]string{
+		"# A\n\n```sh\ngo run .\n```\n\n```\nhello\n```\n": "hello\n",
+		"# A\n\n```sh\ngo run .\n```\n":                    "",
+		"# A\n\n```\nhello\n```\n```\nhello\n```\n":        "",
+		"# A\n\n```\n```\n":                                "",
+		"# A\n\n```\nhello\n":                              "",
+	} {
+		path := filepath.Join(t.TempDir(), "README.md")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := docs.Output(path); got != want || (err == nil) != (want != "") {
+			t.Errorf("%q: got %q and %v, want %q", text, got, err, want)
 		}
 	}
 }

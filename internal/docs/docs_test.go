@@ -99,7 +99,7 @@ func load(t *testing.T, text string) {
 	}
 }
 
-// A page in English has blocks in languages that some test knows, so that none goes unlooked at.
+// Blocks are in languages that some test knows, so that none goes unlooked at.
 func TestLanguages(t *testing.T) {
 	known := []string{"", "go", "sh", "console", "yaml", "sql", "properties", "markdown"}
 	for _, page := range read(t) {
