@@ -42,7 +42,7 @@ func TestWatermill(t *testing.T) { testKafka(t, "watermill.yaml") }
 func testKafka(t *testing.T, file string) {
 	topic := servers.KafkaTopic(t, 1)
 	deliver(t, file, topic, "42", "KAFKA="+servers.Kafka(t))
-	reader := kafkago.NewReader(kafkago.ReaderConfig{Brokers: []string{servers.Kafka(t)}, Topic: topic})
+	reader := kafkago.NewReader(kafkago.ReaderConfig{Brokers: []string{servers.Kafka(t)}, Topic: topic, MaxWait: time.Second})
 	defer reader.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()

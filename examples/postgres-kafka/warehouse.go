@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"time"
 
 	kafkago "github.com/segmentio/kafka-go"
 )
@@ -23,7 +24,7 @@ type Warehouse struct {
 func openWarehouse(ctx context.Context, db *sql.DB, brokers []string, topic string) (*Warehouse, error) {
 	_, err := db.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS shipments (id text PRIMARY KEY, what text, state text)`)
 	return &Warehouse{db, kafkago.NewReader(kafkago.ReaderConfig{
-		Brokers: brokers, Topic: topic, GroupID: topic + ".warehouse", StartOffset: kafkago.FirstOffset,
+		Brokers: brokers, Topic: topic, GroupID: topic + ".warehouse", StartOffset: kafkago.FirstOffset, MaxWait: time.Second,
 	})}, err
 }
 
