@@ -8,18 +8,21 @@ import (
 	"fmt"
 
 	amqp091 "github.com/rabbitmq/amqp091-go"
+
+	"github.com/lockstep-go/lockstep/inbox"
 )
 
 // limit is what an account may spend before somebody looks at it.
 const limit = 1000_00
 
-// FraudDetection adds up what accounts spend. A sum is an effect that must not happen twice for one event.
+// FraudDetection adds up what accounts spend. A sum is an effect that must not happen twice for one event: the inbox notes
+// the event's id in the transaction that adds.
 type FraudDetection struct {
-	db   *sql.DB
-	once *Once
+	db  *sql.DB
+	box *inbox.Inbox
 }
 
-func openFraudDetection(ctx context.Context, db *sql.DB) (*FraudDetection, error) {
+func openFraudDetection(ctx context.Context, db *sql.DB, box *inbox.Inbox) (*FraudDetection, error) {
 	for _, statement := range []string{
 		`CREATE TABLE IF NOT EXISTS spending (account VARCHAR(40) PRIMARY KEY, cents INT NOT NULL)`,
 		`DELETE FROM spending`, // a new day
@@ -28,12 +31,12 @@ func openFraudDetection(ctx context.Context, db *sql.DB) (*FraudDetection, error
 			return nil, err
 		}
 	}
-	once, err := openOnce(ctx, db)
-	return &FraudDetection{db, once}, err
+	return &FraudDetection{db, box}, nil
 }
 
 // Work settles n events, and says what it found. It forgets to acknowledge the first one, as a consumer does that is killed
-// after its COMMIT, and gets it again.
+// after its COMMIT, and gets it again. A consumer that forgets nothing, and knows what to do about events that fail, is
+// inbox/amqp's.
 func (f *FraudDetection) Work(ctx context.Context, deliveries <-chan amqp091.Delivery, n int) error {
 	forgetful := true
 	for settled := 0; settled < n; {
@@ -41,10 +44,15 @@ func (f *FraudDetection) Work(ctx context.Context, deliveries <-chan amqp091.Del
 		if !open {
 			return errors.New("the connection is gone")
 		}
-		first, err := f.once.Do(ctx, delivery.MessageId, func(tx *sql.Tx) error { return f.add(ctx, tx, delivery.Body) })
+		first := false
+		err := f.box.Handle(ctx, f.db, "fraud-detection", delivery.MessageId, func(ctx context.Context, tx *sql.Tx) error {
+			first = true
+			return f.add(ctx, tx, delivery.Body)
+		})
 		if err != nil {
 			return err
 		}
+		// nil: the effect is committed, by this delivery or by an earlier one. Now the event can be acknowledged.
 		if !first {
 			fmt.Println("fraud detection: an event came again, and was not counted again")
 		}

@@ -3,8 +3,7 @@
 // often it is delivered.
 //
 //	bank.go    the writing side
-//	fraud.go   the consumer
-//	once.go    what makes its effects happen once
+//	fraud.go   the consumer, with an inbox
 package main
 
 import (
@@ -19,6 +18,7 @@ import (
 	"github.com/lockstep-go/lockstep/broker/amqp"
 	"github.com/lockstep-go/lockstep/core"
 	"github.com/lockstep-go/lockstep/dialect/mysql"
+	"github.com/lockstep-go/lockstep/inbox"
 )
 
 func main() {
@@ -82,7 +82,15 @@ func run(ctx context.Context, dsn, rabbit, exchange string) (err error) {
 	if err != nil {
 		return err
 	}
-	fraud, err := openFraudDetection(ctx, db)
+	// The inbox is in the consumer's database, which is this one here, and needs no outbox beside it.
+	if err := dialect.MigrateInbox(ctx); err != nil {
+		return err
+	}
+	box, err := inbox.New(dialect, inbox.Config{})
+	if err != nil {
+		return err
+	}
+	fraud, err := openFraudDetection(ctx, db, box)
 	if err != nil {
 		return err
 	}
