@@ -1,7 +1,7 @@
 # Thin names for the scripts under scripts/, which say more when called by hand.
 
 .DEFAULT_GOAL := help
-.PHONY: help test test-unit matrix soak check lint fmt build demo bench services services-down clean
+.PHONY: help test test-unit matrix soak check lint fmt build demo bench services services-down hooks clean
 
 # The groups of `make soak`: engine, dialects, brokers, matrix, inbox. Empty means all of them, one after another.
 ONLY ?=
@@ -47,6 +47,9 @@ services: ## Install and start the servers that the tests use
 
 services-down: ## Stop them
 	@scripts/services down
+
+hooks: ## Opt in: look at what is staged before each commit (scripts/hooks/pre-commit)
+	git config core.hooksPath scripts/hooks
 
 clean: ## Remove what was built; servers and their data stay (see .services/)
 	rm -rf bin .tools

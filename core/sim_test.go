@@ -339,7 +339,7 @@ func TestSimulation(t *testing.T) {
 					seed := uint64(i + 1)
 					if err := simulate(t, seed); err != nil {
 						if failed.CompareAndSwap(0, seed) {
-							t.Errorf("schedule %d of %d: %v\nagain: go test ./core -run TestSimulation -v -sim.seed=%d", i+1, n, err, seed)
+							t.Errorf("schedule %d of %d: %v\nagain: go test ./core -run '^TestSimulation$' -v -sim.seed=%d", i+1, n, err, seed)
 						}
 					}
 				}

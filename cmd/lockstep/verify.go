@@ -114,14 +114,14 @@ type verifyReport struct {
 
 // run verifies what was asked for. Its error says why it could not.
 func (v *verified) run(ctx context.Context, cmd *cobra.Command) (err error) {
-	bench := &bench{}
+	made := &scratch{}
 	defer func() {
-		v.LeftBehind = append(v.LeftBehind, bench.clear(context.WithoutCancel(ctx))...)
+		v.LeftBehind = append(v.LeftBehind, made.clear(context.WithoutCancel(ctx))...)
 		if err != nil && len(v.LeftBehind) > 0 { // or nobody would be told
 			err = &toldError{errors.Join(err, fmt.Errorf("left behind, to be removed by hand: %s", strings.Join(v.LeftBehind, "; ")))}
 		}
 	}()
-	if err := v.ready(ctx, bench); err != nil {
+	if err := v.ready(ctx, made); err != nil {
 		if ctx.Err() != nil {
 			return err
 		}
@@ -129,14 +129,14 @@ func (v *verified) run(ctx context.Context, cmd *cobra.Command) (err error) {
 	}
 	var suites []*verifySuite
 	if slices.Contains(v.only, "database") {
-		suites = append(suites, databaseSuite(bench))
+		suites = append(suites, databaseSuite(made))
 	}
 	for _, name := range slices.Sorted(maps.Keys(v.outbox.Brokers)) {
 		if slices.Contains(v.only, "broker") {
-			suites = append(suites, brokerSuite(bench, name))
+			suites = append(suites, brokerSuite(made, name))
 		}
 		if slices.Contains(v.only, "pair") {
-			suites = append(suites, pairSuite(bench, name))
+			suites = append(suites, pairSuite(made, name))
 		}
 	}
 	for _, suite := range suites {
@@ -156,18 +156,18 @@ func (v *verified) run(ctx context.Context, cmd *cobra.Command) (err error) {
 
 // ready finds out whether throw-away outboxes and topics can be made here, and whether connections can be led to where
 // harm is done to them: with TLS that insists on a name they cannot.
-func (v *verified) ready(ctx context.Context, bench *bench) error {
+func (v *verified) ready(ctx context.Context, made *scratch) error {
 	if slices.ContainsFunc(v.only, func(part string) bool { return part != "broker" }) {
 		dialect, ok := core.Ability[config.ScratchDialect, core.Dialect](v.outbox.Dialect)
 		if !ok {
 			return fmt.Errorf("no throw-away outbox can be made in %s: its adapter does not know how", v.Database)
 		}
-		bench.database = dialect
-		if err := try(&bench.databaseHarm, func() (bool, error) { return bench.tryOutbox(ctx) }); err != nil {
+		made.database = dialect
+		if err := try(&made.databaseHarm, func() (bool, error) { return made.tryOutbox(ctx) }); err != nil {
 			return fmt.Errorf("%s: %w", v.Database, err)
 		}
 	}
-	bench.brokers, bench.brokerHarm = map[string]config.ScratchBroker{}, map[string]*bool{}
+	made.brokers, made.brokerHarm = map[string]config.ScratchBroker{}, map[string]*bool{}
 	if !slices.ContainsFunc(v.only, func(part string) bool { return part != "database" }) {
 		return nil
 	}
@@ -176,10 +176,10 @@ func (v *verified) ready(ctx context.Context, bench *bench) error {
 		if !ok {
 			return fmt.Errorf("nothing that is sent to %s can be read back: choose another broker, or --only database", name)
 		}
-		bench.brokers[name] = scratch
+		made.brokers[name] = scratch
 		harm := new(bool)
-		bench.brokerHarm[name] = harm
-		if err := try(harm, func() (bool, error) { return bench.tryTopic(ctx, name) }); err != nil {
+		made.brokerHarm[name] = harm
+		if err := try(harm, func() (bool, error) { return made.tryTopic(ctx, name) }); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/lockstep-go/lockstep/conformance"
 )
 
-// verifySuite is a suite of package conformance on what the bench makes.
+// verifySuite is a suite of package conformance on what a scratch made.
 type verifySuite struct {
 	what, broker string
 	checks       int
@@ -25,7 +25,7 @@ func (s *verifySuite) progress(context.Context) string {
 // errCounting is what an open function returns that is called for the number of checks.
 var errCounting = errors.New("counting")
 
-func databaseSuite(b *bench) *verifySuite {
+func databaseSuite(b *scratch) *verifySuite {
 	counted, _ := conformance.VerifyDialect(context.Background(), func(context.Context) (conformance.DialectFixture, error) {
 		return conformance.DialectFixture{}, errCounting
 	})
@@ -37,7 +37,7 @@ func databaseSuite(b *bench) *verifySuite {
 	return s
 }
 
-func brokerSuite(b *bench, name string) *verifySuite {
+func brokerSuite(b *scratch, name string) *verifySuite {
 	counted, _ := conformance.VerifyBroker(context.Background(), func(context.Context) (conformance.BrokerFixture, error) {
 		return conformance.BrokerFixture{}, errCounting
 	})
@@ -52,7 +52,7 @@ func brokerSuite(b *bench, name string) *verifySuite {
 	return s
 }
 
-func pairSuite(b *bench, name string) *verifySuite {
+func pairSuite(b *scratch, name string) *verifySuite {
 	counted, _ := conformance.VerifyPair(context.Background(),
 		func(context.Context) (conformance.DialectFixture, error) {
 			return conformance.DialectFixture{}, errCounting
@@ -66,7 +66,7 @@ func pairSuite(b *bench, name string) *verifySuite {
 }
 
 // outbox opens a check's outbox, and counts the check.
-func (s *verifySuite) outbox(b *bench) func(ctx context.Context) (conformance.DialectFixture, error) {
+func (s *verifySuite) outbox(b *scratch) func(ctx context.Context) (conformance.DialectFixture, error) {
 	return func(ctx context.Context) (conformance.DialectFixture, error) {
 		if ctx.Err() != nil {
 			return conformance.DialectFixture{}, context.Cause(ctx)
@@ -77,7 +77,7 @@ func (s *verifySuite) outbox(b *bench) func(ctx context.Context) (conformance.Di
 	}
 }
 
-func (s *verifySuite) topic(ctx context.Context, b *bench) (conformance.BrokerFixture, error) {
+func (s *verifySuite) topic(ctx context.Context, b *scratch) (conformance.BrokerFixture, error) {
 	if ctx.Err() != nil {
 		return conformance.BrokerFixture{}, context.Cause(ctx)
 	}

@@ -15,8 +15,8 @@ import (
 // removeWithin bounds the removal of one thing.
 const removeWithin = 30 * time.Second
 
-// bench makes throw-away outboxes and topics, and knows which are still there.
-type bench struct {
+// scratch makes throw-away outboxes and topics, and knows which are still there.
+type scratch struct {
 	database config.ScratchDialect
 	brokers  map[string]config.ScratchBroker
 	// databaseHarm and brokerHarm say where connections can be led to where harm is done to them.
@@ -45,7 +45,7 @@ func try(harm *bool, something func() (led bool, err error)) (err error) {
 	return err
 }
 
-func (b *bench) tryOutbox(ctx context.Context) (led bool, err error) {
+func (b *scratch) tryOutbox(ctx context.Context) (led bool, err error) {
 	f, harm, err := b.outbox(ctx)
 	if err != nil {
 		return false, err
@@ -60,7 +60,7 @@ func (b *bench) tryOutbox(ctx context.Context) (led bool, err error) {
 	return harm.passed(), errors.Join(err, f.Close())
 }
 
-func (b *bench) tryTopic(ctx context.Context, name string) (led bool, err error) {
+func (b *scratch) tryTopic(ctx context.Context, name string) (led bool, err error) {
 	f, harm, err := b.topic(ctx, name)
 	if err != nil {
 		return false, err
@@ -75,7 +75,7 @@ func (b *bench) tryTopic(ctx context.Context, name string) (led bool, err error)
 }
 
 // outbox makes an outbox for one check, and what does harm to it.
-func (b *bench) outbox(ctx context.Context) (conformance.DialectFixture, *harm, error) {
+func (b *scratch) outbox(ctx context.Context) (conformance.DialectFixture, *harm, error) {
 	harm, through := harmOf(b.databaseHarm)
 	s, err := b.database.Scratch(ctx, scratchName(), through)
 	if err != nil {
@@ -94,7 +94,7 @@ func (b *bench) outbox(ctx context.Context) (conformance.DialectFixture, *harm, 
 }
 
 // topic makes a topic for one check, and what does harm to it.
-func (b *bench) topic(ctx context.Context, name string) (conformance.BrokerFixture, *harm, error) {
+func (b *scratch) topic(ctx context.Context, name string) (conformance.BrokerFixture, *harm, error) {
 	harm, through := harmOf(*b.brokerHarm[name])
 	s, err := b.brokers[name].ScratchTopic(ctx, scratchName(), through)
 	if err != nil {
@@ -134,7 +134,7 @@ func reader(stored func(ctx context.Context) ([]core.Message, error)) func(ctx c
 }
 
 // remove removes something now, however the check ended, or keeps it for clear.
-func (b *bench) remove(ctx context.Context, where string, remove func(ctx context.Context) error) {
+func (b *scratch) remove(ctx context.Context, where string, remove func(ctx context.Context) error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeWithin)
 	defer cancel()
 	if remove(ctx) != nil {
@@ -145,7 +145,7 @@ func (b *bench) remove(ctx context.Context, where string, remove func(ctx contex
 }
 
 // clear tries once more to remove what could not be removed, and returns what still cannot.
-func (b *bench) clear(ctx context.Context) (left []string) {
+func (b *scratch) clear(ctx context.Context) (left []string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, l := range b.left {
