@@ -35,7 +35,7 @@ func (c *client) publish(ctx context.Context, r *Recorder, msgs []core.Message) 
 	copies := fault.lateCopies(len(msgs))
 	if c.config.KeyOrdered {
 		withholdFollowers(copies, msgs, func(i int) bool {
-			return reached && (results == nil || results[i] == nil || fault.fate(i).Store)
+			return reached && (len(results) == 0 || results[i] == nil || fault.fate(i).Store)
 		})
 	}
 	r.end(c, call, msgs, given, copies, err != nil || fault.Panic != nil)

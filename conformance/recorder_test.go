@@ -90,7 +90,6 @@ func TestLateCopiesKeepTheOrderOfAKey(t *testing.T) {
 				r.Inject(func(PublishCall) PublishFault { return tt.fault })
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				defer cancel()
-				//nolint:errcheck // what is stored is looked at
 				r.Client(ClientConfig{KeyOrdered: true}).Publish(ctx, []core.Message{keyed("a", "1"), keyed("b", "1"), keyed("c", "2")})
 				time.Sleep(2 * time.Hour) // the bubble's clock
 				expectStored(t, r, tt.want...)
