@@ -14,6 +14,10 @@ import (
 // PostgreSQL's own array notation, which any driver passes on as they are. Positions are handed out in the order of the
 // sorted rows.
 const (
+	// enqueueOne is for the usual case, an event that is due: the server plans it in a fraction of the time that it takes
+	// for the others.
+	enqueueOne = `INSERT INTO {outbox} (id, topic, key, headers, payload) VALUES ($1::text, $2::text, $3::text, $4::text::jsonb, $5::bytea)`
+
 	enqueueDue = `INSERT INTO {outbox} (id, topic, key, headers, payload)
 SELECT id, topic, key, headers::jsonb, payload
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bytea[]) WITH ORDINALITY AS m (id, topic, key, headers, payload, n)
@@ -34,6 +38,9 @@ SELECT id, topic, key, headers::jsonb, payload FROM m WHERE not_before = 0 ORDER
 
 // Enqueue implements [core.Dialect].
 func (d *Dialect) Enqueue(ctx context.Context, tx core.Execer, msgs []core.Message) error {
+	if len(msgs) == 1 && msgs[0].NotBefore.IsZero() {
+		return d.enqueueOne(ctx, tx, &msgs[0])
+	}
 	n := len(msgs)
 	ids, topics, keys := make(pq.StringArray, n), make(pq.StringArray, n), make(pq.StringArray, n)
 	encoded, payloads := make(pq.StringArray, n), make(pq.ByteaArray, n)
@@ -57,6 +64,21 @@ func (d *Dialect) Enqueue(ctx context.Context, tx core.Execer, msgs []core.Messa
 		query, args = enqueueMixed, append(args, notation(notBefore))
 	}
 	if _, err := tx.ExecContext(ctx, d.names.Replace(query), args...); err != nil {
+		return fmt.Errorf("insert events: %w", err)
+	}
+	return nil
+}
+
+func (d *Dialect) enqueueOne(ctx context.Context, tx core.Execer, m *core.Message) error {
+	encoded, err := headers.Encode(m.Headers)
+	if err != nil {
+		return err
+	}
+	payload := m.Payload
+	if payload == nil {
+		payload = []byte{} // nil would be NULL
+	}
+	if _, err := tx.ExecContext(ctx, d.names.Replace(enqueueOne), m.ID, m.Topic, m.Key, encoded, payload); err != nil {
 		return fmt.Errorf("insert events: %w", err)
 	}
 	return nil
