@@ -46,21 +46,23 @@ func TestVerify(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			args := []string{"verify", "--json", "--database", databaseAddresses["sqlite"](t), "--broker", broker(t)}
 			if dose.Of(t, true, false) {
-				args = append(args, "--only", "broker")
+				part := "broker"
+				if name == "file" {
+					part = "pair" // the broker's checks sync 100 MB to the disk, as package jsonlines' own test does
+				}
+				args = append(args, "--only", part)
 			}
 			expectVerified(t, args, name != "file")
 		})
 	}
 }
 
-// TestVerifyDatabases runs the pair in small doses, and everything in full ones.
+// TestVerifyDatabases runs everything on every database in full doses. In small ones it runs the pair on MySQL: TestVerify does
+// so on SQLite, and TestVerifyInASchema on PostgreSQL.
 func TestVerifyDatabases(t *testing.T) {
-	for name, address := range databaseAddresses {
+	for _, name := range dose.Of(t, []string{"mysql"}, []string{"sqlite", "postgres", "mysql", "mariadb"}) {
 		t.Run(name, func(t *testing.T) {
-			if name != "postgres" && dose.Of(t, true, false) {
-				t.Skip("full doses verify the other databases; TestVerifyInterrupted begins to in small ones")
-			}
-			args := []string{"verify", "--json", "--database", address(t), "--broker", "file:" + filepath.Join(t.TempDir(), "events.jsonl")}
+			args := []string{"verify", "--json", "--database", databaseAddresses[name](t), "--broker", "file:" + filepath.Join(t.TempDir(), "events.jsonl")}
 			if dose.Of(t, true, false) {
 				args = append(args, "--only", "pair")
 			}

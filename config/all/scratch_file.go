@@ -6,8 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"math"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/lockstep-go/lockstep/broker/jsonlines"
@@ -25,7 +28,7 @@ func (b fileBroker) ScratchTopic(_ context.Context, name string, _ config.Throug
 	closed := false
 	return &config.ScratchTopic{
 		Broker: own, Topic: name, Where: "the file " + at,
-		Stored: func(context.Context) ([]core.Message, error) { return readLines(at) },
+		Stored: (&lineReader{path: at}).stored,
 		Remove: func(context.Context) error {
 			var err error
 			if !closed {
@@ -39,31 +42,57 @@ func (b fileBroker) ScratchTopic(_ context.Context, name string, _ config.Throug
 	}, nil
 }
 
-// readLines reads what package jsonlines wrote. What has no end of line yet is not stored.
-func readLines(path string) (all []core.Message, err error) {
-	content, err := os.ReadFile(path)
+// lineReader reads what package jsonlines writes, as far as it has an end of line, and each line once.
+type lineReader struct {
+	path string
+
+	mu     sync.Mutex
+	offset int64
+	all    []core.Message
+}
+
+func (r *lineReader) stored(context.Context) ([]core.Message, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	file, err := os.Open(r.path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	content, err := io.ReadAll(io.NewSectionReader(file, r.offset, math.MaxInt64-r.offset))
 	if err != nil {
 		return nil, err
 	}
 	for line := range bytes.Lines(content) {
-		if len(bytes.TrimSpace(line)) == 0 || line[len(line)-1] != '\n' {
-			continue
+		if line[len(line)-1] != '\n' {
+			break
 		}
-		var l struct {
-			ID, Topic, Key string
-			Headers        map[string]string
-			EnqueuedAt     time.Time `json:"enqueued_at"`
-			Payload        string
-			PayloadBase64  []byte `json:"payload_base64"`
+		if len(line) > 1 { // a torn line was ended
+			m, err := decodeLine(line)
+			if err != nil {
+				return nil, err
+			}
+			r.all = append(r.all, m)
 		}
-		if err := json.Unmarshal(line, &l); err != nil {
-			return nil, err
-		}
-		m := core.Message{ID: l.ID, Topic: l.Topic, Key: l.Key, Headers: l.Headers, EnqueuedAt: l.EnqueuedAt, Payload: []byte(l.Payload)}
-		if l.PayloadBase64 != nil {
-			m.Payload = l.PayloadBase64
-		}
-		all = append(all, m)
+		r.offset += int64(len(line))
 	}
-	return all, nil
+	return r.all[:len(r.all):len(r.all)], nil
+}
+
+func decodeLine(line []byte) (m core.Message, err error) {
+	var l struct {
+		ID, Topic, Key string
+		Headers        map[string]string
+		EnqueuedAt     time.Time `json:"enqueued_at"`
+		Payload        string
+		PayloadBase64  []byte `json:"payload_base64"`
+	}
+	if err := json.Unmarshal(line, &l); err != nil {
+		return m, err
+	}
+	m = core.Message{ID: l.ID, Topic: l.Topic, Key: l.Key, Headers: l.Headers, EnqueuedAt: l.EnqueuedAt, Payload: []byte(l.Payload)}
+	if l.PayloadBase64 != nil {
+		m.Payload = l.PayloadBase64
+	}
+	return m, nil
 }
