@@ -28,7 +28,7 @@ and where the servers run on the same machine).
   idle      what a relay costs that has nothing to do
   hotkey    every second event is of one key
   snapshot  a transaction of the database is open all the time
-  blocked   100 000 events of 1 000 blocked keys stand in front
+  blocked   as many events of blocked keys stand in front
   archive   delivered events are kept
   growth    larger and larger backlogs
 

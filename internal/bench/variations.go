@@ -7,10 +7,9 @@ import (
 	"fmt"
 )
 
-// What stands in front in the blocked section.
+// What stands in front in the blocked section: as many events as come behind them, a hundred for each key.
 const (
-	blockedEvents = 100_000
-	blockedKeys   = 1000
+	blockedEach   = 100
 	blockedPrefix = "blocked"
 )
 
@@ -75,9 +74,11 @@ func holdSnapshot(ctx context.Context, d database, _ trial) (undo func() error, 
 
 // blocked puts events in front that nobody may deliver before an operator decides.
 func (b *bench) blocked(ctx context.Context) (Section, error) {
-	return b.variant(ctx, Blocked, fmt.Sprintf("%d events of %d blocked keys stand in front", blockedEvents, blockedKeys), "behind blocked", atLeast(0.8),
+	return b.variant(ctx, Blocked, fmt.Sprintf("%d events of %d blocked keys stand in front", b.config.Events, blockedKeys(b.config.Events)), "behind blocked", atLeast(0.8),
 		func(t *trial) { t.around = blockKeys })
 }
+
+func blockedKeys(events int) int { return max(1, events/blockedEach) }
 
 func blockKeys(ctx context.Context, d database, t trial) (undo func() error, err error) {
 	db, err := d.pool()
@@ -86,7 +87,7 @@ func blockKeys(ctx context.Context, d database, t trial) (undo func() error, err
 	}
 	defer closing(&err, db.Close)
 	s, topic := d.statements(), t.backlog.topic
-	front := backlog{topic: topic, events: blockedEvents, keys: blockedKeys, payload: t.backlog.payload, prefix: blockedPrefix}
+	front := backlog{topic: topic, events: t.backlog.events, keys: blockedKeys(t.backlog.events), payload: t.backlog.payload, prefix: blockedPrefix}
 	if err := fill(ctx, db, s, front); err != nil {
 		return nil, err
 	}
