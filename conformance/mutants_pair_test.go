@@ -19,6 +19,7 @@ type pairMutant struct {
 	caught string
 	says   string
 	alter  alteredDialect
+	begin  func() alteredDialect                 // where alter has a state, which no other run must see
 	broker publishFunc                           // nil: the recorder's own
 	harm   func(p *pair, m *Memory, r *Recorder) // changes what the fixture does
 }
@@ -185,7 +186,7 @@ var pairMutants = map[string]pairMutant{
 			}
 		}},
 
-	"keeps enqueues waiting while it publishes": {caught: "pair-nothing-waits", says: "fails, or waits", alter: lockedWhilePublishing()},
+	"keeps enqueues waiting while it publishes": {caught: "pair-nothing-waits", says: "fails, or waits", begin: lockedWhilePublishing},
 	"holds everything back behind a message that failed": {caught: "pair-one-bad-key", says: "every event of other keys delivered: not within",
 		alter: alteredDialect{session: altered{fetch: func(ctx context.Context, s *memorySession, r core.FetchRequest) (core.FetchResult, error) {
 			result, err := s.Fetch(ctx, r)
@@ -374,6 +375,9 @@ var harmless = map[string]pairMutant{
 
 func (mutant pairMutant) run(t *testing.T, c check[pair]) CheckResult {
 	m := NewMemory(MemoryConfig{})
+	if mutant.begin != nil {
+		mutant.alter = mutant.begin()
+	}
 	mutant.alter.Memory = m
 	r := &Recorder{}
 	broker := r.Client(ClientConfig{KeyOrdered: true})
