@@ -39,6 +39,7 @@ type engine struct {
 	several bool                                // the broker keeps a key's messages in order within a call
 	hasher  KeyHasher                           // the broker, where it tells how it spreads keys; nil otherwise
 	once    bool                                // return when nothing is deliverable
+	due     bool                                // delayed events may be due that were not promoted: run does not return by itself
 	report  func(RelayState)                    // is told what the engine holds, after each step
 	over    func(time.Time) bool                // whether the term is over; nil: it never is
 	random  func(n time.Duration) time.Duration // from 0 to n, n not included
@@ -236,7 +237,7 @@ func (e *engine) finished() bool {
 		return !e.reader.fetching
 	}
 	r := e.reader
-	return e.once && !e.resetting && r.fetched > 0 && !r.fetching && !r.more && !r.rewinding() && e.count == e.probeCount && !e.owed()
+	return e.once && !e.due && !e.resetting && r.fetched > 0 && !r.fetching && !r.more && !r.rewinding() && e.count == e.probeCount && !e.owed()
 }
 
 // owed reports whether the reader has to go back at once.

@@ -92,6 +92,10 @@ func (e *engine) resolved(gaps []Gap) {
 
 // promoted has delayed events read that came due.
 func (e *engine) promoted(events int) {
+	if events == 0 {
+		e.due = false
+		return
+	}
 	e.woken = true
 	if hook := e.config.Hooks.Promoted; hook != nil {
 		hook(events)

@@ -164,14 +164,18 @@ func (k *keeper) insist(ctx context.Context, t *term, doing string, f func(conte
 }
 
 // keep renews the lease, with what progress reports, and promotes delayed events until ctx is done, and returns early, with
-// an error, when the lease is lost or its term over.
+// an error, when the lease is lost or its term over. It promotes once at the start, so that what is due already is read with
+// the rest, and tells promoted how many events each promotion moved.
 func (k *keeper) keep(ctx context.Context, t *term, progress func() bool, promoted func(int)) error {
 	nextRenewal := time.Now().Add(k.ttl / 3)
 	tries := 0
-	for {
+	for first := true; ; first = false {
 		now := time.Now()
 		wait := min(promotePoll, t.remaining(now), nextRenewal.Sub(now))
-		if tries > 0 {
+		switch {
+		case first:
+			wait = 0
+		case tries > 0:
 			wait = min(t.remaining(now), probeDelay(tries))
 		}
 		sleep(ctx, max(0, wait))
@@ -231,9 +235,7 @@ func (k *keeper) promote(ctx context.Context, t *term, promoted func(int)) error
 	if done.Fenced {
 		return errLeaseLost
 	}
-	if done.Moved > 0 {
-		promoted(done.Moved)
-	}
+	promoted(done.Moved)
 	return nil
 }
 

@@ -127,6 +127,7 @@ func (r *Relay) lead(ctx context.Context, once bool) ([]Held, error) {
 			<-deaf // after the lease was released: nobody waits for a connection that takes its time to end
 		}()
 	}
+	e.due = once
 	keeping, stopKeeping := context.WithCancel(work)
 	kept := make(chan struct{})
 	go func() {
