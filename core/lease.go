@@ -15,6 +15,8 @@ const (
 	// the reader begin anew.
 	promotePoll = 250 * time.Millisecond
 	promoteMax  = 500
+	// releaseTimeout bounds what a stop waits for the database at its end.
+	releaseTimeout = time.Second
 )
 
 // errLeaseLost ends a term whose lease another relay has taken.
@@ -62,6 +64,8 @@ type keeper struct {
 	holder  string
 	ttl     time.Duration
 	warn    func(doing string, err error)
+	// doubted says that the lease may have been taken without an answer.
+	doubted bool
 }
 
 // do runs f over the session, within the database's time limit. After an error the session is closed.
@@ -90,8 +94,10 @@ func (k *keeper) close() {
 }
 
 // acquire waits until the lease is this relay's, or ctx is done. The lease is free when it was given up, when it has
-// expired by the database's clock, or when it stood still for a whole time to live on this process's clock.
+// expired by the database's clock, or when it stood still for a whole time to live on this process's clock. When it returns
+// without a term, the lease isn't this relay's, as far as the database can be asked.
 func (k *keeper) acquire(ctx context.Context) (*term, error) {
+	defer k.releaseDoubted()
 	var seen Lease
 	var since time.Time
 	for tries := 0; ctx.Err() == nil; {
@@ -133,11 +139,14 @@ func (k *keeper) take(ctx context.Context, seen Lease) *term {
 		return err
 	})
 	if err != nil {
+		k.doubted = true
 		k.warn("take the lease", err)
-	}
-	if err != nil || !taken {
 		return nil
 	}
+	if !taken {
+		return nil
+	}
+	k.doubted = false // an earlier try that is still on its way finds another epoch
 	t := &term{epoch: seen.Epoch + 1, outbox: seen.Outbox, unclean: seen.Unclean, suspect: seen.Suspect}
 	if seen.Holder != "" {
 		t.unclean++
@@ -239,9 +248,28 @@ func (k *keeper) promote(ctx context.Context, t *term, promoted func(int)) error
 	return nil
 }
 
+// releaseDoubted gives the lease up where a try to take it was stopped before its answer, and had succeeded.
+func (k *keeper) releaseDoubted() {
+	if !k.doubted {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
+	defer cancel()
+	err := k.do(ctx, func(ctx context.Context, s Session) error {
+		now, err := s.ReadLease(ctx)
+		if err != nil || now.Holder != k.holder {
+			return err
+		}
+		return s.ReleaseLease(ctx, k.holder, now.Epoch)
+	})
+	if err != nil {
+		k.warn("release the lease", err)
+	}
+}
+
 // release gives the lease up, so that another relay need not wait for its end.
 func (k *keeper) release(t *term) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
 	defer cancel()
 	err := k.do(ctx, func(ctx context.Context, s Session) error { return s.ReleaseLease(ctx, k.holder, t.epoch) })
 	if err != nil {
