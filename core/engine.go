@@ -64,6 +64,7 @@ type engine struct {
 	probeCount, probeBytes int
 	settle                 settlement
 	settling               bool
+	underWay               settlement // what is being written, while settling is set
 	writer                 settler
 
 	count, bytes int   // in flight
@@ -145,7 +146,7 @@ func (e *engine) run(stop context.Context, wake, heard <-chan struct{}) error {
 			e.drain()
 			drainUntil = time.After(e.config.DrainTimeout)
 		case <-drainUntil:
-			return &DrainError{Publishing: len(e.calls), Unacknowledged: len(e.settle.acks)}
+			return e.drainError()
 		case <-e.work.Done():
 			return context.Cause(e.work)
 		case <-timer.C:
@@ -356,11 +357,24 @@ func (e *engine) warn(doing string, err error) {
 type DrainError struct {
 	// Publishing is the number of publish calls without an answer.
 	Publishing int
-	// Unacknowledged is the number of delivered messages that are still in the outbox.
+	// Unacknowledged is the number of delivered messages that are still in the outbox, or may be.
 	Unacknowledged int
+	// Unsettled is the number of failed attempts, burials among them, that are not in the database, or may not be: what is
+	// not there is attempted again without being counted.
+	Unsettled int
 }
 
 func (e *DrainError) Error() string {
-	return fmt.Sprintf("drain: time is over with %d publish calls unanswered and %d delivered messages not acknowledged",
-		e.Publishing, e.Unacknowledged)
+	return fmt.Sprintf("drain: time is over with %d publish calls unanswered, %d delivered messages not acknowledged and %d failures not noted",
+		e.Publishing, e.Unacknowledged, e.Unsettled)
+}
+
+// drainError counts what is left: what is on its way to the database may or may not arrive.
+func (e *engine) drainError() error {
+	left := &DrainError{Publishing: len(e.calls)}
+	for _, s := range []*settlement{&e.settle, &e.underWay} {
+		left.Unacknowledged += len(s.acks) + len(s.late)
+		left.Unsettled += len(s.failures) + len(s.burials)
+	}
+	return left
 }
