@@ -75,6 +75,10 @@ type engine struct {
 	caution *caution
 	// progress is set once something was acknowledged.
 	progress atomic.Bool
+	// unread says that no fetch has returned that began after the last promotion. behind stands from each promotion until
+	// the reader has been where it was: if each began it anew, it would never get there.
+	unread bool
+	behind atomic.Bool
 
 	// resetting says that the reading session is over, and that a new one begins when every call has ended and
 	// everything is settled.

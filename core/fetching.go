@@ -96,7 +96,8 @@ func (e *engine) promoted(events int) {
 		e.due = false
 		return
 	}
-	e.woken = true
+	e.woken, e.unread = true, true
+	e.behind.Store(true)
 	if hook := e.config.Hooks.Promoted; hook != nil {
 		hook(events)
 	}
@@ -104,6 +105,7 @@ func (e *engine) promoted(events int) {
 
 func (e *engine) fetch(now time.Time) {
 	e.woken = false
+	sees := e.unread
 	limit := min(fetchLimit, max(1, e.config.InFlight-e.count+e.probeCount))
 	maxBytes := min(fetchBytes, max(1, e.config.InFlightBytes-e.bytes+e.probeBytes))
 	request := e.reader.request(limit, maxBytes)
@@ -123,6 +125,12 @@ func (e *engine) fetch(now time.Time) {
 				e.config.Hooks.Fetched(len(result.Records), took)
 			}
 			e.fetched(result)
+			if sees {
+				e.unread = false
+			}
+			if !e.unread && !e.reader.rewinding() {
+				e.behind.Store(false)
+			}
 		})
 	})
 }

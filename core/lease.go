@@ -11,8 +11,8 @@ import (
 const (
 	// standbyPoll is how often a relay without the lease looks at it. It bounds the takeover after a graceful stop.
 	standbyPoll = 100 * time.Millisecond
-	// promotePoll is how often delayed events are looked for: at most four times a second, because each promotion makes
-	// the reader begin anew.
+	// promotePoll is how often delayed events are looked for: at most four times a second, and not while the
+	// reader is on its way back, because each promotion makes it begin anew.
 	promotePoll = 250 * time.Millisecond
 	promoteMax  = 500
 	// releaseTimeout bounds what a stop waits for the database at its end.
@@ -172,10 +172,10 @@ func (k *keeper) insist(ctx context.Context, t *term, doing string, f func(conte
 	}
 }
 
-// keep renews the lease, with what progress reports, and promotes delayed events until ctx is done, and returns early, with
-// an error, when the lease is lost or its term over. It promotes once at the start, so that what is due already is read with
-// the rest, and tells promoted how many events each promotion moved.
-func (k *keeper) keep(ctx context.Context, t *term, progress func() bool, promoted func(int)) error {
+// keep renews the lease, with e's progress, and promotes delayed events until ctx is done, and returns early, with an error,
+// when the lease is lost or its term over. It promotes once at the start, so that what is due already is read with the rest,
+// tells e how many events each promotion moved, and promotes nothing while e's reader is behind for an earlier promotion.
+func (k *keeper) keep(ctx context.Context, t *term, e *engine) error {
 	nextRenewal := time.Now().Add(k.ttl / 3)
 	tries := 0
 	for first := true; ; first = false {
@@ -197,11 +197,11 @@ func (k *keeper) keep(ctx context.Context, t *term, progress func() bool, promot
 		}
 		var err error
 		if !now.Before(nextRenewal) {
-			if err = k.renew(ctx, t, progress()); err == nil {
+			if err = k.renew(ctx, t, e.progress.Load()); err == nil {
 				nextRenewal = now.Add(k.ttl / 3)
 			}
-		} else {
-			err = k.promote(ctx, t, promoted)
+		} else if !e.behind.Load() {
+			err = k.promote(ctx, t, func(n int) { e.post(func() { e.promoted(n) }) })
 		}
 		switch {
 		case errors.Is(err, errLeaseLost):

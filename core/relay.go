@@ -132,7 +132,7 @@ func (r *Relay) lead(ctx context.Context, once bool) ([]Held, error) {
 	kept := make(chan struct{})
 	go func() {
 		defer close(kept)
-		if err := k.keep(keeping, t, e.progress.Load, func(n int) { e.post(func() { e.promoted(n) }) }); err != nil {
+		if err := k.keep(keeping, t, e); err != nil {
 			end(err)
 		}
 	}()
