@@ -39,6 +39,7 @@ type engine struct {
 	several bool                                // the broker keeps a key's messages in order within a call
 	hasher  KeyHasher                           // the broker, where it tells how it spreads keys; nil otherwise
 	once    bool                                // return when nothing is deliverable
+	due     bool                                // delayed events may be due that were not promoted: run does not return by itself
 	report  func(RelayState)                    // is told what the engine holds, after each step
 	over    func(time.Time) bool                // whether the term is over; nil: it never is
 	random  func(n time.Duration) time.Duration // from 0 to n, n not included
@@ -63,6 +64,7 @@ type engine struct {
 	probeCount, probeBytes int
 	settle                 settlement
 	settling               bool
+	underWay               settlement // what is being written, while settling is set
 	writer                 settler
 
 	count, bytes int   // in flight
@@ -73,6 +75,10 @@ type engine struct {
 	caution *caution
 	// progress is set once something was acknowledged.
 	progress atomic.Bool
+	// unread says that no fetch has returned that began after the last promotion. behind stands from each promotion until
+	// the reader has been where it was: if each began it anew, it would never get there.
+	unread bool
+	behind atomic.Bool
 
 	// resetting says that the reading session is over, and that a new one begins when every call has ended and
 	// everything is settled.
@@ -144,7 +150,7 @@ func (e *engine) run(stop context.Context, wake, heard <-chan struct{}) error {
 			e.drain()
 			drainUntil = time.After(e.config.DrainTimeout)
 		case <-drainUntil:
-			return &DrainError{Publishing: len(e.calls), Unacknowledged: len(e.settle.acks)}
+			return e.drainError()
 		case <-e.work.Done():
 			return context.Cause(e.work)
 		case <-timer.C:
@@ -236,7 +242,7 @@ func (e *engine) finished() bool {
 		return !e.reader.fetching
 	}
 	r := e.reader
-	return e.once && !e.resetting && r.fetched > 0 && !r.fetching && !r.more && !r.rewinding() && e.count == e.probeCount && !e.owed()
+	return e.once && !e.due && !e.resetting && r.fetched > 0 && !r.fetching && !r.more && !r.rewinding() && e.count == e.probeCount && !e.owed()
 }
 
 // owed reports whether the reader has to go back at once.
@@ -355,11 +361,24 @@ func (e *engine) warn(doing string, err error) {
 type DrainError struct {
 	// Publishing is the number of publish calls without an answer.
 	Publishing int
-	// Unacknowledged is the number of delivered messages that are still in the outbox.
+	// Unacknowledged is the number of delivered messages that are still in the outbox, or may be.
 	Unacknowledged int
+	// Unsettled is the number of failed attempts, burials among them, that are not in the database, or may not be: what is
+	// not there is attempted again without being counted.
+	Unsettled int
 }
 
 func (e *DrainError) Error() string {
-	return fmt.Sprintf("drain: time is over with %d publish calls unanswered and %d delivered messages not acknowledged",
-		e.Publishing, e.Unacknowledged)
+	return fmt.Sprintf("drain: time is over with %d publish calls unanswered, %d delivered messages not acknowledged and %d failures not noted",
+		e.Publishing, e.Unacknowledged, e.Unsettled)
+}
+
+// drainError counts what is left: what is on its way to the database may or may not arrive.
+func (e *engine) drainError() error {
+	left := &DrainError{Publishing: len(e.calls)}
+	for _, s := range []*settlement{&e.settle, &e.underWay} {
+		left.Unacknowledged += len(s.acks) + len(s.late)
+		left.Unsettled += len(s.failures) + len(s.burials)
+	}
+	return left
 }

@@ -92,7 +92,12 @@ func (e *engine) resolved(gaps []Gap) {
 
 // promoted has delayed events read that came due.
 func (e *engine) promoted(events int) {
-	e.woken = true
+	if events == 0 {
+		e.due = false
+		return
+	}
+	e.woken, e.unread = true, true
+	e.behind.Store(true)
 	if hook := e.config.Hooks.Promoted; hook != nil {
 		hook(events)
 	}
@@ -100,6 +105,7 @@ func (e *engine) promoted(events int) {
 
 func (e *engine) fetch(now time.Time) {
 	e.woken = false
+	sees := e.unread
 	limit := min(fetchLimit, max(1, e.config.InFlight-e.count+e.probeCount))
 	maxBytes := min(fetchBytes, max(1, e.config.InFlightBytes-e.bytes+e.probeBytes))
 	request := e.reader.request(limit, maxBytes)
@@ -119,6 +125,12 @@ func (e *engine) fetch(now time.Time) {
 				e.config.Hooks.Fetched(len(result.Records), took)
 			}
 			e.fetched(result)
+			if sees {
+				e.unread = false
+			}
+			if !e.unread && !e.reader.rewinding() {
+				e.behind.Store(false)
+			}
 		})
 	})
 }
@@ -306,6 +318,7 @@ func (e *engine) reset(err error) {
 func (e *engine) finishReset(now time.Time) {
 	if now.Sub(e.resetSince) >= resetGrace {
 		for _, c := range e.calls {
+			c.cut = true
 			c.cancel()
 			if soon := now.Add(abandonAfter); c.abandonAt.After(soon) {
 				c.abandonAt = soon

@@ -11,10 +11,12 @@ import (
 const (
 	// standbyPoll is how often a relay without the lease looks at it. It bounds the takeover after a graceful stop.
 	standbyPoll = 100 * time.Millisecond
-	// promotePoll is how often delayed events are looked for: at most four times a second, because each promotion makes
-	// the reader begin anew.
+	// promotePoll is how often delayed events are looked for: at most four times a second, and not while the
+	// reader is on its way back, because each promotion makes it begin anew.
 	promotePoll = 250 * time.Millisecond
 	promoteMax  = 500
+	// releaseTimeout bounds what a stop waits for the database at its end.
+	releaseTimeout = time.Second
 )
 
 // errLeaseLost ends a term whose lease another relay has taken.
@@ -62,6 +64,8 @@ type keeper struct {
 	holder  string
 	ttl     time.Duration
 	warn    func(doing string, err error)
+	// doubted says that the lease may have been taken without an answer.
+	doubted bool
 }
 
 // do runs f over the session, within the database's time limit. After an error the session is closed.
@@ -90,8 +94,10 @@ func (k *keeper) close() {
 }
 
 // acquire waits until the lease is this relay's, or ctx is done. The lease is free when it was given up, when it has
-// expired by the database's clock, or when it stood still for a whole time to live on this process's clock.
+// expired by the database's clock, or when it stood still for a whole time to live on this process's clock. When it returns
+// without a term, the lease isn't this relay's, as far as the database can be asked.
 func (k *keeper) acquire(ctx context.Context) (*term, error) {
+	defer k.releaseDoubted()
 	var seen Lease
 	var since time.Time
 	for tries := 0; ctx.Err() == nil; {
@@ -133,11 +139,14 @@ func (k *keeper) take(ctx context.Context, seen Lease) *term {
 		return err
 	})
 	if err != nil {
+		k.doubted = true
 		k.warn("take the lease", err)
-	}
-	if err != nil || !taken {
 		return nil
 	}
+	if !taken {
+		return nil
+	}
+	k.doubted = false // an earlier try that is still on its way finds another epoch
 	t := &term{epoch: seen.Epoch + 1, outbox: seen.Outbox, unclean: seen.Unclean, suspect: seen.Suspect}
 	if seen.Holder != "" {
 		t.unclean++
@@ -163,15 +172,19 @@ func (k *keeper) insist(ctx context.Context, t *term, doing string, f func(conte
 	}
 }
 
-// keep renews the lease, with what progress reports, and promotes delayed events until ctx is done, and returns early, with
-// an error, when the lease is lost or its term over.
-func (k *keeper) keep(ctx context.Context, t *term, progress func() bool, promoted func(int)) error {
+// keep renews the lease, with e's progress, and promotes delayed events until ctx is done, and returns early, with an error,
+// when the lease is lost or its term over. It promotes once at the start, so that what is due already is read with the rest,
+// tells e how many events each promotion moved, and promotes nothing while e's reader is behind for an earlier promotion.
+func (k *keeper) keep(ctx context.Context, t *term, e *engine) error {
 	nextRenewal := time.Now().Add(k.ttl / 3)
 	tries := 0
-	for {
+	for first := true; ; first = false {
 		now := time.Now()
 		wait := min(promotePoll, t.remaining(now), nextRenewal.Sub(now))
-		if tries > 0 {
+		switch {
+		case first:
+			wait = 0
+		case tries > 0:
 			wait = min(t.remaining(now), probeDelay(tries))
 		}
 		sleep(ctx, max(0, wait))
@@ -184,11 +197,11 @@ func (k *keeper) keep(ctx context.Context, t *term, progress func() bool, promot
 		}
 		var err error
 		if !now.Before(nextRenewal) {
-			if err = k.renew(ctx, t, progress()); err == nil {
+			if err = k.renew(ctx, t, e.progress.Load()); err == nil {
 				nextRenewal = now.Add(k.ttl / 3)
 			}
-		} else {
-			err = k.promote(ctx, t, promoted)
+		} else if !e.behind.Load() {
+			err = k.promote(ctx, t, func(n int) { e.post(func() { e.promoted(n) }) })
 		}
 		switch {
 		case errors.Is(err, errLeaseLost):
@@ -231,15 +244,32 @@ func (k *keeper) promote(ctx context.Context, t *term, promoted func(int)) error
 	if done.Fenced {
 		return errLeaseLost
 	}
-	if done.Moved > 0 {
-		promoted(done.Moved)
-	}
+	promoted(done.Moved)
 	return nil
+}
+
+// releaseDoubted gives the lease up where a try to take it was stopped before its answer, and had succeeded.
+func (k *keeper) releaseDoubted() {
+	if !k.doubted {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
+	defer cancel()
+	err := k.do(ctx, func(ctx context.Context, s Session) error {
+		now, err := s.ReadLease(ctx)
+		if err != nil || now.Holder != k.holder {
+			return err
+		}
+		return s.ReleaseLease(ctx, k.holder, now.Epoch)
+	})
+	if err != nil {
+		k.warn("release the lease", err)
+	}
 }
 
 // release gives the lease up, so that another relay need not wait for its end.
 func (k *keeper) release(t *term) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
 	defer cancel()
 	err := k.do(ctx, func(ctx context.Context, s Session) error { return s.ReleaseLease(ctx, k.holder, t.epoch) })
 	if err != nil {

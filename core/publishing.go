@@ -193,8 +193,11 @@ func (e *engine) ended(c *call, err error) {
 // witnessed reports whether an outcome that says nothing by itself counts as an attempt: the call was about this message
 // alone, and before it began, something of the topic was stored by a call that had begun after the message last failed. So
 // the topic has been alive between the two failures, and one outage cannot explain both. A success during the call says
-// nothing: the call may have been lost in an outage that ended after it began.
+// nothing: the call may have been lost in an outage that ended after it began. Nor does a call that the engine itself cut off.
 func (e *engine) witnessed(c *call, it *item) bool {
+	if c.cut {
+		return false
+	}
 	before := it.failedAt
 	it.failedAt = e.began
 	return len(c.items) == 1 && before > 0 && c.alive > before

@@ -127,11 +127,12 @@ func (r *Relay) lead(ctx context.Context, once bool) ([]Held, error) {
 			<-deaf // after the lease was released: nobody waits for a connection that takes its time to end
 		}()
 	}
+	e.due = once
 	keeping, stopKeeping := context.WithCancel(work)
 	kept := make(chan struct{})
 	go func() {
 		defer close(kept)
-		if err := k.keep(keeping, t, e.progress.Load, func(n int) { e.post(func() { e.promoted(n) }) }); err != nil {
+		if err := k.keep(keeping, t, e); err != nil {
 			end(err)
 		}
 	}()

@@ -51,10 +51,11 @@ func (e *engine) startSettling() {
 	}
 	e.settling = true
 	part := e.settle.take()
+	e.underWay = part
 	e.workers.Go(func() {
 		err := e.writer.settle(e.work, part)
 		e.post(func() {
-			e.settling = false
+			e.settling, e.underWay = false, settlement{}
 			switch { // any other error means that work has ended, and run with it
 			case err == nil:
 				e.settled(part)
