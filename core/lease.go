@@ -201,7 +201,11 @@ func (k *keeper) keep(ctx context.Context, t *term, e *engine) error {
 				nextRenewal = now.Add(k.ttl / 3)
 			}
 		} else if !e.behind.Load() {
-			err = k.promote(ctx, t, func(n int) { e.post(func() { e.promoted(n) }) })
+			err = k.promote(ctx, t, func(n int) {
+				if n > 0 || e.once { // a relay that stays is not woken for nothing
+					e.post(func() { e.promoted(n) })
+				}
+			})
 		}
 		switch {
 		case errors.Is(err, errLeaseLost):
