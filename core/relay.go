@@ -22,6 +22,8 @@ type Relay struct {
 	state   state
 	// survived are the messages that this process marked last, in a term that it lost: it has outlived the call.
 	survived []Ref
+	// charged is the record that was marked when an earlier owner ended, and for which an attempt may still have to be counted.
+	charged *Record
 
 	unleased bool // for tests: work without a lease
 	random   func(time.Duration) time.Duration
@@ -111,7 +113,7 @@ func (r *Relay) lead(ctx context.Context, once bool) ([]Held, error) {
 
 	e.over = t.over
 	e.writer.holder, e.writer.epoch = k.holder, t.epoch
-	if t.unclean >= uncleanLimit || t.suspect != (Ref{}) {
+	if t.unclean >= uncleanLimit || t.suspect != (Ref{}) || convict != nil {
 		r.config.Logger.Warn("lockstep: messages are published one by one, because earlier relays were killed", "relays", t.unclean)
 		e.beCareful(convict)
 	}
@@ -153,7 +155,7 @@ func (r *Relay) lead(ctx context.Context, once bool) ([]Held, error) {
 
 // begin does what comes before a term's first fetch.
 func (r *Relay) begin(ctx context.Context, k *keeper, t *term) (convict *Record, broker Broker, err error) {
-	if t != nil && t.suspect != (Ref{}) {
+	if t != nil && (t.suspect != (Ref{}) || r.charged != nil) {
 		if convict, err = r.judge(ctx, k, t); err != nil {
 			return nil, nil, err
 		}

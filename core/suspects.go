@@ -128,42 +128,64 @@ func (e *engine) fresh(now time.Time) (it *item, start func()) {
 	return nil, nil
 }
 
-// judge counts an attempt for the message that was marked when the last owner ended, and takes the mark away. It returns
-// the message where it has to be tried again.
+// judge takes the mark away that the last owner left, and then counts an attempt for its message. In this order one death counts
+// once at most, whatever is lost between the two; what this process could not write, it tries again in its next term. judge
+// returns the message where it has to be sent again.
 func (r *Relay) judge(ctx context.Context, k *keeper, t *term) (convict *Record, err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("count an attempt for the message that was being published when the last relay ended: %w", err)
-		}
-	}()
+	if t.suspect != (Ref{}) {
+		err = r.unmark(ctx, k, t)
+	}
+	if err == nil && r.charged != nil {
+		convict, err = r.convict(ctx, k, t)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("count an attempt for the message that was being published when the last relay ended: %w", err)
+	}
+	r.charged = nil
+	return convict, nil
+}
+
+// unmark takes the mark away, and puts the record for which an attempt has to be counted into r.charged.
+func (r *Relay) unmark(ctx context.Context, k *keeper, t *term) error {
+	r.charged = nil
 	// A mark of this relay's own, from a term that it lost, says that the call had not returned then. It killed nobody.
 	if !slices.Contains(r.survived, t.suspect) {
-		if convict, err = r.convict(ctx, k, t); err != nil {
-			return nil, err
+		if err := r.charge(ctx, k, t); err != nil {
+			return err
 		}
 	}
-	err = k.insist(ctx, t, "take a suspect's mark away", func(ctx context.Context, s Session) error {
+	err := k.insist(ctx, t, "take a suspect's mark away", func(ctx context.Context, s Session) error {
 		return markSuspect(ctx, s, k.holder, t.epoch, Ref{})
 	})
 	if err == nil {
 		r.config.Hooks.suspected(Ref{})
 	}
-	return convict, err
+	return err
 }
 
-// convict counts the attempt.
-func (r *Relay) convict(ctx context.Context, k *keeper, t *term) (*Record, error) {
+// charge puts the marked record into r.charged, unless it was delivered, is in an operator's hands by now, or waits: what is
+// published is due, so an attempt of it was counted since.
+func (r *Relay) charge(ctx context.Context, k *keeper, t *term) error {
 	var found FetchResult
 	err := k.insist(ctx, t, "read a suspect", func(ctx context.Context, s Session) (err error) {
 		found, err = s.Fetch(ctx, FetchRequest{After: t.suspect.Position - 1, Limit: 1, MaxBytes: 1})
 		return err
 	})
-	if err != nil || len(found.Records) == 0 || found.Records[0].Ref() != t.suspect {
-		return nil, err // delivered, or in an operator's hands by now
+	if err != nil {
+		return err
 	}
-	record := found.Records[0]
-	failure, burial := r.config.refusal(&record, errKilled, false, r.random)
-	err = k.insist(ctx, t, "settle a suspect", func(ctx context.Context, s Session) error {
+	if len(found.Records) > 0 && found.Records[0].Ref() == t.suspect && found.Records[0].RetryIn <= 0 {
+		r.charged = &found.Records[0]
+	}
+	return nil
+}
+
+// convict counts the attempt. It does so once, however often it is called, because what it writes says how many the record
+// had before.
+func (r *Relay) convict(ctx context.Context, k *keeper, t *term) (*Record, error) {
+	record := r.charged
+	failure, burial := r.config.refusal(record, errKilled, false, r.random)
+	err := k.insist(ctx, t, "settle a suspect", func(ctx context.Context, s Session) error {
 		if burial != nil {
 			return s.Bury(ctx, []Burial{*burial})
 		}
@@ -179,7 +201,7 @@ func (r *Relay) convict(ctx context.Context, k *keeper, t *term) (*Record, error
 		return nil, nil
 	}
 	r.config.Hooks.failed(failure)
-	return &record, nil
+	return record, nil
 }
 
 // markSuspect marks suspect, or fails with errLeaseLost where the lease is another's.

@@ -239,3 +239,50 @@ func TestARelayThatSurvivedCountsNothing(t *testing.T) {
 		}
 	})
 }
+
+// A relay is killed once. While the database refuses one of the two writes that its successor owes, terms come and go, and
+// the attempt is counted once all the same.
+func TestOneDeathCountsOnce(t *testing.T) {
+	for _, refuse := range []string{"MarkSuspect", "Fail", "MarkSuspect's answer", "Fail's answer"} {
+		t.Run(refuse, func(t *testing.T) {
+			onBench(t, func(b *bench) {
+				b.config.Logger = quiet
+				b.enqueue("a1 b1")
+				s, err := b.memory.Open(b.Context())
+				if err != nil {
+					b.Fatal(err)
+				}
+				for _, err := range []error{
+					second(s.TakeLease(b.Context(), core.Lease{Outbox: b.memory.Contents().Lease.Outbox}, "dead", time.Second)),
+					second(s.MarkSuspect(b.Context(), "dead", 1, core.Ref{Position: 1, ID: "a1"})), s.Close(),
+				} {
+					if err != nil {
+						b.Fatal(err)
+					}
+				}
+				var counted []core.Failure
+				b.config.Hooks.Failed = func(f core.Failure) { counted = append(counted, f) }
+				b.config.Hooks.Buried = func(burial core.Burial) { b.Errorf("buried: %+v", burial) }
+				refused, until := 0, time.Now().Add(time.Minute)
+				b.memory.Inject(func(c conformance.Call) (f conformance.Fault) {
+					op, answer := strings.CutSuffix(refuse, "'s answer")
+					if c.Op != op || !time.Now().Before(until) {
+						return f
+					}
+					refused++
+					if answer {
+						return conformance.Fault{After: time.Hour}
+					}
+					return conformance.Fault{Refuse: errors.New("not now")}
+				})
+				b.during(func() { time.Sleep(2 * time.Minute) }) // the bubble's clock
+				if refused == 0 || len(counted) != 1 || counted[0].ID != "a1" || counted[0].Attempts != 1 {
+					b.Errorf("with %d writes refused these attempts were counted: %+v, want one of a1", refused, counted)
+				}
+				b.wantLeft("")
+			})
+		})
+	}
+}
+
+func second(_ bool, err error) error { return err }
