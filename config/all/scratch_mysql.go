@@ -7,15 +7,12 @@ import (
 	"net"
 	"strings"
 
-	mysqldriver "github.com/go-sql-driver/mysql"
-
 	"github.com/lockstep-go/lockstep/config"
 	"github.com/lockstep-go/lockstep/dialect/mysql"
 )
 
 // Scratch implements [config.ScratchDialect]: tables with a prefix of their own, in the configured database.
 func (d mysqlDatabase) Scratch(ctx context.Context, name string, through config.Through) (*config.ScratchOutbox, error) {
-	_ = mysqldriver.SetLogger(&mysqldriver.NopLogger{}) // its pool tells of each connection that is cut
 	dsn := *d.url
 	if dsn.Hostname() != "" {
 		port := dsn.Port()

@@ -21,7 +21,8 @@ const maxLifetime = 3 * time.Minute
 
 // OpenDB opens a pool for the application's own transactions, from a DSN as in [Open], with what go-sql-driver leaves to its
 // user: a limit for dialling (10 s, where the DSN has none), keep-alives that find a dead peer, connections that are renewed
-// every 3 minutes, and an error for a server that was demoted, which makes the pool dial again. The isolation level is the
+// every 3 minutes, and an error for a server that was demoted, which makes the pool dial again. The driver logs nothing of its
+// own: what it would say is in the errors. The isolation level is the
 // server's or the DSN's: the outbox works under each.
 func OpenDB(dsn string) (*sql.DB, error) {
 	c, err := parseDSN(dsn)
@@ -32,6 +33,7 @@ func OpenDB(dsn string) (*sql.DB, error) {
 		c.Timeout = dialTimeout
 	}
 	c.RejectReadOnly = true
+	c.Logger = &mysqldriver.NopLogger{} // what it would log is in the error that is returned
 	if c.DialFunc == nil && (c.Net == "tcp" || c.Net == "tcp4" || c.Net == "tcp6") {
 		dialer := net.Dialer{Timeout: c.Timeout, KeepAliveConfig: keepAlive}
 		c.DialFunc = dialer.DialContext
