@@ -26,8 +26,6 @@ const (
 	// is than the sweep before it.
 	sweepPause = time.Minute
 	sweepShare = 20
-	// lonelyCalls bounds the calls with one message each that run beside the lanes.
-	lonelyCalls = 16
 )
 
 // engine carries records during one term of the lease. One goroutine, the one in run, owns all of its state; whatever
@@ -56,11 +54,12 @@ type engine struct {
 	lanes    []*lane
 	calls    []*call
 	abandons int
+	aside    *aside
 	lonely   int // calls in flight beside the lanes' batches
 	keys     map[orderKey]*hold
 	topics   map[string]*topicHold
-	// probes counts the holds with a probe, by topic; probeCount and probeBytes are of all their messages.
-	probes                 map[string]int
+	// probes are the holds with a probe, by topic; probeCount and probeBytes are of all their messages.
+	probes                 map[string][]*hold
 	probeCount, probeBytes int
 	settle                 settlement
 	settling               bool
@@ -105,14 +104,14 @@ func newEngine(work context.Context, config *RelayConfig, dialect Dialect, broke
 	e := &engine{
 		config: config, dialect: dialect, broker: broker,
 		inbox: make(chan func()), gone: make(chan struct{}),
-		reader: newReader(),
-		keys:   map[orderKey]*hold{}, topics: map[string]*topicHold{}, probes: map[string]int{}, alive: map[string]int64{},
+		reader: newReader(), aside: newAside(),
+		keys: map[orderKey]*hold{}, topics: map[string]*topicHold{}, probes: map[string][]*hold{}, alive: map[string]int64{},
 	}
 	_, e.several = Ability[KeyOrdered](broker)
 	e.hasher, _ = Ability[KeyHasher](broker)
 	e.work, e.end = context.WithCancelCause(work)
 	for range config.Lanes {
-		e.lanes = append(e.lanes, newLane())
+		e.lanes = append(e.lanes, newLane(e.aside))
 	}
 	e.writer = settler{dialect: dialect, failed: func(err error) { e.warn("settle", err) }}
 	return e

@@ -264,7 +264,7 @@ func (e *engine) goBack(now time.Time) {
 		}
 	}
 	for topic, t := range e.topics {
-		if t.untilAlive && e.probes[topic] == 0 {
+		if t.untilAlive && len(e.probes[topic]) == 0 {
 			t.untilAlive, t.due = false, now // its message was settled, and said nothing about the topic
 		}
 		if !t.untilAlive && !t.due.After(now) && (t.from == 0 || back(t.from)) {
@@ -333,10 +333,11 @@ func (e *engine) finishReset(now time.Time) {
 	e.count, e.bytes = 0, 0
 	e.forgetHolds()
 	e.keys, e.topics = map[orderKey]*hold{}, map[string]*topicHold{}
-	e.probes, e.probeCount, e.probeBytes = map[string]int{}, 0, 0
+	e.probes, e.probeCount, e.probeBytes = map[string][]*hold{}, 0, 0
 	e.alive = map[string]int64{}
+	e.aside = newAside()
 	for i := range e.lanes {
-		e.lanes[i] = newLane()
+		e.lanes[i] = newLane(e.aside)
 	}
 }
 

@@ -1,7 +1,6 @@
 package core
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,15 +25,8 @@ func (e *engine) startCalls(now time.Time) {
 	if e.draining || e.resetting {
 		return
 	}
-	e.startProbes(now)
+	e.startLonely(now)
 	for _, l := range e.lanes {
-		for e.lonely < lonelyCalls {
-			it := l.takeLonely()
-			if it == nil {
-				break
-			}
-			e.call(now, l, []*item{it}, true)
-		}
 		if l.busy {
 			continue
 		}
@@ -43,37 +35,6 @@ func (e *engine) startCalls(now time.Time) {
 			e.call(now, l, batch, false)
 		}
 	}
-}
-
-// startProbes tries again what failed without a counted attempt.
-func (e *engine) startProbes(now time.Time) {
-	if e.lonely >= lonelyCalls {
-		return
-	}
-	due := e.dueProbes(now)
-	for _, h := range due[:min(len(due), lonelyCalls-e.lonely)] {
-		e.startProbe(now, h)
-	}
-}
-
-func (e *engine) startProbe(now time.Time, h *hold) {
-	h.flying = true
-	e.call(now, h.probe.lane, []*item{h.probe}, true)
-}
-
-// dueProbes returns the holds whose message is to be tried again now.
-func (e *engine) dueProbes(now time.Time) (due []*hold) {
-	if len(e.probes) == 0 {
-		return nil
-	}
-	for _, h := range e.keys {
-		if h.probe != nil && !h.flying && !h.due.After(now) {
-			due = append(due, h)
-		}
-	}
-	// The oldest first: fair, and the same in each run of a simulation.
-	slices.SortFunc(due, func(a, b *hold) int { return cmp.Compare(a.probe.record.Position, b.probe.record.Position) })
-	return due
 }
 
 func (e *engine) call(now time.Time, l *lane, items []*item, lonely bool) {
@@ -85,6 +46,8 @@ func (e *engine) call(now time.Time, l *lane, items []*item, lonely bool) {
 	}
 	if lonely {
 		e.lonely++
+		e.aside.flying[items[0].key.topic]++
+		e.aside.served[items[0].key.topic] = e.began
 	}
 	e.calls = append(e.calls, c)
 	msgs := make([]Message, len(items)) // not used again: a client may go on reading it after the call
@@ -146,6 +109,11 @@ func (e *engine) ended(c *call, err error) {
 	e.calls = slices.DeleteFunc(e.calls, func(other *call) bool { return other == c })
 	if c.lonely {
 		e.lonely--
+		if topic := c.items[0].key.topic; e.aside.flying[topic] == 1 {
+			delete(e.aside.flying, topic)
+		} else {
+			e.aside.flying[topic]--
+		}
 	} else {
 		c.lane.busy = false
 	}
@@ -243,7 +211,7 @@ func (e *engine) holdBack(it *item, cause error, unavailable bool) {
 	switch {
 	case h.probe == it:
 		h.flying = false
-	case h.probe != nil || h.settling || t != nil && e.probes[topic] > 0:
+	case h.probe != nil || h.settling || t != nil && len(e.probes[topic]) > 0:
 		// An earlier message of the key, or another one of the topic, is tried in its stead.
 		e.letGo(it, h)
 		return
@@ -252,7 +220,7 @@ func (e *engine) holdBack(it *item, cause error, unavailable bool) {
 	}
 	h.due = time.Now().Add(probeDelay(h.tries))
 	h.tries++
-	if unavailable && e.probes[topic] >= 2 || e.probes[topic] > maxProbes || e.probeBytes > e.config.InFlightBytes/16 ||
+	if unavailable && len(e.probes[topic]) >= 2 || len(e.probes[topic]) > maxProbes || e.probeBytes > e.config.InFlightBytes/16 ||
 		len(e.keys) > maxHeldKeys {
 		e.holdTopic(topic)
 	}
@@ -312,7 +280,7 @@ func (e *engine) hold(it *item, cause error) *hold {
 // probe makes it the message that h tries again from memory.
 func (e *engine) probe(h *hold, it *item) {
 	it.alone, h.probe = true, it
-	e.probes[it.key.topic]++
+	e.probes[it.key.topic] = append(e.probes[it.key.topic], h)
 	e.probeCount++
 	e.probeBytes += it.bytes
 	it.lane.count--
@@ -327,7 +295,8 @@ func (e *engine) unprobe(h *hold) {
 	it.lane.count++
 	it.lane.bytes += it.bytes
 	h.probe, h.flying = nil, false
-	if e.probes[topic]--; e.probes[topic] == 0 {
+	e.probes[topic] = slices.DeleteFunc(e.probes[topic], func(other *hold) bool { return other == h })
+	if len(e.probes[topic]) == 0 {
 		delete(e.probes, topic)
 	}
 }
@@ -342,13 +311,13 @@ func (e *engine) holdTopic(topic string) {
 		e.config.Hooks.held(Held{Topic: topic}, nil)
 	}
 	var first *hold // the one whose message stays
-	for _, h := range e.keys {
-		if p := h.probe; p != nil && p.key.topic == topic && (first == nil || p.record.Position < first.probe.record.Position) {
+	for _, h := range e.probes[topic] {
+		if first == nil || h.probe.record.Position < first.probe.record.Position {
 			first = h
 		}
 	}
-	for key, h := range e.keys {
-		if p := h.probe; key.topic == topic && p != nil && h != first && !h.flying {
+	for _, h := range slices.Clone(e.probes[topic]) {
+		if p := h.probe; h != first && !h.flying {
 			e.unprobe(h)
 			e.letGo(p, h)
 		}
@@ -371,11 +340,8 @@ func (e *engine) topicAlive(topic string) {
 		t.untilAlive, t.due = false, now
 		e.config.Logger.Info("lockstep: topic is alive again", "topic", topic)
 	}
-	if e.probes[topic] == 0 {
-		return
-	}
-	for key, h := range e.keys {
-		if key.topic == topic && h.probe != nil && !h.flying {
+	for _, h := range e.probes[topic] {
+		if !h.flying {
 			h.due = now
 		}
 	}
