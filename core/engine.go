@@ -57,7 +57,11 @@ type engine struct {
 	aside    *aside
 	lonely   int // calls in flight beside the lanes' batches
 	keys     map[orderKey]*hold
+	heldIn   map[string]int // how many of keys are of a topic
 	topics   map[string]*topicHold
+	clock    clock
+	overdue  []*hold // due, and waiting for the reader to be able to go back
+	looked   bool    // nothing has changed for overdue since goBack looked at it
 	// probes are the holds with a probe, by topic; probeCount and probeBytes are of all their messages.
 	probes                 map[string][]*hold
 	probeCount, probeBytes int
@@ -105,7 +109,7 @@ func newEngine(work context.Context, config *RelayConfig, dialect Dialect, broke
 		config: config, dialect: dialect, broker: broker,
 		inbox: make(chan func()), gone: make(chan struct{}),
 		reader: newReader(), aside: newAside(),
-		keys: map[orderKey]*hold{}, topics: map[string]*topicHold{}, probes: map[string][]*hold{}, alive: map[string]int64{},
+		keys: map[orderKey]*hold{}, heldIn: map[string]int{}, topics: map[string]*topicHold{}, probes: map[string][]*hold{}, alive: map[string]int64{},
 	}
 	_, e.several = Ability[KeyOrdered](broker)
 	e.hasher, _ = Ability[KeyHasher](broker)
@@ -247,10 +251,8 @@ func (e *engine) finished() bool {
 // owed reports whether the reader has to go back at once.
 func (e *engine) owed() bool {
 	now := time.Now()
-	for _, h := range e.keys {
-		if h.ended() && !h.due.After(now) {
-			return true
-		}
+	if len(e.overdue) > 0 || len(e.clock) > 0 && !e.clock[0].due.After(now) {
+		return true
 	}
 	for _, t := range e.topics {
 		if !t.untilAlive && !t.due.After(now) {
@@ -281,8 +283,13 @@ func (e *engine) nextEvent(now time.Time) time.Time {
 	if e.draining {
 		return next
 	}
-	for _, h := range e.keys {
-		sooner(h.due)
+	if len(e.clock) > 0 {
+		sooner(e.clock[0].due)
+	}
+	for _, probes := range e.probes {
+		for _, h := range probes {
+			sooner(h.due)
+		}
 	}
 	for _, t := range e.topics {
 		sooner(t.due)

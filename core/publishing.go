@@ -10,7 +10,7 @@ import (
 
 const (
 	// maxProbes bounds the messages of a topic that are kept in memory to be tried again, and maxHeldKeys the keys that
-	// are held back one by one. Beyond them the whole topic is held.
+	// are held back one by one, whatever for. Beyond them the whole topic is held.
 	maxProbes   = 100
 	maxHeldKeys = 10_000
 )
@@ -179,7 +179,9 @@ func (e *engine) stored(it *item) {
 	}
 	if h := e.keys[it.key]; h != nil && h.probe == it {
 		e.unprobe(h)
-		h.due = time.Now()
+		if h.ended() {
+			e.waitUntil(h, time.Now())
+		}
 	}
 }
 
@@ -201,6 +203,7 @@ func (e *engine) refuse(it *item, cause error, permanent bool) {
 	}
 	e.settle.failures = append(e.settle.failures, failure)
 	e.settle.failed = append(e.settle.failed, it)
+	e.holdCrowded(it.key.topic)
 }
 
 // holdBack keeps it in memory and tries it again soon, alone. No attempt is counted.
@@ -221,7 +224,7 @@ func (e *engine) holdBack(it *item, cause error, unavailable bool) {
 	h.due = time.Now().Add(probeDelay(h.tries))
 	h.tries++
 	if unavailable && len(e.probes[topic]) >= 2 || len(e.probes[topic]) > maxProbes || e.probeBytes > e.config.InFlightBytes/16 ||
-		len(e.keys) > maxHeldKeys {
+		e.crowded(topic, maxHeldKeys) {
 		e.holdTopic(topic)
 	}
 }
@@ -250,8 +253,7 @@ func (e *engine) putBack(it *item) {
 // letGo passes it over: it will be read again when h ends.
 func (e *engine) letGo(it *item, h *hold) {
 	if t := e.topics[it.key.topic]; t != nil && h.probe == nil && !h.settling {
-		delete(e.keys, it.key) // the topic's hold is enough
-		e.config.Hooks.released(h.held(it.key))
+		e.dropHold(h) // the topic's hold is enough
 		if h.from != 0 {
 			t.passOver(h.from)
 		}
@@ -266,8 +268,7 @@ func (e *engine) letGo(it *item, h *hold) {
 func (e *engine) hold(it *item, cause error) *hold {
 	h := e.keys[it.key]
 	if h == nil {
-		h = &hold{}
-		e.keys[it.key] = h
+		h = e.addHold(it.key)
 		e.config.Hooks.held(Held{Topic: it.key.topic, Key: it.key.key, Position: it.record.Position}, cause)
 	}
 	for _, waiting := range it.lane.drop(it.key) {
