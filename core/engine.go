@@ -65,6 +65,7 @@ type engine struct {
 	// probes are the holds with a probe, by topic; probeCount and probeBytes are of all their messages.
 	probes                 map[string][]*hold
 	probeCount, probeBytes int
+	doubts                 map[int64]doubt // by position
 	settle                 settlement
 	settling               bool
 	underWay               settlement // what is being written, while settling is set
@@ -109,7 +110,7 @@ func newEngine(work context.Context, config *RelayConfig, dialect Dialect, broke
 		config: config, dialect: dialect, broker: broker,
 		inbox: make(chan func()), gone: make(chan struct{}),
 		reader: newReader(), aside: newAside(),
-		keys: map[orderKey]*hold{}, heldIn: map[string]int{}, topics: map[string]*topicHold{}, probes: map[string][]*hold{}, alive: map[string]int64{},
+		keys: map[orderKey]*hold{}, heldIn: map[string]int{}, doubts: map[int64]doubt{}, topics: map[string]*topicHold{}, probes: map[string][]*hold{}, alive: map[string]int64{},
 	}
 	_, e.several = Ability[KeyOrdered](broker)
 	e.hasher, _ = Ability[KeyHasher](broker)
@@ -293,6 +294,7 @@ func (e *engine) nextEvent(now time.Time) time.Time {
 	}
 	for _, t := range e.topics {
 		sooner(t.due)
+		sooner(t.next)
 	}
 	if !e.reader.fetching && e.room() {
 		sooner(e.nextFetch)

@@ -236,6 +236,7 @@ func (e *engine) dispatch(record *Record) bool {
 		it.lane.from = min(it.lane.from, record.Position)
 		return true
 	}
+	e.recall(it)
 	e.enter(it)
 	it.lane.add(it)
 	return true
@@ -346,6 +347,7 @@ func (e *engine) finishReset(now time.Time) {
 	e.forgetHolds()
 	e.keys, e.heldIn, e.topics = map[orderKey]*hold{}, map[string]int{}, map[string]*topicHold{}
 	e.clock, e.overdue = nil, nil
+	e.doubts = map[int64]doubt{}
 	e.probes, e.probeCount, e.probeBytes = map[string][]*hold{}, 0, 0
 	e.alive = map[string]int64{}
 	e.aside = newAside()

@@ -45,13 +45,16 @@ type hold struct {
 	after int64
 }
 
-// topicHold keeps back a topic, but for those of its messages that are probes.
+// topicHold keeps back a topic, but for those of its messages that are probes. They take turns.
 type topicHold struct {
 	passed
 	// untilAlive says that it stands until a message of the topic succeeds, or none is tried any more; otherwise it ends
 	// when it is due.
 	untilAlive bool
 	due        time.Time
+	// next is when the next of its probes may be sent, and tries counts them.
+	next  time.Time
+	tries int
 }
 
 // ended reports whether nothing but the way back is left of h.

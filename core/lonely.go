@@ -11,6 +11,9 @@ const (
 	// that hangs must leave room for the others.
 	lonelyCalls = 16
 	topicCalls  = 12
+	// probeCalls bounds the calls of a topic that is held: so many may hang by their message's own fault before the rest has
+	// to wait for them.
+	probeCalls = 4
 )
 
 // aside holds what travels beside the lanes' batches, by topic.
@@ -109,11 +112,23 @@ func (e *engine) callAside(now time.Time, q *keyQueue) {
 
 func (e *engine) startProbe(now time.Time, h *hold) {
 	h.flying = true
+	if t := e.topics[h.probe.key.topic]; t != nil {
+		wait := probeDelay(t.tries)
+		if e.aside.flying[h.probe.key.topic] > 0 {
+			wait = max(wait, e.config.PublishTimeout/probeCalls) // all of them hang: the end of that is noticed before each has timed out
+		}
+		t.next = now.Add(wait)
+		t.tries++
+	}
 	e.call(now, h.probe.lane, []*item{h.probe}, true)
 }
 
-// dueProbe returns the hold of topic whose message has waited longest to be tried again; nil where none is due.
+// dueProbe returns the hold of topic whose message has waited longest to be tried again; nil where none is due. Of a topic that
+// is held, few are tried at a time, and not all at once.
 func (e *engine) dueProbe(topic string, now time.Time) (first *hold) {
+	if t := e.topics[topic]; t != nil && t.untilAlive && (now.Before(t.next) || e.aside.flying[topic] >= probeCalls) {
+		return nil
+	}
 	for _, h := range e.probes[topic] {
 		if !h.flying && !h.due.After(now) && (first == nil || compareProbes(h, first) < 0) {
 			first = h

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,9 @@ const (
 	// are held back one by one, whatever for. Beyond them the whole topic is held.
 	maxProbes   = 100
 	maxHeldKeys = 10_000
+	// maxDoubts bounds the messages that are remembered to travel alone: as many as the lanes' calls hold by default. After an
+	// outage, that is how many do so without need.
+	maxDoubts = 4000
 )
 
 // startCalls starts a publish call for each lane that has something to send and none in flight, and for messages that
@@ -252,6 +256,9 @@ func (e *engine) putBack(it *item) {
 
 // letGo passes it over: it will be read again when h ends.
 func (e *engine) letGo(it *item, h *hold) {
+	if it.failedAt > 0 {
+		e.doubt(it)
+	}
 	if t := e.topics[it.key.topic]; t != nil && h.probe == nil && !h.settling {
 		e.dropHold(h) // the topic's hold is enough
 		if h.from != 0 {
@@ -302,7 +309,8 @@ func (e *engine) unprobe(h *hold) {
 	}
 }
 
-// holdTopic keeps back everything of a topic behind one message that is tried again; without one, for a second.
+// holdTopic keeps back everything of a topic behind those of its messages that are tried again, by turns; without any, for
+// a second.
 func (e *engine) holdTopic(topic string) {
 	t := e.topics[topic]
 	if t == nil {
@@ -311,26 +319,59 @@ func (e *engine) holdTopic(topic string) {
 		e.config.Logger.Warn("lockstep: topic is held back until a message of it succeeds", "topic", topic)
 		e.config.Hooks.held(Held{Topic: topic}, nil)
 	}
-	var first *hold // the one whose message stays
-	for _, h := range e.probes[topic] {
-		if first == nil || h.probe.record.Position < first.probe.record.Position {
-			first = h
-		}
-	}
-	for _, h := range slices.Clone(e.probes[topic]) {
-		if p := h.probe; h != first && !h.flying {
-			e.unprobe(h)
-			e.letGo(p, h)
-		}
-	}
+	e.trimProbes(topic)
 	for _, l := range e.lanes {
 		for _, it := range l.dropIf(func(key orderKey) bool { return key.topic == topic }) {
 			t.passOver(it.record.Position)
 			e.release(it)
 		}
 	}
-	if first == nil {
+	if len(e.probes[topic]) == 0 {
 		t.untilAlive, t.due = false, time.Now().Add(lastProbe)
+	}
+}
+
+// trimProbes lets go of what is too much of a topic's messages that are tried again: the highest positions first. Several
+// stay, because one alone may be the one that fails by its own fault, and would speak for the topic for ever.
+func (e *engine) trimProbes(topic string) {
+	all := slices.SortedFunc(slices.Values(e.probes[topic]), func(a, b *hold) int {
+		return cmp.Compare(b.probe.record.Position, a.probe.record.Position)
+	})
+	for _, h := range all {
+		n := len(e.probes[topic])
+		fit := n <= maxProbes && e.probeBytes <= e.config.InFlightBytes/16 && e.probeCount <= e.config.InFlight/4
+		if fit || n == 1 {
+			return
+		}
+		if p := h.probe; !h.flying {
+			e.unprobe(h)
+			e.letGo(p, h)
+		}
+	}
+}
+
+// doubt is what is remembered of a message that was let go after a failure that says nothing.
+type doubt struct {
+	id       string
+	failedAt int64
+}
+
+// doubt remembers that it travels alone when it is read again: it may be what made its call fail, and would make the next
+// one fail too.
+func (e *engine) doubt(it *item) {
+	if len(e.doubts) >= maxDoubts {
+		clear(e.doubts) // some may be gone from the outbox; what is forgotten has to fail once more
+	}
+	e.doubts[it.record.Position] = doubt{it.record.Message.ID, it.failedAt}
+}
+
+// recall gives it what was remembered.
+func (e *engine) recall(it *item) {
+	if d, ok := e.doubts[it.record.Position]; ok {
+		delete(e.doubts, it.record.Position)
+		if d.id == it.record.Message.ID {
+			it.alone, it.failedAt = true, d.failedAt
+		}
 	}
 }
 
