@@ -360,7 +360,7 @@ type doubt struct {
 // one fail too.
 func (e *engine) doubt(it *item) {
 	if len(e.doubts) >= maxDoubts {
-		clear(e.doubts) // some may be gone from the outbox; what is forgotten has to fail once more
+		clear(e.doubts) // some may be gone from the outbox
 	}
 	e.doubts[it.record.Position] = doubt{it.record.Message.ID, it.failedAt}
 }
