@@ -124,6 +124,12 @@
 // out. A process that is killed from outside while it is careful costs the message that it was publishing one attempt; so
 // does one that lives, cut off from its database, while another takes over.
 //
+// A topic of which more than a hundred messages fail without a verdict, or two with the broker's word that it is away, is held
+// behind up to a hundred of them, which are tried by turns. Where each of those fails by its own fault, the topic stays held.
+//
+// Beyond 10 000 keys that are held back one by one, the topics to which they belong are held as a whole until a quarter of
+// them has gone on; a topic with no more than a hundred of them is spared.
+//
 // A pause, or an operator's other decision, comes too late for what a relay has in memory, which is at most InFlight.
 //
 // # Glossary

@@ -26,8 +26,6 @@ const (
 	// is than the sweep before it.
 	sweepPause = time.Minute
 	sweepShare = 20
-	// lonelyCalls bounds the calls with one message each that run beside the lanes.
-	lonelyCalls = 16
 )
 
 // engine carries records during one term of the lease. One goroutine, the one in run, owns all of its state; whatever
@@ -56,12 +54,18 @@ type engine struct {
 	lanes    []*lane
 	calls    []*call
 	abandons int
+	aside    *aside
 	lonely   int // calls in flight beside the lanes' batches
 	keys     map[orderKey]*hold
+	heldIn   map[string]int // how many of keys are of a topic
 	topics   map[string]*topicHold
-	// probes counts the holds with a probe, by topic; probeCount and probeBytes are of all their messages.
-	probes                 map[string]int
+	clock    clock
+	overdue  []*hold // due, and waiting for the reader to be able to go back
+	looked   bool    // nothing has changed for overdue since goBack looked at it
+	// probes are the holds with a probe, by topic; probeCount and probeBytes are of all their messages.
+	probes                 map[string][]*hold
 	probeCount, probeBytes int
+	doubts                 map[int64]doubt // by position
 	settle                 settlement
 	settling               bool
 	underWay               settlement // what is being written, while settling is set
@@ -105,14 +109,14 @@ func newEngine(work context.Context, config *RelayConfig, dialect Dialect, broke
 	e := &engine{
 		config: config, dialect: dialect, broker: broker,
 		inbox: make(chan func()), gone: make(chan struct{}),
-		reader: newReader(),
-		keys:   map[orderKey]*hold{}, topics: map[string]*topicHold{}, probes: map[string]int{}, alive: map[string]int64{},
+		reader: newReader(), aside: newAside(),
+		keys: map[orderKey]*hold{}, heldIn: map[string]int{}, doubts: map[int64]doubt{}, topics: map[string]*topicHold{}, probes: map[string][]*hold{}, alive: map[string]int64{},
 	}
 	_, e.several = Ability[KeyOrdered](broker)
 	e.hasher, _ = Ability[KeyHasher](broker)
 	e.work, e.end = context.WithCancelCause(work)
 	for range config.Lanes {
-		e.lanes = append(e.lanes, newLane())
+		e.lanes = append(e.lanes, newLane(e.aside))
 	}
 	e.writer = settler{dialect: dialect, failed: func(err error) { e.warn("settle", err) }}
 	return e
@@ -248,10 +252,8 @@ func (e *engine) finished() bool {
 // owed reports whether the reader has to go back at once.
 func (e *engine) owed() bool {
 	now := time.Now()
-	for _, h := range e.keys {
-		if h.ended() && !h.due.After(now) {
-			return true
-		}
+	if len(e.overdue) > 0 || len(e.clock) > 0 && !e.clock[0].due.After(now) {
+		return true
 	}
 	for _, t := range e.topics {
 		if !t.untilAlive && !t.due.After(now) {
@@ -282,11 +284,17 @@ func (e *engine) nextEvent(now time.Time) time.Time {
 	if e.draining {
 		return next
 	}
-	for _, h := range e.keys {
-		sooner(h.due)
+	if len(e.clock) > 0 {
+		sooner(e.clock[0].due)
+	}
+	for _, probes := range e.probes {
+		for _, h := range probes {
+			sooner(h.due)
+		}
 	}
 	for _, t := range e.topics {
 		sooner(t.due)
+		sooner(t.next)
 	}
 	if !e.reader.fetching && e.room() {
 		sooner(e.nextFetch)

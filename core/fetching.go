@@ -3,6 +3,7 @@ package core
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -137,6 +138,7 @@ func (e *engine) fetch(now time.Time) {
 
 // settleLeft notes that the session is free, and lets go of what waited for that.
 func (e *engine) settleLeft() {
+	e.looked = false
 	for _, it := range e.reader.returned() {
 		e.exit(it)
 	}
@@ -219,10 +221,11 @@ func (e *engine) dispatch(record *Record) bool {
 		return true
 	}
 	if record.RetryIn > 0 {
-		h := &hold{due: time.Now().Add(record.RetryIn)}
+		h := e.addHold(key)
 		h.passOver(record.Position)
-		e.keys[key] = h
+		e.waitUntil(h, time.Now().Add(record.RetryIn))
 		e.config.Hooks.held(h.held(key), nil)
+		e.holdCrowded(key.topic)
 		return true
 	}
 	it := &item{record: *record, key: key, lane: e.laneOf(key), bytes: bytesOf(record), alone: record.Attempts > 0}
@@ -233,6 +236,7 @@ func (e *engine) dispatch(record *Record) bool {
 		it.lane.from = min(it.lane.from, record.Position)
 		return true
 	}
+	e.recall(it)
 	e.enter(it)
 	it.lane.add(it)
 	return true
@@ -254,18 +258,26 @@ func (e *engine) goBack(now time.Time) {
 		target = min(target, from)
 		return true
 	}
-	ends := func(h *hold) bool {
-		return h.ended() && !h.due.After(now) && r.fetched >= h.after && (h.from == 0 || back(h.from))
-	}
-	for key, h := range e.keys {
-		if ends(h) {
-			delete(e.keys, key)
-			e.config.Hooks.released(h.held(key))
-		}
+	e.ring(now)
+	if !e.looked {
+		e.looked = true
+		e.overdue = slices.DeleteFunc(e.overdue, func(h *hold) bool {
+			if e.keys[h.key] != h {
+				return true // the topic's hold has taken its place
+			}
+			ends := r.fetched >= h.after && (h.from == 0 || back(h.from))
+			if ends {
+				e.dropHold(h)
+			}
+			return ends
+		})
 	}
 	for topic, t := range e.topics {
-		if t.untilAlive && e.probes[topic] == 0 {
+		if t.untilAlive && len(e.probes[topic]) == 0 {
 			t.untilAlive, t.due = false, now // its message was settled, and said nothing about the topic
+		}
+		if !t.untilAlive && !t.due.After(now) && e.crowded(topic, maxHeldKeys*3/4) {
+			t.due = now.Add(lastProbe)
 		}
 		if !t.untilAlive && !t.due.After(now) && (t.from == 0 || back(t.from)) {
 			delete(e.topics, topic)
@@ -287,6 +299,7 @@ func (e *engine) goBack(now time.Time) {
 }
 
 func (e *engine) rewind(target int64) {
+	e.looked = false // what lies ahead of the cursor now may end
 	from := e.reader.cursor
 	e.reader.rewind(target)
 	e.nextFetch = time.Time{}
@@ -332,11 +345,14 @@ func (e *engine) finishReset(now time.Time) {
 	e.reader = newReader()
 	e.count, e.bytes = 0, 0
 	e.forgetHolds()
-	e.keys, e.topics = map[orderKey]*hold{}, map[string]*topicHold{}
-	e.probes, e.probeCount, e.probeBytes = map[string]int{}, 0, 0
+	e.keys, e.heldIn, e.topics = map[orderKey]*hold{}, map[string]int{}, map[string]*topicHold{}
+	e.clock, e.overdue = nil, nil
+	e.doubts = map[int64]doubt{}
+	e.probes, e.probeCount, e.probeBytes = map[string][]*hold{}, 0, 0
 	e.alive = map[string]int64{}
+	e.aside = newAside()
 	for i := range e.lanes {
-		e.lanes[i] = newLane()
+		e.lanes[i] = newLane(e.aside)
 	}
 }
 

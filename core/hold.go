@@ -1,6 +1,9 @@
 package core
 
-import "time"
+import (
+	"container/heap"
+	"time"
+)
 
 const (
 	// What failed without a counted attempt is tried again after firstProbe, then at twice the time, and at least
@@ -26,6 +29,7 @@ func (p *passed) passOver(position int64) {
 // passed over.
 type hold struct {
 	passed
+	key orderKey
 	// probe is the message that is tried again from memory, after a failure that was not counted. It stays in flight.
 	// nil where the message is read again, or settled.
 	probe *item
@@ -35,23 +39,88 @@ type hold struct {
 	settling bool
 	// flying says that probe is in a publish call.
 	flying bool
-	// due is when probe is tried, or, without one, when the reader goes back.
+	// due is when probe is tried, or, without one, when the reader goes back. Then it changes by waitUntil alone.
 	due time.Time
 	// after is the count of fetches that must have returned before the hold ends.
 	after int64
 }
 
-// topicHold keeps back a topic, but for those of its messages that are probes.
+// topicHold keeps back a topic, but for those of its messages that are probes. They take turns.
 type topicHold struct {
 	passed
 	// untilAlive says that it stands until a message of the topic succeeds, or none is tried any more; otherwise it ends
 	// when it is due.
 	untilAlive bool
 	due        time.Time
+	// next is when the next of its probes may be sent, and tries counts them.
+	next  time.Time
+	tries int
 }
 
 // ended reports whether nothing but the way back is left of h.
 func (h *hold) ended() bool { return h.probe == nil && !h.settling }
+
+// clock holds the holds that have ended and wait until they are due: the first due is the first.
+type clock []*hold
+
+func (c clock) Len() int           { return len(c) }
+func (c clock) Less(i, j int) bool { return c[i].due.Before(c[j].due) }
+func (c clock) Swap(i, j int)      { c[i], c[j] = c[j], c[i] }
+func (c *clock) Push(h any)        { *c = append(*c, h.(*hold)) }
+func (c *clock) Pop() any {
+	all := *c
+	last := all[len(all)-1]
+	all[len(all)-1] = nil
+	*c = all[:len(all)-1]
+	return last
+}
+
+// waitUntil has the reader go back for h, which has ended, when due has come.
+func (e *engine) waitUntil(h *hold, due time.Time) {
+	h.due = due
+	heap.Push(&e.clock, h)
+}
+
+// ring moves what is due from the clock to e.overdue.
+func (e *engine) ring(now time.Time) {
+	for len(e.clock) > 0 && !e.clock[0].due.After(now) {
+		h := heap.Pop(&e.clock).(*hold)
+		if e.keys[h.key] == h { // or the topic's hold has taken its place
+			e.overdue = append(e.overdue, h)
+			e.looked = false
+		}
+	}
+}
+
+// addHold holds key back.
+func (e *engine) addHold(key orderKey) *hold {
+	h := &hold{key: key}
+	e.keys[key] = h
+	e.heldIn[key.topic]++
+	return h
+}
+
+// dropHold ends h.
+func (e *engine) dropHold(h *hold) {
+	delete(e.keys, h.key)
+	if e.heldIn[h.key.topic]--; e.heldIn[h.key.topic] == 0 {
+		delete(e.heldIn, h.key.topic)
+	}
+	e.config.Hooks.released(h.held(h.key))
+}
+
+// crowded reports whether topic holds back too much to hold more back key by key: with others more than most keys, and itself
+// more than a hundredth of them, so that one topic's failures do not have another one held.
+func (e *engine) crowded(topic string, most int) bool {
+	return len(e.keys) > most && e.heldIn[topic] > maxHeldKeys/100
+}
+
+// holdCrowded holds topic where it holds back too much key by key.
+func (e *engine) holdCrowded(topic string) {
+	if e.topics[topic] == nil && e.crowded(topic, maxHeldKeys) {
+		e.holdTopic(topic)
+	}
+}
 
 // probeDelay is the wait before try number tries.
 func probeDelay(tries int) time.Duration {

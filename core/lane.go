@@ -6,10 +6,11 @@ import "slices"
 // queue of their own, so that a call is filled by looking past repeats without a search. A message that travels alone
 // does so beside the lane's calls; its key waits for it.
 type lane struct {
-	keys   map[orderKey]*keyQueue
-	ready  []*keyQueue // keys whose next message may be sent in a batch, in the order in which they became so
-	lonely []*keyQueue // keys whose next message travels alone
-	busy   bool        // a batch is in flight
+	keys  map[orderKey]*keyQueue
+	ready []*keyQueue // keys whose next message may be sent in a batch, in the order in which they became so
+	alone *aside      // where those keys wait whose next message travels alone, the other lanes' too
+	aside int         // how many of this lane do
+	busy  bool        // a batch is in flight
 	// spare are queues that were used before: most keys come and go with a single message, and would each need a new one.
 	spare []*keyQueue
 
@@ -25,13 +26,14 @@ type lane struct {
 // keyQueue is a key's messages in a lane, ascending by position.
 type keyQueue struct {
 	key     orderKey
+	lane    *lane
 	waiting []*item
 	flying  int      // how many messages of the key are in a publish call; while there are any, no other call takes it
-	listed  bool     // is in the lane's ready or lonely list
+	listed  bool     // is in the lane's ready list, or aside
 	one     [1]*item // where waiting begins
 }
 
-func newLane() *lane { return &lane{keys: map[orderKey]*keyQueue{}} }
+func newLane(alone *aside) *lane { return &lane{keys: map[orderKey]*keyQueue{}, alone: alone} }
 
 // add puts it at the end of its key's queue.
 func (l *lane) add(it *item) {
@@ -49,7 +51,7 @@ func (l *lane) add(it *item) {
 func (l *lane) queue() *keyQueue {
 	n := len(l.spare)
 	if n == 0 {
-		q := &keyQueue{}
+		q := &keyQueue{lane: l}
 		q.waiting = q.one[:0]
 		return q
 	}
@@ -61,7 +63,7 @@ func (l *lane) queue() *keyQueue {
 // retire forgets a queue that is empty.
 func (l *lane) retire(q *keyQueue) {
 	delete(l.keys, q.key)
-	*q = keyQueue{}
+	*q = keyQueue{lane: l}
 	q.waiting = q.one[:0]
 	l.spare = append(l.spare, q)
 }
@@ -73,8 +75,7 @@ func (l *lane) list(q *keyQueue) {
 	case len(q.waiting) == 0:
 		l.retire(q)
 	case q.waiting[0].alone:
-		q.listed = true
-		l.lonely = append(l.lonely, q)
+		l.alone.add(q)
 	default:
 		q.listed = true
 		l.ready = append(l.ready, q)
@@ -110,43 +111,18 @@ func (l *lane) takeBatch(maxCount, maxBytes int, several bool) []*item {
 	return batch
 }
 
-// takeLonely takes the next message that travels alone, or returns nil.
-func (l *lane) takeLonely() *item {
-	for len(l.lonely) > 0 {
-		q := l.lonely[0]
-		l.lonely = l.lonely[1:]
-		q.listed = false
-		if len(q.waiting) > 0 && q.waiting[0].alone {
-			return q.take()
+// first returns the message that the next batch begins with; nil where none waits.
+func (l *lane) first() *item {
+	for len(l.ready) > 0 {
+		q := l.ready[0]
+		if len(q.waiting) > 0 && !q.waiting[0].alone {
+			return q.waiting[0]
 		}
+		l.ready = l.ready[1:]
+		q.listed = false
 		l.list(q)
 	}
 	return nil
-}
-
-// first returns the message that a call which holds nothing else takes next, and whether it is one that travels alone in any
-// case; nil where none waits.
-func (l *lane) first() (it *item, alone bool) {
-	for len(l.lonely) > 0 {
-		q := l.lonely[0]
-		if len(q.waiting) > 0 && q.waiting[0].alone {
-			return q.waiting[0], true
-		}
-		l.lonely = l.lonely[1:]
-		q.listed = false
-		l.list(q)
-	}
-	if len(l.ready) == 0 {
-		return nil, false
-	}
-	q := l.ready[0]
-	if len(q.waiting) > 0 && !q.waiting[0].alone {
-		return q.waiting[0], false
-	}
-	l.ready = l.ready[1:]
-	q.listed = false
-	l.list(q)
-	return l.first()
 }
 
 func (q *keyQueue) take() *item {
@@ -191,4 +167,4 @@ func (l *lane) dropIf(match func(orderKey) bool) []*item {
 }
 
 // waits reports whether a message waits to be sent.
-func (l *lane) waits() bool { return len(l.ready) > 0 || len(l.lonely) > 0 }
+func (l *lane) waits() bool { return len(l.ready) > 0 || l.aside > 0 }

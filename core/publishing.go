@@ -11,9 +11,12 @@ import (
 
 const (
 	// maxProbes bounds the messages of a topic that are kept in memory to be tried again, and maxHeldKeys the keys that
-	// are held back one by one. Beyond them the whole topic is held.
+	// are held back one by one, whatever for. Beyond them the whole topic is held.
 	maxProbes   = 100
 	maxHeldKeys = 10_000
+	// maxDoubts bounds the messages that are remembered to travel alone: as many as the lanes' calls hold by default. After an
+	// outage, that is how many do so without need.
+	maxDoubts = 4000
 )
 
 // startCalls starts a publish call for each lane that has something to send and none in flight, and for messages that
@@ -26,15 +29,8 @@ func (e *engine) startCalls(now time.Time) {
 	if e.draining || e.resetting {
 		return
 	}
-	e.startProbes(now)
+	e.startLonely(now)
 	for _, l := range e.lanes {
-		for e.lonely < lonelyCalls {
-			it := l.takeLonely()
-			if it == nil {
-				break
-			}
-			e.call(now, l, []*item{it}, true)
-		}
 		if l.busy {
 			continue
 		}
@@ -43,37 +39,6 @@ func (e *engine) startCalls(now time.Time) {
 			e.call(now, l, batch, false)
 		}
 	}
-}
-
-// startProbes tries again what failed without a counted attempt.
-func (e *engine) startProbes(now time.Time) {
-	if e.lonely >= lonelyCalls {
-		return
-	}
-	due := e.dueProbes(now)
-	for _, h := range due[:min(len(due), lonelyCalls-e.lonely)] {
-		e.startProbe(now, h)
-	}
-}
-
-func (e *engine) startProbe(now time.Time, h *hold) {
-	h.flying = true
-	e.call(now, h.probe.lane, []*item{h.probe}, true)
-}
-
-// dueProbes returns the holds whose message is to be tried again now.
-func (e *engine) dueProbes(now time.Time) (due []*hold) {
-	if len(e.probes) == 0 {
-		return nil
-	}
-	for _, h := range e.keys {
-		if h.probe != nil && !h.flying && !h.due.After(now) {
-			due = append(due, h)
-		}
-	}
-	// The oldest first: fair, and the same in each run of a simulation.
-	slices.SortFunc(due, func(a, b *hold) int { return cmp.Compare(a.probe.record.Position, b.probe.record.Position) })
-	return due
 }
 
 func (e *engine) call(now time.Time, l *lane, items []*item, lonely bool) {
@@ -85,6 +50,8 @@ func (e *engine) call(now time.Time, l *lane, items []*item, lonely bool) {
 	}
 	if lonely {
 		e.lonely++
+		e.aside.flying[items[0].key.topic]++
+		e.aside.served[items[0].key.topic] = e.began
 	}
 	e.calls = append(e.calls, c)
 	msgs := make([]Message, len(items)) // not used again: a client may go on reading it after the call
@@ -146,6 +113,11 @@ func (e *engine) ended(c *call, err error) {
 	e.calls = slices.DeleteFunc(e.calls, func(other *call) bool { return other == c })
 	if c.lonely {
 		e.lonely--
+		if topic := c.items[0].key.topic; e.aside.flying[topic] == 1 {
+			delete(e.aside.flying, topic)
+		} else {
+			e.aside.flying[topic]--
+		}
 	} else {
 		c.lane.busy = false
 	}
@@ -211,7 +183,9 @@ func (e *engine) stored(it *item) {
 	}
 	if h := e.keys[it.key]; h != nil && h.probe == it {
 		e.unprobe(h)
-		h.due = time.Now()
+		if h.ended() {
+			e.waitUntil(h, time.Now())
+		}
 	}
 }
 
@@ -233,6 +207,7 @@ func (e *engine) refuse(it *item, cause error, permanent bool) {
 	}
 	e.settle.failures = append(e.settle.failures, failure)
 	e.settle.failed = append(e.settle.failed, it)
+	e.holdCrowded(it.key.topic)
 }
 
 // holdBack keeps it in memory and tries it again soon, alone. No attempt is counted.
@@ -243,7 +218,7 @@ func (e *engine) holdBack(it *item, cause error, unavailable bool) {
 	switch {
 	case h.probe == it:
 		h.flying = false
-	case h.probe != nil || h.settling || t != nil && e.probes[topic] > 0:
+	case h.probe != nil || h.settling || t != nil && len(e.probes[topic]) > 0:
 		// An earlier message of the key, or another one of the topic, is tried in its stead.
 		e.letGo(it, h)
 		return
@@ -252,8 +227,8 @@ func (e *engine) holdBack(it *item, cause error, unavailable bool) {
 	}
 	h.due = time.Now().Add(probeDelay(h.tries))
 	h.tries++
-	if unavailable && e.probes[topic] >= 2 || e.probes[topic] > maxProbes || e.probeBytes > e.config.InFlightBytes/16 ||
-		len(e.keys) > maxHeldKeys {
+	if unavailable && len(e.probes[topic]) >= 2 || len(e.probes[topic]) > maxProbes || e.probeBytes > e.config.InFlightBytes/16 ||
+		e.crowded(topic, maxHeldKeys) {
 		e.holdTopic(topic)
 	}
 }
@@ -281,9 +256,11 @@ func (e *engine) putBack(it *item) {
 
 // letGo passes it over: it will be read again when h ends.
 func (e *engine) letGo(it *item, h *hold) {
+	if it.failedAt > 0 {
+		e.doubt(it)
+	}
 	if t := e.topics[it.key.topic]; t != nil && h.probe == nil && !h.settling {
-		delete(e.keys, it.key) // the topic's hold is enough
-		e.config.Hooks.released(h.held(it.key))
+		e.dropHold(h) // the topic's hold is enough
 		if h.from != 0 {
 			t.passOver(h.from)
 		}
@@ -298,8 +275,7 @@ func (e *engine) letGo(it *item, h *hold) {
 func (e *engine) hold(it *item, cause error) *hold {
 	h := e.keys[it.key]
 	if h == nil {
-		h = &hold{}
-		e.keys[it.key] = h
+		h = e.addHold(it.key)
 		e.config.Hooks.held(Held{Topic: it.key.topic, Key: it.key.key, Position: it.record.Position}, cause)
 	}
 	for _, waiting := range it.lane.drop(it.key) {
@@ -312,7 +288,7 @@ func (e *engine) hold(it *item, cause error) *hold {
 // probe makes it the message that h tries again from memory.
 func (e *engine) probe(h *hold, it *item) {
 	it.alone, h.probe = true, it
-	e.probes[it.key.topic]++
+	e.probes[it.key.topic] = append(e.probes[it.key.topic], h)
 	e.probeCount++
 	e.probeBytes += it.bytes
 	it.lane.count--
@@ -327,12 +303,14 @@ func (e *engine) unprobe(h *hold) {
 	it.lane.count++
 	it.lane.bytes += it.bytes
 	h.probe, h.flying = nil, false
-	if e.probes[topic]--; e.probes[topic] == 0 {
+	e.probes[topic] = slices.DeleteFunc(e.probes[topic], func(other *hold) bool { return other == h })
+	if len(e.probes[topic]) == 0 {
 		delete(e.probes, topic)
 	}
 }
 
-// holdTopic keeps back everything of a topic behind one message that is tried again; without one, for a second.
+// holdTopic keeps back everything of a topic behind those of its messages that are tried again, by turns; without any, for
+// a second.
 func (e *engine) holdTopic(topic string) {
 	t := e.topics[topic]
 	if t == nil {
@@ -341,26 +319,59 @@ func (e *engine) holdTopic(topic string) {
 		e.config.Logger.Warn("lockstep: topic is held back until a message of it succeeds", "topic", topic)
 		e.config.Hooks.held(Held{Topic: topic}, nil)
 	}
-	var first *hold // the one whose message stays
-	for _, h := range e.keys {
-		if p := h.probe; p != nil && p.key.topic == topic && (first == nil || p.record.Position < first.probe.record.Position) {
-			first = h
-		}
-	}
-	for key, h := range e.keys {
-		if p := h.probe; key.topic == topic && p != nil && h != first && !h.flying {
-			e.unprobe(h)
-			e.letGo(p, h)
-		}
-	}
+	e.trimProbes(topic)
 	for _, l := range e.lanes {
 		for _, it := range l.dropIf(func(key orderKey) bool { return key.topic == topic }) {
 			t.passOver(it.record.Position)
 			e.release(it)
 		}
 	}
-	if first == nil {
+	if len(e.probes[topic]) == 0 {
 		t.untilAlive, t.due = false, time.Now().Add(lastProbe)
+	}
+}
+
+// trimProbes lets go of what is too much of a topic's messages that are tried again: the highest positions first. Several
+// stay, because one alone may be the one that fails by its own fault, and would speak for the topic for ever.
+func (e *engine) trimProbes(topic string) {
+	all := slices.SortedFunc(slices.Values(e.probes[topic]), func(a, b *hold) int {
+		return cmp.Compare(b.probe.record.Position, a.probe.record.Position)
+	})
+	for _, h := range all {
+		n := len(e.probes[topic])
+		fit := n <= maxProbes && e.probeBytes <= e.config.InFlightBytes/16 && e.probeCount <= e.config.InFlight/4
+		if fit || n == 1 {
+			return
+		}
+		if p := h.probe; !h.flying {
+			e.unprobe(h)
+			e.letGo(p, h)
+		}
+	}
+}
+
+// doubt is what is remembered of a message that was let go after a failure that says nothing.
+type doubt struct {
+	id       string
+	failedAt int64
+}
+
+// doubt remembers that it travels alone when it is read again: it may be what made its call fail, and would make the next
+// one fail too.
+func (e *engine) doubt(it *item) {
+	if len(e.doubts) >= maxDoubts {
+		clear(e.doubts) // some may be gone from the outbox
+	}
+	e.doubts[it.record.Position] = doubt{it.record.Message.ID, it.failedAt}
+}
+
+// recall gives it what was remembered.
+func (e *engine) recall(it *item) {
+	if d, ok := e.doubts[it.record.Position]; ok {
+		delete(e.doubts, it.record.Position)
+		if d.id == it.record.Message.ID {
+			it.alone, it.failedAt = true, d.failedAt
+		}
 	}
 }
 
@@ -371,11 +382,8 @@ func (e *engine) topicAlive(topic string) {
 		t.untilAlive, t.due = false, now
 		e.config.Logger.Info("lockstep: topic is alive again", "topic", topic)
 	}
-	if e.probes[topic] == 0 {
-		return
-	}
-	for key, h := range e.keys {
-		if key.topic == topic && h.probe != nil && !h.flying {
+	for _, h := range e.probes[topic] {
+		if !h.flying {
 			h.due = now
 		}
 	}

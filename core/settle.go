@@ -85,7 +85,10 @@ func (e *engine) settled(s settlement) {
 	for i, it := range s.failed {
 		e.release(it)
 		if h := e.keys[it.key]; h != nil {
-			h.settling, h.due = false, now.Add(s.failures[i].RetryIn)
+			h.settling = false
+			if h.ended() {
+				e.waitUntil(h, now.Add(s.failures[i].RetryIn))
+			}
 		}
 		e.config.Hooks.failed(s.failures[i])
 	}
@@ -94,9 +97,12 @@ func (e *engine) settled(s settlement) {
 	for i, it := range s.buried {
 		e.leave(it)
 		if h := e.keys[it.key]; h != nil {
-			h.settling, h.due = false, now
+			h.settling = false
 			if e.reader.fetching {
 				h.after = e.reader.fetched + 1 // the outstanding fetch may have seen the key before it was blocked
+			}
+			if h.ended() {
+				e.waitUntil(h, now)
 			}
 		}
 		e.config.Hooks.buried(s.burials[i])

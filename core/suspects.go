@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 )
@@ -102,23 +103,42 @@ func (e *engine) candidate(now time.Time) (it *item, start func()) {
 }
 
 func (e *engine) probed(now time.Time) (it *item, start func()) {
-	due := e.dueProbes(now)
-	if len(due) == 0 {
+	var first *hold
+	for topic := range e.probes {
+		if h := e.dueProbe(topic, now); h != nil && (first == nil || compareProbes(h, first) < 0) {
+			first = h
+		}
+	}
+	if first == nil {
 		return nil, nil
 	}
-	h := slices.MinFunc(due, func(a, b *hold) int { return a.due.Compare(b.due) })
-	return h.probe, func() { e.startProbe(now, h) }
+	return first.probe, func() { e.startProbe(now, first) }
 }
 
 func (e *engine) fresh(now time.Time) (it *item, start func()) {
+	first, then := e.freshAlone, e.freshInLane
+	if e.caution.turn%2 == 0 {
+		first, then = then, first
+	}
+	if it, start = first(now); it == nil {
+		it, start = then(now)
+	}
+	return it, start
+}
+
+func (e *engine) freshAlone(now time.Time) (it *item, start func()) {
+	for _, topic := range e.aside.inTurn(slices.Collect(maps.Keys(e.aside.waiting))) {
+		if q := e.aside.first(topic); q != nil {
+			return q.waiting[0], func() { e.callAside(now, q) }
+		}
+	}
+	return nil, nil
+}
+
+func (e *engine) freshInLane(now time.Time) (it *item, start func()) {
 	for i := range e.lanes {
 		l := e.lanes[(e.caution.turn+i)%len(e.lanes)]
-		it, alone := l.first()
-		switch {
-		case it == nil:
-		case alone:
-			return it, func() { e.call(now, l, []*item{l.takeLonely()}, true) }
-		default:
+		if it = l.first(); it != nil {
 			return it, func() {
 				l.busy = true
 				e.call(now, l, l.takeBatch(1, e.config.BatchBytes, false), false)
