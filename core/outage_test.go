@@ -27,11 +27,13 @@ func (b *bench) runWith(relay *core.Relay, f func()) {
 	ctx, stop := context.WithCancel(b.Context())
 	done := make(chan error, 1)
 	go func() { done <- relay.Run(ctx) }()
+	defer func() { // also where f ends the test
+		stop()
+		if err := <-done; err != nil {
+			b.Errorf("Run: got %v, want nil", err)
+		}
+	}()
 	f()
-	stop()
-	if err := <-done; err != nil {
-		b.Errorf("Run: got %v, want nil", err)
-	}
 }
 
 // put commits msgs.
@@ -88,7 +90,9 @@ func TestADatabaseOutageCountsNoAttempt(t *testing.T) {
 				})
 				b.runWith(relay, func() {
 					for i := range 4 { // the topic is alive between the two failures
-						time.Sleep(5 * time.Millisecond) // the bubble's clock
+						// The bubble's clock. What a commit sets off comes whole milliseconds after it, the restart too: no other
+						// commit meets it.
+						time.Sleep(5*time.Millisecond + 10*time.Microsecond)
 						b.enqueue(fmt.Sprintf("o%d", i+1))
 					}
 					time.Sleep(20 * time.Second) // the bubble's clock

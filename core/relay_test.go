@@ -77,14 +77,7 @@ func (b *bench) relay() *core.Relay {
 // during runs a relay while f runs.
 func (b *bench) during(f func()) {
 	b.Helper()
-	ctx, stop := context.WithCancel(b.Context())
-	done := make(chan error, 1)
-	go func() { done <- b.relay().Run(ctx) }()
-	f()
-	stop()
-	if err := <-done; err != nil {
-		b.Errorf("Run: got %v, want nil", err)
-	}
+	b.runWith(b.relay(), f)
 }
 
 func (b *bench) wantStored(names string) {

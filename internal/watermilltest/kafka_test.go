@@ -65,7 +65,7 @@ func TestConformance(t *testing.T) {
 		if os.Getenv(mutantVariable) != "" {
 			mutants[os.Getenv(mutantVariable)].spoil(&config)
 		}
-		var publisher message.Publisher = newKafka(t, config)
+		publisher := wmkafka.WithClasses(newKafka(t, config))
 		if os.Getenv(mutantVariable) != "" {
 			publisher = opaque(publisher.Publish)
 		}

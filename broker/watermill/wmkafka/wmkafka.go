@@ -46,6 +46,11 @@ type classifier struct{ message.Publisher }
 // Publish implements [message.Publisher].
 func (c *classifier) Publish(topic string, messages ...*message.Message) error {
 	err := c.Publisher.Publish(topic, messages...)
+	if len(messages) == 1 && errors.Is(err, sarama.ErrNotConnected) {
+		// Nothing was sent. Sarama says so as well while another goroutine is about to open the connection: whoever asks
+		// again waits for it.
+		err = c.Publisher.Publish(topic, messages...)
+	}
 	if err == nil {
 		return nil
 	}
