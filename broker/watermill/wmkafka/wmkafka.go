@@ -5,11 +5,13 @@
 package wmkafka
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -39,25 +41,53 @@ func PublisherConfig(brokers []string) kafka.PublisherConfig {
 // sent, [core.ErrUnavailable] where the cluster is to blame and not the message. Without it each error is
 // uncertain, and the ten seconds for which sarama refuses a partition after an outage look like failures of its messages
 // where other partitions are used again.
-func WithClasses(publisher message.Publisher) message.Publisher { return &classifier{publisher} }
+//
+// Sarama sends messages of several calls in one batch, and all of them get the answer that was meant for one. So a message
+// that the cluster says does not suit it is sent once more, by itself, while no other call is under way: only then does the
+// answer count. Let nobody else publish through publisher.
+func WithClasses(publisher message.Publisher) message.Publisher {
+	return &classifier{Publisher: publisher}
+}
 
-type classifier struct{ message.Publisher }
+type classifier struct {
+	message.Publisher
+	together sync.RWMutex // held for writing by who publishes by itself
+}
 
 // Publish implements [message.Publisher].
 func (c *classifier) Publish(topic string, messages ...*message.Message) error {
+	err := c.beside(topic, messages)
+	alone := len(messages) == 1 && isUnsuited(err)
+	if alone {
+		err = c.byItself(topic, messages)
+	}
+	if class := classOf(err, alone); class != nil {
+		return fmt.Errorf("%w: %w", class, err)
+	}
+	return err
+}
+
+// beside publishes while others may.
+func (c *classifier) beside(topic string, messages []*message.Message) error {
+	c.together.RLock()
+	defer c.together.RUnlock()
 	err := c.Publisher.Publish(topic, messages...)
 	if len(messages) == 1 && errors.Is(err, sarama.ErrNotConnected) {
 		// Nothing was sent. Sarama says so as well while another goroutine is about to open the connection: whoever asks
 		// again waits for it.
 		err = c.Publisher.Publish(topic, messages...)
 	}
-	if err == nil {
-		return nil
-	}
-	if class := classOf(err); class != nil {
-		return fmt.Errorf("%w: %w", class, err)
-	}
 	return err
+}
+
+// byItself publishes while nobody else does.
+func (c *classifier) byItself(topic string, messages []*message.Message) error {
+	c.together.Lock()
+	defer c.together.Unlock()
+	if ctx := messages[0].Context(); ctx.Err() != nil {
+		return fmt.Errorf("%w: the call's time was over before the message could be sent by itself: %w", core.ErrUncertain, context.Cause(ctx))
+	}
+	return c.Publisher.Publish(topic, messages...)
 }
 
 // unavailable are the answers that blame the cluster, and not the message. (A leader that loses the leadership says so of a
@@ -69,19 +99,26 @@ var unavailable = []sarama.KError{
 	sarama.ErrClusterAuthorizationFailed, sarama.ErrSASLAuthenticationFailed,
 }
 
-// classOf returns the class of a publisher's error, or nil where the message may be stored.
-func classOf(err error) error {
+// isUnsuited reports whether the cluster refuses a batch for what is in it.
+func isUnsuited(err error) bool {
+	var code sarama.KError
+	return errors.As(err, &code) && slices.Contains(unsuited, code)
+}
+
+var unsuited = []sarama.KError{sarama.ErrMessageSizeTooLarge, sarama.ErrMessageSetSizeTooLarge, sarama.ErrInvalidRecord}
+
+// classOf returns the class of a publisher's error, or nil where the message may be stored. Alone says that no other message
+// can have been in its batch.
+func classOf(err error, alone bool) error {
 	var code sarama.KError
 	var setting sarama.ConfigurationError
 	var network *net.OpError
 	switch {
 	case errors.As(err, &code):
-		// Not even a record that is too large is that for certain: sarama sends several messages in a batch, and all of
-		// them get the answer that was meant for one.
 		if slices.Contains(unavailable, code) {
 			return core.ErrUnavailable
 		}
-		if code == sarama.ErrInvalidTopic {
+		if code == sarama.ErrInvalidTopic || alone && slices.Contains(unsuited, code) {
 			return core.ErrPermanent
 		}
 	case errors.As(err, &setting):
