@@ -53,7 +53,7 @@ type engine struct {
 	reader   *reader
 	lanes    []*lane
 	calls    []*call
-	abandons int
+	abandons *atomic.Int64 // calls that were given up and have not returned: the relay's, whatever term they are of
 	aside    *aside
 	lonely   int // calls in flight beside the lanes' batches
 	keys     map[orderKey]*hold
@@ -109,7 +109,7 @@ func newEngine(work context.Context, config *RelayConfig, dialect Dialect, broke
 	e := &engine{
 		config: config, dialect: dialect, broker: broker,
 		inbox: make(chan func()), gone: make(chan struct{}),
-		reader: newReader(), aside: newAside(),
+		reader: newReader(), aside: newAside(), abandons: new(atomic.Int64),
 		keys: map[orderKey]*hold{}, heldIn: map[string]int{}, doubts: map[int64]doubt{}, topics: map[string]*topicHold{}, probes: map[string][]*hold{}, alive: map[string]int64{},
 	}
 	_, e.several = Ability[KeyOrdered](broker)
@@ -176,6 +176,9 @@ func (e *engine) finish() {
 	e.end(errTermOver)
 	e.workers.Wait()
 	e.awaitCalls()
+	for _, c := range e.calls {
+		e.abandon(c)
+	}
 	if e.session != nil {
 		_ = e.session.Close() // it is given up in any case
 	}

@@ -62,6 +62,9 @@ func (e *engine) call(now time.Time, l *lane, items []*item, lonely bool) {
 	e.publishing.Go(func() {
 		defer cancel()
 		err := publish(ctx, e.broker, msgs)
+		if !c.fate.CompareAndSwap(underWay, returned) {
+			e.abandons.Add(-1)
+		}
 		if hook := e.config.Hooks.Published; hook != nil {
 			hook(PublishReport{msgs, Results(err, len(msgs)), time.Since(now)})
 		}
@@ -72,20 +75,27 @@ func (e *engine) call(now time.Time, l *lane, items []*item, lonely bool) {
 // giveUp abandons the calls that went on after their contexts ended. What they stored is unknown.
 func (e *engine) giveUp(now time.Time) {
 	for _, c := range slices.Clone(e.calls) {
-		if now.Before(c.abandonAt) {
+		if now.Before(c.abandonAt) || !e.abandon(c) {
 			continue
 		}
 		c.cancel()
-		c.abandoned = true
-		e.abandons++
 		if hook := e.config.Hooks.Abandoned; hook != nil {
 			hook(c.msgs)
 		}
 		e.ended(c, errNoAnswer)
 	}
-	if e.abandons > len(e.lanes)+lonelyCalls {
+	if e.abandons.Load() > int64(len(e.lanes)+lonelyCalls) {
 		e.failure = ErrAbandoned
 	}
+}
+
+// abandon leaves c to itself, and reports false where it has just returned.
+func (e *engine) abandon(c *call) bool {
+	left := c.fate.CompareAndSwap(underWay, abandoned)
+	if left {
+		e.abandons.Add(1)
+	}
+	return left
 }
 
 var errNoAnswer = errors.New("the broker's adapter did not return after its context ended")
@@ -96,11 +106,10 @@ var ErrAbandoned = errors.New("too many publish calls did not return after their
 
 // published takes in a call's outcome, however late it is.
 func (e *engine) published(c *call, err error) {
-	if !c.abandoned {
+	if c.fate.Load() != abandoned {
 		e.ended(c, err)
 		return
 	}
-	e.abandons--
 	for i, result := range Results(err, len(c.items)) {
 		if result == nil {
 			e.settle.late = append(e.settle.late, c.items[i].record.Ref())

@@ -24,6 +24,8 @@ type Relay struct {
 	survived []Ref
 	// charged is the record that was marked when an earlier owner ended, and for which an attempt may still have to be counted.
 	charged *Record
+	// abandons counts the publish calls that were given up and have not returned.
+	abandons atomic.Int64
 
 	unleased bool // for tests: work without a lease
 	random   func(time.Duration) time.Duration
@@ -101,7 +103,7 @@ func (r *Relay) lead(ctx context.Context, once bool) ([]Held, error) {
 	work, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer end(nil)
 	e := newEngine(work, &r.config, r.dialect, broker)
-	e.once, e.random = once, r.random
+	e.once, e.random, e.abandons = once, r.random, &r.abandons
 	wake, unsubscribe := r.config.Waker.subscribe()
 	defer unsubscribe()
 	e.report = r.state.set
@@ -172,7 +174,7 @@ func (r *Relay) forTerm(ctx context.Context, t *term) (Broker, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, max(0, t.remaining(time.Now())))
 	defer cancel()
-	broker, err := fencer.ForTerm(ctx, Term{Outbox: t.outbox, Epoch: t.epoch})
+	broker, err := beginTerm(ctx, fencer, Term{Outbox: t.outbox, Epoch: t.epoch})
 	if err != nil {
 		return nil, fmt.Errorf("begin the term at the broker: %w", err)
 	}
