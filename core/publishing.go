@@ -9,16 +9,6 @@ import (
 	"time"
 )
 
-const (
-	// maxProbes bounds the messages of a topic that are kept in memory to be tried again, and maxHeldKeys the keys that
-	// are held back one by one, whatever for. Beyond them the whole topic is held.
-	maxProbes   = 100
-	maxHeldKeys = 10_000
-	// maxDoubts bounds the messages that are remembered to travel alone: as many as the lanes' calls hold by default. After an
-	// outage, that is how many do so without need.
-	maxDoubts = 4000
-)
-
 // startCalls starts a publish call for each lane that has something to send and none in flight, and for messages that
 // travel alone.
 func (e *engine) startCalls(now time.Time) {
@@ -236,8 +226,8 @@ func (e *engine) holdBack(it *item, cause error, unavailable bool) {
 	}
 	h.due = time.Now().Add(probeDelay(h.tries))
 	h.tries++
-	if unavailable && len(e.probes[topic]) >= 2 || len(e.probes[topic]) > maxProbes || e.probeBytes > e.config.InFlightBytes/16 ||
-		e.crowded(topic, maxHeldKeys) {
+	if unavailable && len(e.probes[topic]) >= 2 || len(e.probes[topic]) > e.limits.probes || e.probeBytes > e.config.InFlightBytes/16 ||
+		e.crowded(topic, e.limits.heldKeys) {
 		e.holdTopic(topic)
 	}
 }
@@ -348,7 +338,7 @@ func (e *engine) trimProbes(topic string) {
 	})
 	for _, h := range all {
 		n := len(e.probes[topic])
-		fit := n <= maxProbes && e.probeBytes <= e.config.InFlightBytes/16 && e.probeCount <= e.config.InFlight/4
+		fit := n <= e.limits.probes && e.probeBytes <= e.config.InFlightBytes/16 && e.probeCount <= e.config.InFlight/4
 		if fit || n == 1 {
 			return
 		}
@@ -368,7 +358,7 @@ type doubt struct {
 // doubt remembers that it travels alone when it is read again: it may be what made its call fail, and would make the next
 // one fail too.
 func (e *engine) doubt(it *item) {
-	if len(e.doubts) >= maxDoubts {
+	if len(e.doubts) >= e.limits.doubts {
 		clear(e.doubts) // some may be gone from the outbox
 	}
 	e.doubts[it.record.Position] = doubt{it.record.Message.ID, it.failedAt}

@@ -27,8 +27,11 @@ type Relay struct {
 	// abandons counts the publish calls that were given up and have not returned.
 	abandons atomic.Int64
 
+	random func(time.Duration) time.Duration
+	limits limits
+	wall   func(time.Time) time.Time // what the wall clock showed at an instant
+
 	unleased bool // for tests: work without a lease
-	random   func(time.Duration) time.Duration
 }
 
 // NewRelay returns a relay from dialect's outbox to broker. The error names every setting that is out of range.
@@ -40,7 +43,7 @@ func NewRelay(dialect Dialect, broker Broker, config RelayConfig) (*Relay, error
 	if inner := hiddenTerm(broker); inner != nil {
 		return nil, fmt.Errorf("relay: %T hides that %T can shut out an earlier owner: let it implement ForTerm too", broker, inner)
 	}
-	return &Relay{dialect: dialect, broker: broker, config: config, random: rand.N[time.Duration]}, nil
+	return &Relay{dialect: dialect, broker: broker, config: config, random: rand.N[time.Duration], limits: usualLimits, wall: wallClock}, nil
 }
 
 // Run carries records until ctx is done, and waits as a standby while another relay holds the lease. When ctx is done it
@@ -83,7 +86,7 @@ func (r *Relay) RunOnce(ctx context.Context) ([]Held, error) {
 
 // lead runs one term: from taking the lease to losing or releasing it.
 func (r *Relay) lead(ctx context.Context, once bool) ([]Held, error) {
-	k := &keeper{dialect: r.dialect, holder: NewID(), ttl: r.config.LeaseTTL, warn: r.warn}
+	k := &keeper{dialect: r.dialect, holder: NewID(), ttl: r.config.LeaseTTL, wall: r.wall, warn: r.warn}
 	defer k.close()
 	var t *term
 	if !r.unleased {
@@ -102,7 +105,7 @@ func (r *Relay) lead(ctx context.Context, once bool) ([]Held, error) {
 	}
 	work, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer end(nil)
-	e := newEngine(work, &r.config, r.dialect, broker)
+	e := newEngine(work, &r.config, r.limits, r.dialect, broker)
 	e.once, e.random, e.abandons = once, r.random, &r.abandons
 	wake, unsubscribe := r.config.Waker.subscribe()
 	defer unsubscribe()
