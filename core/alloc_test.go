@@ -46,7 +46,7 @@ func laneCycle(keys int) func() {
 	if err != nil {
 		panic(err)
 	}
-	e := newEngine(context.Background(), &config, noDialect{}, noBroker{})
+	e := newEngine(context.Background(), &config, usualLimits, noDialect{}, noBroker{})
 	records := make([]Record, allocEvents)
 	for i := range records {
 		records[i] = Record{Position: int64(i + 1), Message: Message{ID: fmt.Sprint(i), Topic: "t", Key: fmt.Sprint(i % keys)}}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 )
 
@@ -19,11 +20,18 @@ type call struct {
 	lonely    bool // one message, beside the lane's batches
 	cancel    context.CancelFunc
 	abandonAt time.Time
-	abandoned bool
+	fate      atomic.Int32
 	cut       bool  // the engine ended it before its time: it says nothing about its messages
 	number    int64 // of the engine's calls, in the order in which they began
 	alive     int64 // the engine's evidence of life for the first message's topic, when the call began
 }
+
+// What a call's fate is. It is settled once, by the call when it returns or by who gives it up, whichever comes first.
+const (
+	underWay int32 = iota
+	returned
+	abandoned
+)
 
 // publish runs the call. It contains the adapter's panics: what a panicking call stored is unknown.
 func publish(ctx context.Context, broker Broker, msgs []Message) (err error) {
@@ -33,6 +41,16 @@ func publish(ctx context.Context, broker Broker, msgs []Message) (err error) {
 		}
 	}()
 	return broker.Publish(ctx, msgs)
+}
+
+// beginTerm calls ForTerm, and contains its panics too.
+func beginTerm(ctx context.Context, fencer TermBroker, term Term) (broker Broker, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the broker's adapter panicked: %v", p)
+		}
+	}()
+	return fencer.ForTerm(ctx, term)
 }
 
 // Results gives each of n messages its result of a [Broker.Publish] call that returned err, as a relay reads it: for brokers

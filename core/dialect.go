@@ -79,7 +79,8 @@ type Writer interface {
 
 	// Bury moves records to the dead letters, in one transaction: what matches position and id, and has Attempts-1
 	// attempts, is removed and inserted there, and its key is blocked unless Skip is set. What does not match is passed
-	// over: a burial that comes late, after an operator's retry, does nothing.
+	// over: a burial that comes late, after an operator's retry, does nothing, unless the record has had as many attempts
+	// since. Then it is a dead letter again, as after a refusal, and nothing is lost.
 	Bury(ctx context.Context, burials []Burial) error
 
 	// Promote moves delayed events that are due into the outbox, at most limit of them, in (due time, enqueue) order,

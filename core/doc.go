@@ -103,7 +103,8 @@
 //	broker        before a call              unavailable: the topic is held, probed every second, nothing is counted
 //	              during a call              uncertain: sent again, not counted
 //	              after it stored            the answer is lost: sent again, a duplicate
-//	              does not return            given up 1 s after PublishTimeout; too many end Run with ErrAbandoned
+//	              does not return            given up 1 s after PublishTimeout; too many, of all its terms together, end Run
+//	                                         with ErrAbandoned
 //	database      during Enqueue             the application's error; nothing is committed
 //	              during Fetch               the reading session ends; a new one starts from nothing
 //	              during Acknowledge, Fail,  repeated over a new session until it is done; if the lease ends first, the

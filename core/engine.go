@@ -22,9 +22,7 @@ const (
 	// who could still fill it.
 	gapPoll     = 10 * time.Millisecond
 	resolvePoll = 250 * time.Millisecond
-	// sweepPause is the least time between two full reads, which are insurance; sweepShare is how much longer the pause
-	// is than the sweep before it.
-	sweepPause = time.Minute
+	// sweepShare is how much longer the pause between two full reads is than the one before it.
 	sweepShare = 20
 )
 
@@ -32,6 +30,7 @@ const (
 // waits for a server does so in a goroutine of its own and comes back through inbox.
 type engine struct {
 	config  *RelayConfig
+	limits  limits
 	dialect Dialect
 	broker  Broker
 	several bool                                // the broker keeps a key's messages in order within a call
@@ -53,7 +52,7 @@ type engine struct {
 	reader   *reader
 	lanes    []*lane
 	calls    []*call
-	abandons int
+	abandons *atomic.Int64 // calls that were given up and have not returned: the relay's, whatever term they are of
 	aside    *aside
 	lonely   int // calls in flight beside the lanes' batches
 	keys     map[orderKey]*hold
@@ -105,11 +104,11 @@ type engine struct {
 // errTermOver is the cause for which a term's work ends.
 var errTermOver = errors.New("the lease's term is over")
 
-func newEngine(work context.Context, config *RelayConfig, dialect Dialect, broker Broker) *engine {
+func newEngine(work context.Context, config *RelayConfig, limits limits, dialect Dialect, broker Broker) *engine {
 	e := &engine{
-		config: config, dialect: dialect, broker: broker,
+		config: config, limits: limits, dialect: dialect, broker: broker,
 		inbox: make(chan func()), gone: make(chan struct{}),
-		reader: newReader(), aside: newAside(),
+		reader: newReader(limits.gaps), aside: newAside(), abandons: new(atomic.Int64),
 		keys: map[orderKey]*hold{}, heldIn: map[string]int{}, doubts: map[int64]doubt{}, topics: map[string]*topicHold{}, probes: map[string][]*hold{}, alive: map[string]int64{},
 	}
 	_, e.several = Ability[KeyOrdered](broker)
@@ -130,7 +129,7 @@ func (e *engine) run(stop context.Context, wake, heard <-chan struct{}) error {
 	var drainUntil <-chan time.Time
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	e.nextSweep = time.Now().Add(sweepPause)
+	e.nextSweep = time.Now().Add(e.limits.sweepPause)
 	for {
 		now := time.Now()
 		e.step(now)
@@ -176,6 +175,9 @@ func (e *engine) finish() {
 	e.end(errTermOver)
 	e.workers.Wait()
 	e.awaitCalls()
+	for _, c := range e.calls {
+		e.abandon(c)
+	}
 	if e.session != nil {
 		_ = e.session.Close() // it is given up in any case
 	}

@@ -13,3 +13,28 @@ func (r *Relay) WithoutLease() { r.unleased = true }
 func (r *Relay) WithRandom(random *rand.Rand) {
 	r.random = func(n time.Duration) time.Duration { return time.Duration(random.Int64N(int64(n))) }
 }
+
+// Limits are those of the engine that a test can reach with a few records.
+type Limits struct {
+	Gaps, Probes, HeldKeys, Doubts int
+	SweepPause                     time.Duration
+}
+
+// WithLimits replaces the relay's limits by those that are set.
+func (r *Relay) WithLimits(l Limits) {
+	set := func(limit *int, value int) {
+		if value > 0 {
+			*limit = value
+		}
+	}
+	set(&r.limits.gaps, l.Gaps)
+	set(&r.limits.probes, l.Probes)
+	set(&r.limits.heldKeys, l.HeldKeys)
+	set(&r.limits.doubts, l.Doubts)
+	if l.SweepPause > 0 {
+		r.limits.sweepPause = l.SweepPause
+	}
+}
+
+// WithWallClock makes wall the relay's wall clock: a function of the instant alone, since it is asked about past ones.
+func (r *Relay) WithWallClock(wall func(time.Time) time.Time) { r.wall = wall }

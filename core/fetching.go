@@ -187,7 +187,7 @@ func (e *engine) schedule(records int) {
 	now := time.Now()
 	if !e.sweepFrom.IsZero() && !e.reader.rewinding() {
 		took := now.Sub(e.sweepFrom)
-		e.nextSweep = now.Add(max(sweepPause, sweepShare*took))
+		e.nextSweep = now.Add(max(e.limits.sweepPause, sweepShare*took))
 		e.sweepFrom = time.Time{}
 		if hook := e.config.Hooks.Swept; hook != nil {
 			hook(took)
@@ -276,7 +276,7 @@ func (e *engine) goBack(now time.Time) {
 		if t.untilAlive && len(e.probes[topic]) == 0 {
 			t.untilAlive, t.due = false, now // its message was settled, and said nothing about the topic
 		}
-		if !t.untilAlive && !t.due.After(now) && e.crowded(topic, maxHeldKeys*3/4) {
+		if !t.untilAlive && !t.due.After(now) && e.crowded(topic, e.limits.heldKeys*3/4) {
 			t.due = now.Add(lastProbe)
 		}
 		if !t.untilAlive && !t.due.After(now) && (t.from == 0 || back(t.from)) {
@@ -342,7 +342,7 @@ func (e *engine) finishReset(now time.Time) {
 		return
 	}
 	e.resetting = false
-	e.reader = newReader()
+	e.reader = newReader(e.limits.gaps)
 	e.count, e.bytes = 0, 0
 	e.forgetHolds()
 	e.keys, e.heldIn, e.topics = map[orderKey]*hold{}, map[string]int{}, map[string]*topicHold{}

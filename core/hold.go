@@ -112,12 +112,12 @@ func (e *engine) dropHold(h *hold) {
 // crowded reports whether topic holds back too much to hold more back key by key: with others more than most keys, and itself
 // more than a hundredth of them, so that one topic's failures do not have another one held.
 func (e *engine) crowded(topic string, most int) bool {
-	return len(e.keys) > most && e.heldIn[topic] > maxHeldKeys/100
+	return len(e.keys) > most && e.heldIn[topic] > e.limits.heldKeys/100
 }
 
 // holdCrowded holds topic where it holds back too much key by key.
 func (e *engine) holdCrowded(topic string) {
-	if e.topics[topic] == nil && e.crowded(topic, maxHeldKeys) {
+	if e.topics[topic] == nil && e.crowded(topic, e.limits.heldKeys) {
 		e.holdTopic(topic)
 	}
 }

@@ -32,23 +32,28 @@ type term struct {
 	unclean int
 	suspect Ref
 
+	clock func(time.Time) time.Time // the wall clock
+
 	mu    sync.Mutex
 	until time.Time // has a monotonic reading
 	wall  time.Time // has none
 }
+
+// wallClock is what the wall clock showed at an instant.
+func wallClock(at time.Time) time.Time { return at.Round(0) }
 
 // extend makes the term last until ttl after sent, less the margin.
 func (t *term) extend(sent time.Time, ttl time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.until = sent.Add(ttl - ttl/leaseMargin)
-	t.wall = t.until.Round(0)
+	t.wall = t.clock(sent).Add(ttl - ttl/leaseMargin)
 }
 
 func (t *term) over(now time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return !now.Before(t.until) || !now.Round(0).Before(t.wall)
+	return !now.Before(t.until) || !t.clock(now).Before(t.wall)
 }
 
 func (t *term) remaining(now time.Time) time.Duration {
@@ -63,6 +68,7 @@ type keeper struct {
 	session Session
 	holder  string
 	ttl     time.Duration
+	wall    func(time.Time) time.Time
 	warn    func(doing string, err error)
 	// doubted says that the lease may have been taken without an answer.
 	doubted bool
@@ -147,7 +153,7 @@ func (k *keeper) take(ctx context.Context, seen Lease) *term {
 		return nil
 	}
 	k.doubted = false // an earlier try that is still on its way finds another epoch
-	t := &term{epoch: seen.Epoch + 1, outbox: seen.Outbox, unclean: seen.Unclean, suspect: seen.Suspect}
+	t := &term{clock: k.wall, epoch: seen.Epoch + 1, outbox: seen.Outbox, unclean: seen.Unclean, suspect: seen.Suspect}
 	if seen.Holder != "" {
 		t.unclean++
 	}

@@ -9,16 +9,6 @@ import (
 	"time"
 )
 
-const (
-	// maxProbes bounds the messages of a topic that are kept in memory to be tried again, and maxHeldKeys the keys that
-	// are held back one by one, whatever for. Beyond them the whole topic is held.
-	maxProbes   = 100
-	maxHeldKeys = 10_000
-	// maxDoubts bounds the messages that are remembered to travel alone: as many as the lanes' calls hold by default. After an
-	// outage, that is how many do so without need.
-	maxDoubts = 4000
-)
-
 // startCalls starts a publish call for each lane that has something to send and none in flight, and for messages that
 // travel alone.
 func (e *engine) startCalls(now time.Time) {
@@ -62,6 +52,9 @@ func (e *engine) call(now time.Time, l *lane, items []*item, lonely bool) {
 	e.publishing.Go(func() {
 		defer cancel()
 		err := publish(ctx, e.broker, msgs)
+		if !c.fate.CompareAndSwap(underWay, returned) {
+			e.abandons.Add(-1)
+		}
 		if hook := e.config.Hooks.Published; hook != nil {
 			hook(PublishReport{msgs, Results(err, len(msgs)), time.Since(now)})
 		}
@@ -72,20 +65,27 @@ func (e *engine) call(now time.Time, l *lane, items []*item, lonely bool) {
 // giveUp abandons the calls that went on after their contexts ended. What they stored is unknown.
 func (e *engine) giveUp(now time.Time) {
 	for _, c := range slices.Clone(e.calls) {
-		if now.Before(c.abandonAt) {
+		if now.Before(c.abandonAt) || !e.abandon(c) {
 			continue
 		}
 		c.cancel()
-		c.abandoned = true
-		e.abandons++
 		if hook := e.config.Hooks.Abandoned; hook != nil {
 			hook(c.msgs)
 		}
 		e.ended(c, errNoAnswer)
 	}
-	if e.abandons > len(e.lanes)+lonelyCalls {
+	if e.abandons.Load() > int64(len(e.lanes)+lonelyCalls) {
 		e.failure = ErrAbandoned
 	}
+}
+
+// abandon leaves c to itself, and reports false where it has just returned.
+func (e *engine) abandon(c *call) bool {
+	left := c.fate.CompareAndSwap(underWay, abandoned)
+	if left {
+		e.abandons.Add(1)
+	}
+	return left
 }
 
 var errNoAnswer = errors.New("the broker's adapter did not return after its context ended")
@@ -96,11 +96,10 @@ var ErrAbandoned = errors.New("too many publish calls did not return after their
 
 // published takes in a call's outcome, however late it is.
 func (e *engine) published(c *call, err error) {
-	if !c.abandoned {
+	if c.fate.Load() != abandoned {
 		e.ended(c, err)
 		return
 	}
-	e.abandons--
 	for i, result := range Results(err, len(c.items)) {
 		if result == nil {
 			e.settle.late = append(e.settle.late, c.items[i].record.Ref())
@@ -227,8 +226,8 @@ func (e *engine) holdBack(it *item, cause error, unavailable bool) {
 	}
 	h.due = time.Now().Add(probeDelay(h.tries))
 	h.tries++
-	if unavailable && len(e.probes[topic]) >= 2 || len(e.probes[topic]) > maxProbes || e.probeBytes > e.config.InFlightBytes/16 ||
-		e.crowded(topic, maxHeldKeys) {
+	if unavailable && len(e.probes[topic]) >= 2 || len(e.probes[topic]) > e.limits.probes || e.probeBytes > e.config.InFlightBytes/16 ||
+		e.crowded(topic, e.limits.heldKeys) {
 		e.holdTopic(topic)
 	}
 }
@@ -339,7 +338,7 @@ func (e *engine) trimProbes(topic string) {
 	})
 	for _, h := range all {
 		n := len(e.probes[topic])
-		fit := n <= maxProbes && e.probeBytes <= e.config.InFlightBytes/16 && e.probeCount <= e.config.InFlight/4
+		fit := n <= e.limits.probes && e.probeBytes <= e.config.InFlightBytes/16 && e.probeCount <= e.config.InFlight/4
 		if fit || n == 1 {
 			return
 		}
@@ -359,7 +358,7 @@ type doubt struct {
 // doubt remembers that it travels alone when it is read again: it may be what made its call fail, and would make the next
 // one fail too.
 func (e *engine) doubt(it *item) {
-	if len(e.doubts) >= maxDoubts {
+	if len(e.doubts) >= e.limits.doubts {
 		clear(e.doubts) // some may be gone from the outbox
 	}
 	e.doubts[it.record.Position] = doubt{it.record.Message.ID, it.failedAt}

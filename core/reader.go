@@ -2,10 +2,6 @@ package core
 
 import "slices"
 
-// maxGaps bounds the gap ranges of a fetch. Beyond it neighbours are merged: that reads some records again, which are
-// known by then, and costs nothing else.
-const maxGaps = 256
-
 // reader knows what has been read over one reading session: a cursor, the gaps below it, and what is in flight. It
 // decides what to read next; the engine decides what becomes of the records.
 //
@@ -16,6 +12,8 @@ type reader struct {
 	cursor int64 // everything at or before it was read, but for the gaps
 	high   int64 // the highest position ever read; gaps are looked for only behind it
 	gaps   []Gap // ascending, disjoint, all at or before high
+
+	maxGaps int // in a request
 
 	// rewindEnd is where the last rewind began. Until the cursor is there again, no other begins: rewinds that follow
 	// hard on one another would keep the reader from ever reaching the tail.
@@ -39,11 +37,11 @@ type reader struct {
 	lastRead int   // records in the last fetch
 }
 
-func newReader() *reader { return &reader{flight: map[int64]*item{}} }
+func newReader(maxGaps int) *reader { return &reader{maxGaps: maxGaps, flight: map[int64]*item{}} }
 
 // request returns what to fetch next, and notes that it is outstanding.
 func (r *reader) request(limit, maxBytes int) FetchRequest {
-	if len(r.gaps) > maxGaps {
+	if len(r.gaps) > r.maxGaps {
 		r.mergeGaps()
 	}
 	request := FetchRequest{After: r.cursor, Limit: limit, MaxBytes: maxBytes}

@@ -24,9 +24,14 @@ type Relay struct {
 	survived []Ref
 	// charged is the record that was marked when an earlier owner ended, and for which an attempt may still have to be counted.
 	charged *Record
+	// abandons counts the publish calls that were given up and have not returned.
+	abandons atomic.Int64
+
+	random func(time.Duration) time.Duration
+	limits limits
+	wall   func(time.Time) time.Time // what the wall clock showed at an instant
 
 	unleased bool // for tests: work without a lease
-	random   func(time.Duration) time.Duration
 }
 
 // NewRelay returns a relay from dialect's outbox to broker. The error names every setting that is out of range.
@@ -38,7 +43,7 @@ func NewRelay(dialect Dialect, broker Broker, config RelayConfig) (*Relay, error
 	if inner := hiddenTerm(broker); inner != nil {
 		return nil, fmt.Errorf("relay: %T hides that %T can shut out an earlier owner: let it implement ForTerm too", broker, inner)
 	}
-	return &Relay{dialect: dialect, broker: broker, config: config, random: rand.N[time.Duration]}, nil
+	return &Relay{dialect: dialect, broker: broker, config: config, random: rand.N[time.Duration], limits: usualLimits, wall: wallClock}, nil
 }
 
 // Run carries records until ctx is done, and waits as a standby while another relay holds the lease. When ctx is done it
@@ -81,7 +86,7 @@ func (r *Relay) RunOnce(ctx context.Context) ([]Held, error) {
 
 // lead runs one term: from taking the lease to losing or releasing it.
 func (r *Relay) lead(ctx context.Context, once bool) ([]Held, error) {
-	k := &keeper{dialect: r.dialect, holder: NewID(), ttl: r.config.LeaseTTL, warn: r.warn}
+	k := &keeper{dialect: r.dialect, holder: NewID(), ttl: r.config.LeaseTTL, wall: r.wall, warn: r.warn}
 	defer k.close()
 	var t *term
 	if !r.unleased {
@@ -100,8 +105,8 @@ func (r *Relay) lead(ctx context.Context, once bool) ([]Held, error) {
 	}
 	work, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer end(nil)
-	e := newEngine(work, &r.config, r.dialect, broker)
-	e.once, e.random = once, r.random
+	e := newEngine(work, &r.config, r.limits, r.dialect, broker)
+	e.once, e.random, e.abandons = once, r.random, &r.abandons
 	wake, unsubscribe := r.config.Waker.subscribe()
 	defer unsubscribe()
 	e.report = r.state.set
@@ -172,7 +177,7 @@ func (r *Relay) forTerm(ctx context.Context, t *term) (Broker, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, max(0, t.remaining(time.Now())))
 	defer cancel()
-	broker, err := fencer.ForTerm(ctx, Term{Outbox: t.outbox, Epoch: t.epoch})
+	broker, err := beginTerm(ctx, fencer, Term{Outbox: t.outbox, Epoch: t.epoch})
 	if err != nil {
 		return nil, fmt.Errorf("begin the term at the broker: %w", err)
 	}

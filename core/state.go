@@ -87,7 +87,7 @@ func (e *engine) holding() []Held {
 }
 
 // maxBlocked is how many blocked keys RunOnce names.
-const maxBlocked = maxHeldKeys
+const maxBlocked = 10_000
 
 // blocked lists what is blocked in the database, the first maxBlocked.
 func (r *Relay) blocked(ctx context.Context) (all []Held, err error) {
