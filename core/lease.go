@@ -11,9 +11,11 @@ import (
 const (
 	// standbyPoll is how often a relay without the lease looks at it. It bounds the takeover after a graceful stop.
 	standbyPoll = 100 * time.Millisecond
-	// promotePoll is how often delayed events are looked for: at most four times a second, and not while the
-	// reader is on its way back, because each promotion makes it begin anew.
+	// promotePoll is how often delayed events are looked for while some come due: at most four times a second, and not while
+	// the reader is on its way back, because each promotion makes it begin anew. promoteIdle is how often while none do: an
+	// event may come due that much before it takes its place.
 	promotePoll = 250 * time.Millisecond
+	promoteIdle = time.Second
 	promoteMax  = 500
 	// releaseTimeout bounds what a stop waits for the database at its end.
 	releaseTimeout = time.Second
@@ -183,14 +185,12 @@ func (k *keeper) insist(ctx context.Context, t *term, doing string, f func(conte
 // tells e how many events each promotion moved, and promotes nothing while e's reader is behind for an earlier promotion.
 func (k *keeper) keep(ctx context.Context, t *term, e *engine) error {
 	nextRenewal := time.Now().Add(k.ttl / 3)
+	nextPromotion := time.Now()
 	tries := 0
-	for first := true; ; first = false {
+	for {
 		now := time.Now()
-		wait := min(promotePoll, t.remaining(now), nextRenewal.Sub(now))
-		switch {
-		case first:
-			wait = 0
-		case tries > 0:
+		wait := min(nextPromotion.Sub(now), t.remaining(now), nextRenewal.Sub(now))
+		if tries > 0 {
 			wait = min(t.remaining(now), probeDelay(tries))
 		}
 		sleep(ctx, max(0, wait))
@@ -206,8 +206,14 @@ func (k *keeper) keep(ctx context.Context, t *term, e *engine) error {
 			if err = k.renew(ctx, t, e.progress.Load()); err == nil {
 				nextRenewal = now.Add(k.ttl / 3)
 			}
-		} else if !e.behind.Load() {
+		} else if e.behind.Load() {
+			nextPromotion = now.Add(promotePoll)
+		} else if !now.Before(nextPromotion) {
 			err = k.promote(ctx, t, func(n int) {
+				nextPromotion = now.Add(promoteIdle)
+				if n > 0 {
+					nextPromotion = now.Add(promotePoll)
+				}
 				if n > 0 || e.once { // a relay that stays is not woken for nothing
 					e.post(func() { e.promoted(n) })
 				}

@@ -43,7 +43,8 @@ type Message struct {
 	// a delayed one, when it was due. It is set on what a broker is given, and ignored by [Outbox.Enqueue].
 	EnqueuedAt time.Time
 	// NotBefore delays the message: it takes its place in the outbox, and in its key's order, when the database's clock
-	// has reached this time. It is kept in whole microseconds, in the years 1970 to 9999. Zero means now.
+	// has reached this time: up to a second later, because relays look that often. It is kept in whole microseconds, in the
+	// years 1970 to 9999. Zero means now.
 	NotBefore time.Time
 }
 

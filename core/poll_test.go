@@ -2,6 +2,7 @@ package core_test
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"time"
 
@@ -47,4 +48,33 @@ func TestARelayThatPollsNeverFallsAsleep(t *testing.T) {
 	if err := <-stopped; err != nil {
 		t.Errorf("Run: got %v, want nil", err)
 	}
+}
+
+// What an idle relay asks of a database for, it asks of every outbox of everybody: at most twelve calls a second.
+func TestAnIdleRelayAsksAtMostTwelveTimesASecond(t *testing.T) {
+	onBench(t, func(b *bench) {
+		b.config.Logger = quiet
+		const seconds = 60
+		calls := map[string]int{}
+		var mu sync.Mutex
+		relay := b.relay()
+		b.runWith(relay, func() {
+			time.Sleep(10 * time.Second) // the bubble's clock
+			b.memory.Inject(func(c conformance.Call) conformance.Fault {
+				mu.Lock()
+				defer mu.Unlock()
+				calls[c.Op]++
+				return conformance.Fault{}
+			})
+			time.Sleep(seconds * time.Second) // the bubble's clock
+			b.memory.Inject(nil)
+		})
+		total := 0
+		for _, n := range calls {
+			total += n
+		}
+		if total > 12*seconds || calls["Fetch"] == 0 || calls["Promote"] == 0 || calls["RenewLease"] == 0 {
+			b.Errorf("%d calls in %d s: %v; want at most 12 a second, and some of each", total, seconds, calls)
+		}
+	})
 }
