@@ -187,13 +187,16 @@ func pollCost(t *testing.T, f conformance.DialectFixture, position int64) (pages
 	return pages, ms
 }
 
-// drain enqueues n events and waits until the relay has removed them.
+// drain enqueues n events and waits until the relay has removed them. It asks for those alone: dead rows cost whoever looks for
+// them.
 func drain(t *testing.T, f conformance.DialectFixture, n int) time.Duration {
 	t.Helper()
+	before := tailOf(t, f)
 	execute(t, f, fmt.Sprintf(`INSERT INTO outbox (topic, key, payload) SELECT 't', i, repeat('x', 300)::bytea FROM generate_series(1, %d) AS i`, n))
 	begun := time.Now()
 	eventually(t, "the backlog is drained", func() (empty bool, err error) {
-		err = f.DB.QueryRowContext(t.Context(), `SELECT NOT EXISTS (SELECT FROM outbox)`).Scan(&empty)
+		err = f.DB.QueryRowContext(t.Context(), `SELECT count(*) = 0 FROM (SELECT FROM outbox WHERE position > $1 ORDER BY position DESC LIMIT 1) AS o`,
+			before).Scan(&empty)
 		return empty, err
 	})
 	return time.Since(begun)
