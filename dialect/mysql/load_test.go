@@ -204,7 +204,7 @@ func TestPollsBesideAnOldSnapshot(t *testing.T) {
 		execute(t, f, `CREATE TABLE numbers (n INT PRIMARY KEY) ENGINE=InnoDB`, `INSERT INTO numbers WITH RECURSIVE n (i) AS
 (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 999) SELECT i FROM n`)
 		s := openSession(t, f)
-		cursor := drain(t, f, s, 0, backlog).cursor // the server warms up
+		cursor := drainOnce(t, f, s, 0, backlog).cursor // the server warms up
 		usual := drain(t, f, s, cursor, backlog)
 		held, err := f.DB.BeginTx(t.Context(), &sql.TxOptions{Isolation: sql.LevelRepeatableRead})
 		if err != nil {
@@ -214,7 +214,7 @@ func TestPollsBesideAnOldSnapshot(t *testing.T) {
 		if err := held.QueryRowContext(t.Context(), `SELECT COUNT(*) FROM outbox`).Scan(new(int)); err != nil {
 			t.Fatal(err)
 		}
-		cursor = drain(t, f, s, usual.cursor, rate).cursor // by now the tree has more than its root, and will keep it
+		cursor = drainOnce(t, f, s, usual.cursor, rate).cursor // by now the tree has more than its root, and will keep it
 		first, firstTook := pages(t, f, s, cursor)
 		begun, events := time.Now(), 0
 		for tick := time.NewTicker(100 * time.Millisecond); time.Since(begun) < length; <-tick.C {
@@ -257,8 +257,23 @@ type drained struct {
 	pages  float64 // for each event
 }
 
-// drain enqueues n events, and delivers what comes after cursor as a relay does: fetched and acknowledged 500 at a time.
+// drain drains a few times, and returns what the fastest took: the machine does other things as well.
 func drain(t *testing.T, f conformance.DialectFixture, s core.Session, cursor int64, n int) drained {
+	t.Helper()
+	best := drainOnce(t, f, s, cursor, n)
+	for range dose.Of(t, 0, 4) {
+		next := drainOnce(t, f, s, best.cursor, n)
+		if next.took > best.took {
+			best.cursor = next.cursor
+			continue
+		}
+		best = next
+	}
+	return best
+}
+
+// drainOnce enqueues n events, and delivers what comes after cursor as a relay does: fetched and acknowledged 500 at a time.
+func drainOnce(t *testing.T, f conformance.DialectFixture, s core.Session, cursor int64, n int) drained {
 	t.Helper()
 	insert(t, f, n)
 	before, begun := status(t, f.DB, "Innodb_buffer_pool_read_requests"), time.Now()

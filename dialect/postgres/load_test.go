@@ -129,7 +129,7 @@ func TestAHeldSnapshotCostsNoPoll(t *testing.T) {
 	var broker conformance.Recorder
 	started(t, f.Dialect, &broker, core.RelayConfig{})
 	backlog := dose.Of(t, 5_000, 50_000)
-	drain(t, f, backlog) // the server warms up
+	drainOnce(t, f, backlog) // the server warms up
 	usual := drain(t, f, backlog)
 	held, err := f.DB.BeginTx(t.Context(), &sql.TxOptions{Isolation: sql.LevelRepeatableRead})
 	if err != nil {
@@ -187,9 +187,19 @@ func pollCost(t *testing.T, f conformance.DialectFixture, position int64) (pages
 	return pages, ms
 }
 
-// drain enqueues n events and waits until the relay has removed them. It asks for those alone: dead rows cost whoever looks for
-// them.
+// drain drains a few times, and returns what the fastest took: the machine does other things as well.
 func drain(t *testing.T, f conformance.DialectFixture, n int) time.Duration {
+	t.Helper()
+	best := drainOnce(t, f, n)
+	for range dose.Of(t, 0, 4) {
+		best = min(best, drainOnce(t, f, n))
+	}
+	return best
+}
+
+// drainOnce enqueues n events and waits until the relay has removed them. It asks for those alone: dead rows cost whoever looks for
+// them.
+func drainOnce(t *testing.T, f conformance.DialectFixture, n int) time.Duration {
 	t.Helper()
 	before := tailOf(t, f)
 	execute(t, f, fmt.Sprintf(`INSERT INTO outbox (topic, key, payload) SELECT 't', i, repeat('x', 300)::bytea FROM generate_series(1, %d) AS i`, n))
