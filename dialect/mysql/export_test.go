@@ -2,6 +2,7 @@ package mysql
 
 import (
 	"context"
+	"time"
 
 	"github.com/jmoiron/sqlx"
 
@@ -51,6 +52,15 @@ func ResolveByStatements(ctx context.Context, s core.Session, gaps []core.Gap) e
 		gaps[i].Dead = ok && w.finished
 	}
 	return err
+}
+
+// PoolLimits are the bounds that OpenDB gives to reads and writes.
+func PoolLimits(dsn string) (read, write time.Duration, err error) {
+	c, err := ofPools(dsn)
+	if err != nil {
+		return 0, 0, err
+	}
+	return c.ReadTimeout, c.WriteTimeout, nil
 }
 
 // Faults is what is wrong with a server that has these variables.

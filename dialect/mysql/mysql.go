@@ -25,6 +25,7 @@ import (
 	mysqldriver "github.com/go-sql-driver/mysql"
 
 	"github.com/lockstep-go/lockstep/core"
+	"github.com/lockstep-go/lockstep/internal/pace"
 	"github.com/lockstep-go/lockstep/internal/sqlname"
 )
 
@@ -64,6 +65,8 @@ type Dialect struct {
 
 	// packet is the server's max_allowed_packet; 0 until a session asked for it.
 	packet atomic.Int64
+
+	promotions pace.Batch
 
 	closed context.Context // done once the dialect is closed: it ends what sessions do
 	close  context.CancelFunc

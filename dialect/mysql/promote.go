@@ -34,10 +34,17 @@ DELETE d FROM ` + delayed + ` WHERE @owned;
 ` + s.sql(bump)
 }
 
-// Promote implements [core.Writer].
+// Promote implements [core.Writer]. It moves fewer events where those that are due take too long.
 func (s *session) Promote(ctx context.Context, epoch int64, limit int) (core.Promotion, error) {
 	ctx, cancel := context.WithTimeout(ctx, promoteTimeout)
 	defer cancel()
+	begun := time.Now()
+	p, err := s.promoteDue(ctx, epoch, s.dialect.promotions.Of(limit))
+	s.dialect.promotions.Took(p.Moved, time.Since(begun), promoteTimeout, err)
+	return p, err
+}
+
+func (s *session) promoteDue(ctx context.Context, epoch int64, limit int) (core.Promotion, error) {
 	fenced, due, err := s.due(ctx, epoch, limit)
 	if err != nil {
 		return core.Promotion{}, fmt.Errorf("look for delayed events: %w", err)

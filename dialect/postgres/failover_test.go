@@ -104,6 +104,24 @@ func TestStandby(t *testing.T) {
 		expectSetup(t, "CheckDB", d.CheckDB(t.Context(), pool(t, standby.dsn())), "standby", "target_session_attrs")
 	})
 	t.Run("is promoted", func(t *testing.T) { failover(t, d, primary, standby) })
+	t.Run("is restarted", func(t *testing.T) { restart(t, standby) })
+}
+
+// restart ends a server and starts it again, at the same address and with the same files: behind a pooler no session notices,
+// and a restored backup may be what it has now.
+func restart(t *testing.T, n *node) {
+	incarnation := func() string {
+		return fetchAll(t, openSession(t, conformance.DialectFixture{Dialect: dialect(t, n.dsn(), postgres.Config{})})).Incarnation
+	}
+	before := incarnation()
+	if again := incarnation(); again != before {
+		t.Errorf("another session has the incarnation %q, want %q", again, before)
+	}
+	n.kill()
+	n.start(t)
+	if after := incarnation(); after == before {
+		t.Errorf("after a restart the incarnation is %q again", after)
+	}
 }
 
 // failover kills the primary under load and promotes its synchronous standby. What was committed for somebody is there,

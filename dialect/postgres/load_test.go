@@ -122,12 +122,14 @@ func TestAFrozenRelayDelaysNoInsert(t *testing.T) {
 // A transaction that was opened long ago keeps every dead row: a poll must cost what it cost before.
 func TestAHeldSnapshotCostsNoPoll(t *testing.T) {
 	t.Parallel()
+	const rate = 2000 // events a second
 	length := dose.Of(t, 4*time.Second, 2*time.Minute)
 	dsn := servers.PostgresSchema(t)
 	f := open(t, dsn, postgres.Config{})
 	var broker conformance.Recorder
 	started(t, f.Dialect, &broker, core.RelayConfig{})
 	backlog := dose.Of(t, 5_000, 50_000)
+	drainOnce(t, f, backlog) // the server warms up
 	usual := drain(t, f, backlog)
 	held, err := f.DB.BeginTx(t.Context(), &sql.TxOptions{Isolation: sql.LevelRepeatableRead})
 	if err != nil {
@@ -137,30 +139,41 @@ func TestAHeldSnapshotCostsNoPoll(t *testing.T) {
 	if _, err := held.ExecContext(t.Context(), `SELECT count(*) FROM outbox`); err != nil {
 		t.Fatal(err)
 	}
-	before, ms := pollCost(t, f)
-	tick, n := time.NewTicker(100*time.Millisecond), 0
+	before, ms := pollCost(t, f, tailOf(t, f))
+	tick, n, begun := time.NewTicker(100*time.Millisecond), 0, time.Now()
 	defer tick.Stop()
-	for end := time.Now().Add(length); time.Now().Before(end); n += 200 { // 2000 events a second
-		execute(t, f, `INSERT INTO outbox (topic, key, payload) SELECT 't', i, repeat('x', 300)::bytea FROM generate_series(1, 200) AS i`)
-		<-tick.C
+	for ; time.Since(begun) < length; <-tick.C {
+		due := int(time.Since(begun).Seconds()*rate) - n
+		execute(t, f, fmt.Sprintf(`INSERT INTO outbox (topic, key, payload) SELECT 't', i, repeat('x', 300)::bytea FROM generate_series(1, %d) AS i`, due))
+		n += due
 	}
-	after, msAfter := pollCost(t, f)
+	reached := float64(n) / time.Since(begun).Seconds()
+	after, msAfter := pollCost(t, f, tailOf(t, f))
 	beside := drain(t, f, backlog)
-	t.Logf("%d events under a held snapshot: %d pages and %.2f ms a poll before, %d and %.2f after; %d events drained in %v before, %v beside it (rate × %.2f)",
-		n, before, ms, after, msAfter, backlog, usual.Round(time.Millisecond), beside.Round(time.Millisecond), usual.Seconds()/beside.Seconds())
-	if after > 2*before+4 {
+	all, _ := pollCost(t, f, 0)
+	t.Logf("%d events at %.0f a second under a held snapshot: %d pages and %.2f ms a poll before, %d and %.2f after, %d from the beginning; %d events drained in %v before, %v beside it (rate × %.2f)",
+		n, reached, before, ms, after, msAfter, all, backlog, usual.Round(time.Millisecond), beside.Round(time.Millisecond), usual.Seconds()/beside.Seconds())
+	if after > 2*before {
 		t.Errorf("a poll reads %d pages after %d events under a held snapshot, and %d before", after, n, before)
+	}
+	if all < 5*after {
+		t.Errorf("a poll from the beginning reads %d pages: the server has removed what was delivered, and the test shows nothing", all)
 	}
 }
 
-// pollCost is that of the cheapest of a few polls of an empty tail, in pages and milliseconds.
-func pollCost(t *testing.T, f conformance.DialectFixture) (pages int, ms float64) {
+// tailOf is the last position that was taken.
+func tailOf(t *testing.T, f conformance.DialectFixture) (last int64) {
 	t.Helper()
-	var last int64
 	if err := f.DB.QueryRowContext(t.Context(), `SELECT last_value FROM outbox_position_seq`).Scan(&last); err != nil {
 		t.Fatal(err)
 	}
-	request := core.FetchRequest{After: last, Limit: 2000, MaxBytes: 4 << 20}
+	return last
+}
+
+// pollCost is that of the cheapest of a few polls, in pages and milliseconds.
+func pollCost(t *testing.T, f conformance.DialectFixture, position int64) (pages int, ms float64) {
+	t.Helper()
+	request := core.FetchRequest{After: position, Limit: 2000, MaxBytes: 4 << 20}
 	statement := postgres.ExplainFetch(f.Dialect.(*postgres.Dialect), request)[0]
 	for i := range 5 {
 		root, took := explain(t, f, statement)
@@ -174,13 +187,26 @@ func pollCost(t *testing.T, f conformance.DialectFixture) (pages int, ms float64
 	return pages, ms
 }
 
-// drain enqueues n events and waits until the relay has removed them.
+// drain drains a few times, and returns what the fastest took: the machine does other things as well.
 func drain(t *testing.T, f conformance.DialectFixture, n int) time.Duration {
 	t.Helper()
+	best := drainOnce(t, f, n)
+	for range dose.Of(t, 0, 4) {
+		best = min(best, drainOnce(t, f, n))
+	}
+	return best
+}
+
+// drainOnce enqueues n events and waits until the relay has removed them. It asks for those alone: dead rows cost whoever looks for
+// them.
+func drainOnce(t *testing.T, f conformance.DialectFixture, n int) time.Duration {
+	t.Helper()
+	before := tailOf(t, f)
 	execute(t, f, fmt.Sprintf(`INSERT INTO outbox (topic, key, payload) SELECT 't', i, repeat('x', 300)::bytea FROM generate_series(1, %d) AS i`, n))
 	begun := time.Now()
 	eventually(t, "the backlog is drained", func() (empty bool, err error) {
-		err = f.DB.QueryRowContext(t.Context(), `SELECT NOT EXISTS (SELECT FROM outbox)`).Scan(&empty)
+		err = f.DB.QueryRowContext(t.Context(), `SELECT count(*) = 0 FROM (SELECT FROM outbox WHERE position > $1 ORDER BY position DESC LIMIT 1) AS o`,
+			before).Scan(&empty)
 		return empty, err
 	})
 	return time.Since(begun)

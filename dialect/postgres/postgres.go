@@ -21,6 +21,7 @@ import (
 	"github.com/lib/pq"
 
 	"github.com/lockstep-go/lockstep/core"
+	"github.com/lockstep-go/lockstep/internal/pace"
 	"github.com/lockstep-go/lockstep/internal/sqlname"
 )
 
@@ -74,6 +75,7 @@ type Dialect struct {
 	names          *strings.Replacer
 	archive        []string // topics
 	migrations     []string // from version 1 on
+	promotions     pace.Batch
 
 	mu   sync.Mutex
 	open map[*wire]bool // the sessions' connections; nil once the dialect is closed

@@ -31,15 +31,21 @@ const promote = `WITH owner AS MATERIALIZED (
 )
 SELECT EXISTS (SELECT FROM owner), (SELECT count(*) FROM moved)`
 
-// Promote implements [core.Writer].
+// Promote implements [core.Writer]. It moves fewer events where those that are due take too long.
 func (s *session) Promote(ctx context.Context, epoch int64, limit int) (core.Promotion, error) {
-	statement := strings.NewReplacer("{epoch}", integer(epoch), "{limit}", integer(limit)).Replace(promote)
-	var owned bool
-	var p core.Promotion
-	err := s.queryRow(ctx, timeouts(promoteTimeout)+planByPosition+s.sql(statement), &owned, &p.Moved)
+	begun := time.Now()
+	p, err := s.promote(ctx, epoch, s.dialect.promotions.Of(limit))
+	s.dialect.promotions.Took(p.Moved, time.Since(begun), promoteTimeout, err)
 	if err != nil {
 		return core.Promotion{}, fmt.Errorf("promote delayed events: %w", err)
 	}
-	p.Fenced = !owned
 	return p, nil
+}
+
+func (s *session) promote(ctx context.Context, epoch int64, limit int) (p core.Promotion, err error) {
+	statement := strings.NewReplacer("{epoch}", integer(epoch), "{limit}", integer(limit)).Replace(promote)
+	var owned bool
+	err = s.queryRow(ctx, timeouts(promoteTimeout)+planByPosition+s.sql(statement), &owned, &p.Moved)
+	p.Fenced = !owned
+	return p, err
 }

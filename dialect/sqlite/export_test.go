@@ -9,7 +9,7 @@ var LibraryFault = libraryFault
 
 // CheckJournal is Check's question for the journal mode, also of a database in memory.
 func CheckJournal(ctx context.Context, d *Dialect) error {
-	file := *d
+	file := Dialect{source: d.source}
 	file.source.memory = false
 	return file.checkJournal(ctx, d.reader)
 }

@@ -73,8 +73,15 @@ SELECT topic, key, position FROM {outbox} WHERE position = ? AND id = ? AND atte
 	})
 }
 
-// Promote implements [core.Writer].
-func (s *session) Promote(ctx context.Context, epoch int64, limit int) (p core.Promotion, err error) {
+// Promote implements [core.Writer]. It moves fewer events where those that are due take too long.
+func (s *session) Promote(ctx context.Context, epoch int64, limit int) (core.Promotion, error) {
+	begun := time.Now()
+	p, err := s.promote(ctx, epoch, s.dialect.promotions.Of(limit))
+	s.dialect.promotions.Took(p.Moved, time.Since(begun), promoteTimeout, err)
+	return p, err
+}
+
+func (s *session) promote(ctx context.Context, epoch int64, limit int) (p core.Promotion, err error) {
 	ctx, cancel := context.WithTimeout(ctx, promoteTimeout)
 	defer cancel()
 	err = s.write(ctx, "promote delayed events", func(w writing) error {

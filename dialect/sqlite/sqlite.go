@@ -26,6 +26,7 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/lockstep-go/lockstep/core"
+	"github.com/lockstep-go/lockstep/internal/pace"
 	"github.com/lockstep-go/lockstep/internal/sqlname"
 )
 
@@ -69,6 +70,8 @@ type Dialect struct {
 	prefix  string
 	archive []string
 	names   *strings.Replacer
+
+	promotions pace.Batch
 }
 
 // Open opens the SQLite file at path, which is created when it is missing; path may also be a file: URI. The file is in

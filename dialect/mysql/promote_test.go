@@ -1,0 +1,89 @@
+package mysql_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/lockstep-go/lockstep/core"
+	"github.com/lockstep-go/lockstep/dialect/mysql"
+)
+
+// What is due at once may be more than the server moves in the time that a promotion has: large events, or a slow disk, for
+// which a trigger stands in. It must not fail for ever. Nothing tells the server to stop with one that was given up: it may have
+// moved its events, and each must be there once.
+func TestAPromotionOfMuchGetsDone(t *testing.T) {
+	const n = 200
+	onBoth(t, func(t *testing.T, flavour flavour) {
+		f := open(t, flavour.database(t), mysql.Config{})
+		for range n {
+			enqueued(t, f, core.Message{Topic: "t", NotBefore: time.Now().Add(-time.Hour)})
+		}
+		execute(t, f, `CREATE TRIGGER slowly BEFORE INSERT ON outbox FOR EACH ROW DO SLEEP(0.01)`)
+		tries, failed := 0, 0
+		for left := true; left; tries++ {
+			p, err := openSession(t, f).Promote(t.Context(), 0, n)
+			if err != nil {
+				failed++
+			}
+			if failed > 50 {
+				t.Fatalf("%d of %d tries failed, the last one: %v", failed, tries, err)
+			}
+			left = err != nil || p.Moved > 0
+		}
+		if tries < 3 {
+			t.Error("all was moved at once, which shows nothing")
+		}
+		if got := len(fetchAll(t, openSession(t, f)).Records); got != n {
+			t.Errorf("the outbox holds %d events, want %d", got, n)
+		}
+	})
+}
+
+// An application's INSERT … SELECT holds the lock for positions until it ends, where innodb_autoinc_lock_mode is 0 or 1, as
+// MariaDB has it. A promotion, which is one as well, waits for it no longer than for anything else, the lease is the relay's after
+// that, and an application's own INSERT waits for the other application alone.
+func TestAPromotionBesideABulkInsert(t *testing.T) {
+	onBoth(t, func(t *testing.T, flavour flavour) {
+		f := open(t, flavour.database(t), mysql.Config{})
+		var mode int
+		if err := f.DB.QueryRowContext(t.Context(), `SELECT @@innodb_autoinc_lock_mode`).Scan(&mode); err != nil {
+			t.Fatal(err)
+		}
+		enqueued(t, f, core.Message{ID: "a", Topic: "t", NotBefore: time.Now().Add(-time.Hour)})
+		if took, err := openSession(t, f).TakeLease(t.Context(), core.Lease{}, "me", time.Minute); err != nil || !took {
+			t.Fatal(took, err)
+		}
+		kill := running(t, f, `INSERT INTO outbox (topic, payload) SELECT 't', IF(n = 1, 0, SLEEP(60)) FROM (SELECT 1 AS n UNION ALL SELECT 2) AS n`)
+		inserted := make(chan error, 1)
+		go func() {
+			_, err := f.DB.ExecContext(t.Context(), `INSERT INTO outbox (id, topic, payload) VALUES ('own', 't', 'x')`)
+			inserted <- err
+		}()
+		begun := time.Now()
+		p, err := openSession(t, f).Promote(t.Context(), 1, 10)
+		if took := time.Since(begun); took > time.Second+soon/2 {
+			t.Errorf("Promote: got %v after %v, want an end within a second", err, took)
+		}
+		if waits := mode < 2; (err != nil) != waits {
+			t.Errorf("Promote beside a bulk insert in mode %d: got %+v, %v", mode, p, err)
+		}
+		if renewed, err := openSession(t, f).RenewLease(t.Context(), "me", 1, time.Minute, true); err != nil || !renewed {
+			t.Errorf("RenewLease: got %v, %v, want true", renewed, err)
+		}
+		if mode == 2 { // nobody waits at all
+			if err := <-inserted; err != nil {
+				t.Error(err)
+			}
+		}
+		kill()
+		if mode < 2 {
+			if err := <-inserted; err != nil {
+				t.Error(err)
+			}
+		}
+		again, err := openSession(t, f).Promote(t.Context(), 1, 10)
+		if err != nil || p.Moved+again.Moved != 1 {
+			t.Errorf("Promote after it: got %+v, %v, want one event moved in all", again, err)
+		}
+	})
+}
