@@ -287,13 +287,21 @@ func TestACoordinatorThatIsAway(t *testing.T) {
 	f.broker = openWith(t, kafka.Config{Brokers: f.ListenAddrs(), Logger: warnings.logger()})
 	f.Fault(kfake.Fault{Keys: []kmsg.Key{initProducerIDKey}, Err: kerr.CoordinatorLoadInProgress, Count: 2})
 	f.inTerm(t)
-	f.Fault(kfake.Fault{Keys: []kmsg.Key{initProducerIDKey}, Err: kerr.CoordinatorNotAvailable, Count: -1})
-	for n := 1; n <= 2; n++ {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		_, err := f.broker.ForTerm(ctx, core.Term{Outbox: core.NewID(), Epoch: 2})
-		cancel()
-		expectClass(t, fmt.Sprint("term ", n, " in vain"), err, core.ErrUnavailable)
+	none := kfake.Fault{Keys: []kmsg.Key{initProducerIDKey}, Err: kerr.CoordinatorNotAvailable, Count: -1}
+	twiceInVain := func() {
+		for n := 1; n <= 2; n++ {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			_, err := f.broker.ForTerm(ctx, core.Term{Outbox: core.NewID(), Epoch: 2})
+			cancel()
+			expectClass(t, fmt.Sprint("term ", n, " in vain"), err, core.ErrUnavailable)
+		}
 	}
+	away := f.Fault(none)
+	twiceInVain()
+	away.Remove()
+	f.inTerm(t) // the next two are not the third and the fourth in a row
+	f.Fault(none)
+	twiceInVain()
 	if warnings.String() != "" {
 		t.Errorf("logged so far: %s", warnings)
 	}
