@@ -131,8 +131,12 @@ func TestARetryIsByteIdentical(t *testing.T) {
 		if len(records) != 3 || !bytes.Equal(records[0], records[1]) || !bytes.Equal(records[0], records[2]) {
 			t.Errorf("%s: %d requests, want 3 of the same bytes", answer.Message, len(records))
 		}
-		if got := f.stored(t); !slices.Equal(got, []string{"0", "1"}) {
-			t.Errorf("%s: stored: got %v, want 0 and 1 once", answer.Message, got)
+		expectClass(t, "afterwards", f.publish(t.Context(), t, core.Message{ID: "2"})[0], nil)
+		if numbers, _ := f.batches(t); numbers[len(numbers)-1] != "epoch 0, 2 to 2" {
+			t.Errorf("%s: the next batch is numbered %s, though no doubt is left", answer.Message, numbers[len(numbers)-1])
+		}
+		if got := f.stored(t); !slices.Equal(got, []string{"0", "1", "2"}) {
+			t.Errorf("%s: stored: got %v, want each once", answer.Message, got)
 		}
 	}
 }
