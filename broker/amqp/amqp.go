@@ -23,6 +23,7 @@ type Broker struct {
 	config       Config
 	deliveryMode uint8
 	nodes        []node
+	dial         dialing
 	answering    atomic.Int64 // the node that answered last
 	running      sync.WaitGroup
 
@@ -39,7 +40,7 @@ func Open(config Config) (*Broker, error) {
 	if err := config.Validate(); err != nil {
 		return nil, fmt.Errorf("amqp config: %w", err)
 	}
-	b := &Broker{config: config, deliveryMode: amqp091.Persistent, open: map[*session]bool{}}
+	b := &Broker{config: config, deliveryMode: amqp091.Persistent, dial: dialSocket, open: map[*session]bool{}}
 	if config.Transient {
 		b.deliveryMode = amqp091.Transient
 	}

@@ -75,7 +75,7 @@ func (b *Broker) connectTo(ctx context.Context, n node) (*session, error) {
 	config := amqp091.Config{
 		Properties: amqp091.Table{"product": "lockstep", "connection_name": "lockstep"},
 		Dial: func(network, address string) (conn net.Conn, err error) {
-			s.socket, err = dialSocket(ctx, network, address, n.timeout)
+			s.socket, err = b.dial(ctx, network, address, n.timeout)
 			if err == nil {
 				stop = context.AfterFunc(ctx, s.kill)
 			}

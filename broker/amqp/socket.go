@@ -29,6 +29,9 @@ type socket struct {
 	holding bool
 }
 
+// dialing makes sockets.
+type dialing func(ctx context.Context, network, address string, timeout time.Duration) (*socket, error)
+
 // dialSocket connects to address. The deadline that it sets bounds the handshakes, TLS included; amqp091 clears it.
 func dialSocket(ctx context.Context, network, address string, timeout time.Duration) (*socket, error) {
 	deadline := time.Now().Add(timeout)

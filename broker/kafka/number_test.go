@@ -131,8 +131,12 @@ func TestARetryIsByteIdentical(t *testing.T) {
 		if len(records) != 3 || !bytes.Equal(records[0], records[1]) || !bytes.Equal(records[0], records[2]) {
 			t.Errorf("%s: %d requests, want 3 of the same bytes", answer.Message, len(records))
 		}
-		if got := f.stored(t); !slices.Equal(got, []string{"0", "1"}) {
-			t.Errorf("%s: stored: got %v, want 0 and 1 once", answer.Message, got)
+		expectClass(t, "afterwards", f.publish(t.Context(), t, core.Message{ID: "2"})[0], nil)
+		if numbers, _ := f.batches(t); numbers[len(numbers)-1] != "epoch 0, 2 to 2" {
+			t.Errorf("%s: the next batch is numbered %s, though no doubt is left", answer.Message, numbers[len(numbers)-1])
+		}
+		if got := f.stored(t); !slices.Equal(got, []string{"0", "1", "2"}) {
+			t.Errorf("%s: stored: got %v, want each once", answer.Message, got)
 		}
 	}
 }
@@ -287,13 +291,21 @@ func TestACoordinatorThatIsAway(t *testing.T) {
 	f.broker = openWith(t, kafka.Config{Brokers: f.ListenAddrs(), Logger: warnings.logger()})
 	f.Fault(kfake.Fault{Keys: []kmsg.Key{initProducerIDKey}, Err: kerr.CoordinatorLoadInProgress, Count: 2})
 	f.inTerm(t)
-	f.Fault(kfake.Fault{Keys: []kmsg.Key{initProducerIDKey}, Err: kerr.CoordinatorNotAvailable, Count: -1})
-	for n := 1; n <= 2; n++ {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		_, err := f.broker.ForTerm(ctx, core.Term{Outbox: core.NewID(), Epoch: 2})
-		cancel()
-		expectClass(t, fmt.Sprint("term ", n, " in vain"), err, core.ErrUnavailable)
+	none := kfake.Fault{Keys: []kmsg.Key{initProducerIDKey}, Err: kerr.CoordinatorNotAvailable, Count: -1}
+	twiceInVain := func() {
+		for n := 1; n <= 2; n++ {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			_, err := f.broker.ForTerm(ctx, core.Term{Outbox: core.NewID(), Epoch: 2})
+			cancel()
+			expectClass(t, fmt.Sprint("term ", n, " in vain"), err, core.ErrUnavailable)
+		}
 	}
+	away := f.Fault(none)
+	twiceInVain()
+	away.Remove()
+	f.inTerm(t) // the next two are not the third and the fourth in a row
+	f.Fault(none)
+	twiceInVain()
 	if warnings.String() != "" {
 		t.Errorf("logged so far: %s", warnings)
 	}

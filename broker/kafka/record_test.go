@@ -194,7 +194,7 @@ func TestATopicWithSmallBatchesIsLearnt(t *testing.T) {
 	for i := range 100 {
 		msgs = append(msgs, core.Message{ID: fmt.Sprint(i), Payload: make([]byte, 5000)})
 	}
-	for n, most := range []int{60, 30} {
+	for n, most := range []int{60, 20} { // the second time nothing is refused
 		before := len(f.seen())
 		for i, err := range f.publish(t.Context(), t, msgs...) {
 			expectClass(t, fmt.Sprint(i), err, nil)
