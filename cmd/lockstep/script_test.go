@@ -45,6 +45,14 @@ var databaseAddresses = map[string]func(t *testing.T) string{
 	"mariadb":  func(t *testing.T) string { return mysqlURL("mariadb", servers.MariaDBDatabase(t)) },
 }
 
+// longAgo is the time 30 days before now, as an inbox has it.
+var longAgo = map[string]string{
+	"sqlite":   "(unixepoch() - 30 * 86400) * 1000",
+	"postgres": "now() - interval '30 days'",
+	"mysql":    "UTC_TIMESTAMP(6) - INTERVAL 30 DAY",
+	"mariadb":  "UTC_TIMESTAMP(6) - INTERVAL 30 DAY",
+}
+
 // applicationPool is an application's way to a server.
 func applicationPool(t *testing.T, address string) *sql.DB {
 	t.Helper()
@@ -91,7 +99,7 @@ func TestOperatorScripts(t *testing.T) {
 		}
 		for _, script := range scripts {
 			t.Run(name+"/"+filepath.Base(script), func(t *testing.T) {
-				runFiles(t, testscript.Params{Files: []string{script}}, map[string]string{"DATABASE": address(t)})
+				runFiles(t, testscript.Params{Files: []string{script}}, map[string]string{"DATABASE": address(t), "LONG_AGO": longAgo[name]})
 			})
 		}
 	}
