@@ -1,6 +1,9 @@
 package config
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // Finding is something that an operator wants to know of, and what to do about it.
 type Finding struct {
@@ -16,6 +19,13 @@ type Finding struct {
 type Examiner interface {
 	// Examine changes nothing. An error says that some of it could not be found out; what was found is returned all the same.
 	Examine(ctx context.Context) ([]Finding, error)
+}
+
+// InboxExaminer is Examiner for the inbox that a dialect keeps ([core.InboxStore]), with or without an outbox beside it.
+type InboxExaminer interface {
+	// ExamineInbox changes nothing. retention is how long ids are to be remembered. An error says what could not be found out,
+	// the database not being there included; what was found is returned all the same.
+	ExamineInbox(ctx context.Context, retention time.Duration) ([]Finding, error)
 }
 
 // WaitingTopic is a topic that events go to.

@@ -32,6 +32,16 @@ var pairMutants = map[string]pairMutant{
 			first, err := m.Receive(ctx, tx, r.consumer, r.id)
 			return first && !strings.HasSuffix(r.id, "0"), err
 		})},
+	"loses with its server what it said it stored": {caught: "pair-inbox-restart", says: "orders were committed, and",
+		harm: func(p *pair, _ *Memory, r *Recorder) {
+			up := p.broker.Restart
+			p.broker.Restart = func() error {
+				r.mu.Lock()
+				r.stored = r.stored[:len(r.stored)-1]
+				r.mu.Unlock()
+				return up()
+			}
+		}},
 	"enqueues outside of the transaction": {caught: "pair-atomic", says: "never committed",
 		alter: alteredDialect{enqueue: func(ctx context.Context, m *Memory, _ core.Execer, msgs []core.Message) error {
 			tx, err := m.Begin(ctx)

@@ -124,6 +124,12 @@ var pairGroups = []group[pair]{
 		checks: pairBrokerRestartChecks,
 		alone:  true,
 	},
+	{
+		needs:  "an InboxStore and the broker's Restart",
+		has:    func(p pair) bool { return p.broker.Restart != nil && keepsInbox(p.DialectFixture) },
+		checks: pairInboxRestartChecks,
+		alone:  true,
+	},
 }
 
 // seed is that of one check's random choices.

@@ -45,6 +45,9 @@ func TestOnceRefusesWhatItCannotTellApart(t *testing.T) {
 	if _, err := l.box.Once(t.Context(), db, "c", "a"); !errors.Is(err, core.ErrNotInTransaction) {
 		t.Errorf("Once on a pool: got %v, want ErrNotInTransaction", err)
 	}
+	if _, err := l.box.Once(t.Context(), nil, "c", "a"); !errors.Is(err, core.ErrNotInTransaction) {
+		t.Errorf("Once without a transaction: got %v, want ErrNotInTransaction", err)
+	}
 	tx, err := db.BeginTx(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -59,6 +62,7 @@ func TestOnceRefusesWhatItCannotTellApart(t *testing.T) {
 		"NUL":         {"c", "a\x00", true},
 		"no UTF-8":    {"c", "a\xff", true},
 		"no consumer": {"", "a", false},
+		"a long one":  {strings.Repeat("x", 256), "a", false},
 	} {
 		first, err := l.box.Once(t.Context(), tx, tt.consumer, tt.id)
 		if err == nil || first || errors.Is(err, inbox.ErrID) != tt.idFault {
@@ -67,6 +71,32 @@ func TestOnceRefusesWhatItCannotTellApart(t *testing.T) {
 	}
 	if first, err := l.box.Once(t.Context(), tx, "c", "a"); err != nil || !first {
 		t.Errorf("after what was refused: got %t, %v, want true", first, err)
+	}
+}
+
+// Names and ids reach the dialect as they are: each pair is a message of its own.
+func TestOnceTellsNamesAndIDsApart(t *testing.T) {
+	l := newLedger(t)
+	tx, err := l.dialect.DB().BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback()
+	for _, want := range []bool{true, false} {
+		for _, consumer := range []string{"billing", "Billing", "billing ", "shipping"} {
+			for _, id := range []string{"a", "A", "a ", " a"} {
+				if first, err := l.box.Once(t.Context(), tx, consumer, id); err != nil || first != want {
+					t.Errorf("Once for %q and %q: got %t, %v, want %t", consumer, id, first, err, want)
+				}
+			}
+		}
+	}
+}
+
+func TestNewRefusesTooShortARetention(t *testing.T) {
+	memory := conformance.NewMemory(conformance.MemoryConfig{})
+	if _, err := inbox.New(memory, inbox.Config{Retention: time.Hour}); err == nil || !strings.Contains(err.Error(), "Retention is 1h0m0s") {
+		t.Errorf("got %v, want an error about the retention", err)
 	}
 }
 
@@ -125,6 +155,19 @@ func TestHandleCommitsOnceOrNothing(t *testing.T) {
 	}
 	if n := l.times(t, "a"); n != 1 {
 		t.Errorf("the effect happened %d times, want once", n)
+	}
+}
+
+// A COMMIT that fails is no success, and no fault of the message. This one fails because the effect ended the transaction.
+func TestHandleReportsACommitThatFailed(t *testing.T) {
+	l := newLedger(t)
+	var blamed *inbox.EffectError
+	err := l.box.Handle(t.Context(), l.dialect.DB(), "c", "a", func(ctx context.Context, tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `ROLLBACK`)
+		return err
+	})
+	if err == nil || errors.As(err, &blamed) || !strings.Contains(err.Error(), "commit") {
+		t.Errorf("got %v, want the error of COMMIT", err)
 	}
 }
 

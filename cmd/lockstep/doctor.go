@@ -25,6 +25,10 @@ sends nothing. Topics are those of events that wait, and those given by --topic.
 What it cannot see is listed as unknown, as RabbitMQ's bindings are. Nothing shows
 it that a database is a clone: see docs/runbook.md.
 
+--inbox is about the table of package inbox instead, in a consumer's database: that it
+is there, is purged, and that the database keeps what it committed. It needs no outbox
+and no broker.
+
 Exit code: 0 when there is no problem, 1 when there is one. Warnings are not problems.`
 
 // examined is what doctor found of one outbox.
@@ -42,14 +46,25 @@ func newDoctor() *cobra.Command {
 	cmd.Flags().StringVar(&s.outbox, "outbox", "", "`name` of the outbox, where there are several; all without it")
 	s.jsonFlag(cmd)
 	topics := cmd.Flags().StringSlice("topic", nil, "`topics` to ask the brokers for, beside those of events that wait")
+	forInbox := cmd.Flags().Bool("inbox", false, "the inbox, and nothing of an outbox or a broker")
+	retention := age(14 * 24 * time.Hour) // package inbox's default
+	cmd.Flags().Var(&retention, "retention", "how long the inbox is to remember ids, as in 30d; with --inbox")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		flags := cmd.Flags()
+		if *forInbox && (flags.Changed("broker") || flags.Changed("topic")) || !*forInbox && flags.Changed("retention") {
+			return &usageError{errors.New("--inbox goes without --broker and --topic, and --retention goes with --inbox")}
+		}
 		value := struct {
 			Outboxes []*examined `json:"outboxes"`
 		}{[]*examined{}}
 		problems := 0
-		err := s.each(cmd, true, func(ctx context.Context, o *config.Outbox) error {
+		err := s.each(cmd, !*forInbox, func(ctx context.Context, o *config.Outbox) error {
 			e := &examined{Outbox: o.Name, Findings: []config.Finding{}, Unknown: []string{}}
-			e.examine(ctx, o, *topics)
+			if *forInbox {
+				e.inbox(ctx, o, time.Duration(retention))
+			} else {
+				e.examine(ctx, o, *topics)
+			}
 			value.Outboxes = append(value.Outboxes, e)
 			for _, f := range e.Findings {
 				if !f.Warning {
@@ -77,7 +92,7 @@ func newDoctor() *cobra.Command {
 }
 
 func (e *examined) print(p *printer) {
-	p.line("outbox %s %s", e.Outbox, e.ID)
+	p.line("%s", strings.TrimSpace("outbox "+e.Outbox+" "+e.ID))
 	for _, f := range e.Findings {
 		kind := "PROBLEM"
 		if f.Warning {
@@ -149,6 +164,22 @@ func (e *examined) database(ctx context.Context, o *config.Outbox) []core.Messag
 		e.Unknown = append(e.Unknown, err.Error())
 	}
 	return waiting
+}
+
+// inbox examines an inbox. There is little to look at, so that what cannot be found out is a problem.
+func (e *examined) inbox(ctx context.Context, o *config.Outbox, retention time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, examineWithin)
+	defer cancel()
+	examiner, ok := core.Ability[config.InboxExaminer, core.Dialect](o.Dialect)
+	if !ok {
+		e.Unknown = append(e.Unknown, "the inbox: its adapter does not know how to look at one")
+		return
+	}
+	found, err := examiner.ExamineInbox(ctx, retention)
+	e.Findings = append(e.Findings, found...)
+	if err != nil {
+		e.problem("see whether the server runs, whether the URL names it, and whether its user may log in and read the inbox", "the inbox cannot be examined: %v", err)
+	}
 }
 
 // setup takes apart what a dialect's Check said.

@@ -104,10 +104,18 @@ type inboxKeeper interface {
 	InboxSchema() string
 }
 
-func migrateInbox(ctx context.Context, cmd *cobra.Command, s *settings, o *config.Outbox, yes, printing bool) error {
+func inboxOf(o *config.Outbox) (inboxKeeper, error) {
 	keeper, ok := core.Ability[inboxKeeper](core.Dialect(o.Dialect))
 	if !ok {
-		return fmt.Errorf("outbox %s: its database keeps no inbox", o.Name)
+		return nil, fmt.Errorf("outbox %s: its database keeps no inbox", o.Name)
+	}
+	return keeper, nil
+}
+
+func migrateInbox(ctx context.Context, cmd *cobra.Command, s *settings, o *config.Outbox, yes, printing bool) error {
+	keeper, err := inboxOf(o)
+	if err != nil {
+		return err
 	}
 	if printing {
 		value := struct {

@@ -43,7 +43,7 @@ func openMySQL(u *url.URL, options config.Options) (config.Dialect, error) {
 	if err != nil {
 		return nil, err
 	}
-	return mysqlDatabase{d, u, options.Schema}, nil
+	return mysqlDatabase{d, u, options.Schema, options.Prefix}, nil
 }
 
 func openSQLite(u *url.URL, options config.Options) (config.Dialect, error) {

@@ -13,25 +13,15 @@ import (
 // mysqlDatabase is the dialect, and what doctor asks of it.
 type mysqlDatabase struct {
 	*mysql.Dialect
-	url    *url.URL
-	schema string
+	url            *url.URL
+	schema, prefix string
 }
 
 // Examine implements [config.Examiner].
 func (d mysqlDatabase) Examine(ctx context.Context) ([]config.Finding, error) {
 	open := func() (*sql.DB, error) { return mysql.OpenDB(d.url.String()) }
 	return examine(ctx, open, func(e *examination) {
-		var flush, binlog, logging int
-		if e.ask("SELECT @@innodb_flush_log_at_trx_commit, @@sync_binlog, @@log_bin", &flush, &binlog, &logging) {
-			if flush != 1 {
-				e.problem("SET PERSIST innodb_flush_log_at_trx_commit = 1 (MariaDB: in my.cnf)",
-					"innodb_flush_log_at_trx_commit is %d: a crash loses the orders and events that were committed in its last second", flush)
-			}
-			if logging == 1 && binlog != 1 {
-				e.warn("SET PERSIST sync_binlog = 1 (MariaDB: in my.cnf)",
-					"sync_binlog is %d: after a crash of the machine, replicas may lack or have what the server has not", binlog)
-			}
-		}
+		e.flushes()
 		var packet int64
 		if e.ask("SELECT @@global.max_allowed_packet", &packet) && packet < 4<<20 {
 			e.warn("set max_allowed_packet to 16 MiB or more", "max_allowed_packet is %d: several large events in one transaction are refused", packet)
@@ -43,4 +33,20 @@ func (d mysqlDatabase) Examine(ctx context.Context) ([]config.Finding, error) {
 		}
 		e.clock("SELECT UNIX_TIMESTAMP(NOW(6)) + 0e0")
 	})
+}
+
+// flushes judges how durable a commit is.
+func (e *examination) flushes() {
+	var flush, binlog, logging int
+	if !e.ask("SELECT @@innodb_flush_log_at_trx_commit, @@sync_binlog, @@log_bin", &flush, &binlog, &logging) {
+		return
+	}
+	if flush != 1 {
+		e.problem("SET PERSIST innodb_flush_log_at_trx_commit = 1 (MariaDB: in my.cnf)",
+			"innodb_flush_log_at_trx_commit is %d: a crash loses what was committed in its last second: orders with their events, and effects whose messages are acknowledged", flush)
+	}
+	if logging == 1 && binlog != 1 {
+		e.warn("SET PERSIST sync_binlog = 1 (MariaDB: in my.cnf)",
+			"sync_binlog is %d: after a crash of the machine, replicas may lack or have what the server has not", binlog)
+	}
 }

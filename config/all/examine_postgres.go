@@ -40,7 +40,7 @@ func (d postgresDatabase) durability(e *examination) {
 	}
 	if commit == "off" {
 		e.problem("set synchronous_commit=on, for the database or the application's role at least",
-			"synchronous_commit is off: a crash of the server loses orders and events that were committed, within its last moments")
+			"synchronous_commit is off: a crash of the server loses what was committed in its last moments: orders with their events, and effects whose messages are acknowledged")
 	}
 	e.writes(fsync, pages)
 	if isolation != "read committed" {
@@ -81,7 +81,7 @@ func (d postgresDatabase) pooler(e *examination) {
 }
 
 func (d postgresDatabase) vacuum(e *examination) {
-	table := `to_regclass(` + quoted(d.table()) + `)`
+	table := `to_regclass(` + quoted(d.table("outbox")) + `)`
 	var running, options string
 	var live, dead int64
 	if e.ask(`SELECT current_setting('autovacuum'), coalesce(array_to_string(c.reloptions, ','), ''), coalesce(s.n_live_tup, 0), coalesce(s.n_dead_tup, 0)
@@ -111,7 +111,7 @@ func (d postgresDatabase) vacuum(e *examination) {
 // positions finds a sequence that is behind its table, as a restore of a part leaves it.
 func (d postgresDatabase) positions(e *examination) {
 	var last, highest int64
-	table := d.table()
+	table := d.table("outbox")
 	if e.ask(`SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence(`+quoted(table)+`, 'position')::regclass), 0),
 		coalesce((SELECT max(position) FROM `+table+`), 0)`, &last, &highest) && last < highest {
 		e.problem("SELECT setval(pg_get_serial_sequence("+quoted(table)+", 'position'), (SELECT max(position) FROM "+table+")); see docs/runbook.md, Restore",
@@ -119,9 +119,9 @@ func (d postgresDatabase) positions(e *examination) {
 	}
 }
 
-// table is the outbox's quoted name, with its schema where one is configured.
-func (d postgresDatabase) table() string {
-	name := ident(d.prefix + "outbox")
+// table is a table's quoted name, with its prefix, and its schema where one is configured.
+func (d postgresDatabase) table(name string) string {
+	name = ident(d.prefix + name)
 	if d.schema != "" {
 		name = ident(d.schema) + "." + name
 	}

@@ -1,9 +1,12 @@
 package all
 
 import (
+	"context"
+	"net"
 	"testing"
 	"time"
 
+	"github.com/lockstep-go/lockstep/broker/kafka"
 	"github.com/lockstep-go/lockstep/config"
 )
 
@@ -26,4 +29,9 @@ func ClockAhead(t *testing.T, by time.Duration) {
 	own := now
 	t.Cleanup(func() { now = own })
 	now = func() time.Time { return own().Add(by) }
+}
+
+// KafkaThrough is the Kafka of an address whose connections are made by dial.
+func KafkaThrough(address string, dial func(ctx context.Context, network, address string) (net.Conn, error)) config.ScratchBroker {
+	return kafkaBroker{config: kafka.Config{Brokers: []string{address}, Dial: dial}}
 }

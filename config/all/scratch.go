@@ -13,8 +13,8 @@ import (
 	"github.com/lockstep-go/lockstep/core"
 )
 
-// migrateWithin bounds the making of an outbox's tables.
-const migrateWithin = 20 * time.Second
+// makeWithin bounds the making of a thing.
+const makeWithin = 20 * time.Second
 
 // scratchTable returns the name of the application's table beside a throw-away outbox, in the outbox's schema.
 func scratchTable(schema, name string, quote func(name string) string) string {
@@ -57,7 +57,7 @@ func scratchDialects(
 		return nil, err
 	}
 	closers = append(closers, dialect)
-	if err := migrate(ctx, dialect); err != nil {
+	if err := toTheEnd(ctx, dialect.Migrate); err != nil {
 		return nil, fmt.Errorf("make a throw-away outbox: %w", err)
 	}
 	archiving, err := open(everyTopic)
@@ -73,14 +73,15 @@ func scratchDialects(
 	return s, nil
 }
 
-// migrate does not end before the server did: a statement that is abandoned may be carried out after what is there was dropped.
-func migrate(ctx context.Context, dialect config.Dialect) error {
+// toTheEnd runs what has a server make something, and does not end before the server did, though ctx does: what is abandoned
+// may be carried out after it was removed.
+func toTheEnd(ctx context.Context, something func(ctx context.Context) error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), migrateWithin)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), makeWithin)
 	defer cancel()
-	return dialect.Migrate(ctx)
+	return something(ctx)
 }
 
 // dropAll drops every table that find, a query for schemas and names, returns. prepare sets what bounds the waiting.

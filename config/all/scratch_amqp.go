@@ -58,7 +58,7 @@ func (a besideAMQP) ScratchTopic(ctx context.Context, name string, through confi
 	if a.pipelined {
 		s.Broker = broker.Pipelined()
 	}
-	if err := q.declare(ctx); err != nil {
+	if err := toTheEnd(ctx, q.declare); err != nil {
 		return nil, errors.Join(fmt.Errorf("make a throw-away exchange and queue: %w", err), s.Remove(context.WithoutCancel(ctx)))
 	}
 	return s, nil

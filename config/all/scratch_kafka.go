@@ -127,7 +127,7 @@ func (r *kafkaReader) create(ctx context.Context) error {
 	for {
 		var err error
 		if !made {
-			err = r.request(ctx)
+			err = toTheEnd(ctx, r.request)
 			made = err == nil || errors.Is(err, kafkago.TopicAlreadyExists)
 		}
 		if made {

@@ -62,7 +62,7 @@ var rules = []rule{
 	{path: "config/all", allow: []string{"core", "config", "dialect", "broker", kafkago, watermill, watermillKafka, // to configure them
 		amqp091}}, // to verify it
 
-	{path: "cmd/lockstep", allow: []string{"core", "config", "conformance", "internal/demo", "internal/bench",
+	{path: "cmd/lockstep", allow: []string{"core", "config", "conformance", "inbox", "internal/demo", "internal/bench",
 		"github.com/spf13/cobra", "github.com/mattn/go-isatty", "golang.org/x/sys", "github.com/prometheus", "go.opentelemetry.io"}},
 
 	{path: "examples", allow: []string{"core", "dialect", "broker", "conformance", "inbox", "config"}, anyoneElses: true},
