@@ -7,12 +7,15 @@ import (
 	"github.com/lockstep-go/lockstep/core"
 )
 
-// ExplainFetch returns the statements that explain, as JSON, how the server executes a fetch, by each of its two
-// statements. They are run in one transaction.
-func ExplainFetch(d *Dialect, request core.FetchRequest) []string {
-	s := &session{dialect: d}
+// ExplainFetch returns the statements that explain, as JSON, how the server executes a fetch, by each of its statements.
+// They are run in one transaction.
+func ExplainFetch(d *Dialect, request core.FetchRequest) (statements []string) {
 	const explain = planOnlyByIndex + `EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) `
-	return []string{explain + s.fetchSmall(request), explain + s.fetchAny(request)}
+	for made := noneBlocked; made <= manyBlocked; made++ {
+		s := &session{dialect: d, blocking: made}
+		statements = append(statements, explain+s.fetchSmall(request), explain+s.fetchAny(request))
+	}
+	return statements
 }
 
 // WithMigration adds a step to the migrations that d knows.

@@ -22,12 +22,13 @@ const closeTimeout = time.Second
 // changes something is done wholly or not at all, and never done twice by database/sql, which repeats statements on a
 // pool but not on a *sql.Conn.
 type session struct {
-	dialect *Dialect
-	wire    *wire
-	db      *sqlx.DB // holds conn and no other
-	conn    *sqlx.Conn
-	large   int // how many fetches are still to expect large payloads
-	fetched int // records of the last fetch
+	dialect  *Dialect
+	wire     *wire
+	db       *sqlx.DB // holds conn and no other
+	conn     *sqlx.Conn
+	large    int      // how many fetches are still to expect large payloads
+	blocking blocking // blocked keys of the last fetch
+	fetched  int      // records of the last fetch
 }
 
 // Open implements [core.Dialect].
