@@ -3,6 +3,7 @@ package mysql
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
@@ -110,17 +111,27 @@ func (s *session) quiet(ctx context.Context) (bool, error) {
 	return listed && users == 0, err
 }
 
+// listEvery is the least time between two looks at the server's list of transactions. The server makes the list anew only when
+// nobody has read it for 0.1 s: relays that ask more often keep the list old for each other.
+const listEvery = time.Second
+
 // running names the transactions that are executing a statement which locks rows of some table. known says that the
-// server shows them: this session's own is looked for among them.
+// server shows them, and as they are now: this very statement is looked for among them.
 func (s *session) running(ctx context.Context) (running []string, known bool, err error) {
+	if time.Now().Before(s.nextList) {
+		return nil, false, nil
+	}
+	s.nextList = time.Now().Add(listEvery + rand.N(listEvery/2))
+	s.lists++
 	err = s.ask(ctx, `ROLLBACK; START TRANSACTION; SELECT COUNT(*) INTO @n FROM `+s.sql(`{control}`)+`;
-SELECT trx_mysql_thread_id = CONNECTION_ID(), trx_tables_in_use > 0 AND trx_tables_locked > 0,
+SELECT COALESCE(LOCATE('look `+integer(s.lists)+` of this session', trx_query), 0) > 0 AND trx_mysql_thread_id = CONNECTION_ID(),
+  trx_tables_in_use > 0 AND trx_tables_locked > 0 AND trx_mysql_thread_id <> CONNECTION_ID(),
   CONCAT_WS(' ', trx_mysql_thread_id, trx_started) FROM information_schema.innodb_trx; COMMIT`, func(rows *sqlx.Rows) error {
 		var own, locking bool
 		var name string
 		err := rows.Scan(&own, &locking, &name)
 		known = known || own
-		if locking && !own {
+		if locking {
 			running = append(running, name)
 		}
 		return err

@@ -13,7 +13,8 @@ import (
 )
 
 // promoteTimeout bounds the call, because whoever takes the lease over waits for its lock. On the server the transaction
-// waits for nobody that could keep it longer.
+// waits for nobody that could keep it longer; where the work itself takes longer, the server goes on with it, and the next batch
+// is half as large.
 const promoteTimeout = 800 * time.Millisecond
 
 // What is due is found before anything is locked. It stays due: nobody else promotes while the epoch is the same.

@@ -27,6 +27,9 @@ type session struct {
 
 	// blind is set once the server refused to show the transactions of others.
 	blind bool
+
+	lists    int       // how often the list of transactions was asked for
+	nextList time.Time // not before
 }
 
 // Open implements [core.Dialect].
