@@ -5,6 +5,7 @@
 package wmkafka
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -74,6 +75,7 @@ func classOf(err error) error {
 	var code sarama.KError
 	var setting sarama.ConfigurationError
 	var network *net.OpError
+	var certificate *tls.CertificateVerificationError
 	switch {
 	case errors.As(err, &code):
 		// Not even a record that is too large is that for certain: sarama sends several messages in a batch, and all of
@@ -90,8 +92,8 @@ func classOf(err error) error {
 		}
 	case errors.Is(err, breaker.ErrBreakerOpen), errors.Is(err, sarama.ErrOutOfBrokers), errors.Is(err, sarama.ErrNotConnected):
 		return core.ErrUnavailable // nothing was sent
-	case errors.As(err, &network) && network.Op == "dial":
-		return core.ErrUnavailable
+	case errors.As(err, &network) && network.Op == "dial", errors.As(err, &certificate):
+		return core.ErrUnavailable // as above: sarama shakes hands when it writes first
 	}
 	return nil
 }
