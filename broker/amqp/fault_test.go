@@ -229,6 +229,8 @@ func TestNodesAreTriedInTurn(t *testing.T) {
 	gone := open(t, amqp.Config{URLs: []string{"amqp://u:p@127.0.0.1:1/", silent}})
 	err := publish(t, gone, numbered(to.exchange, 1))[0]
 	expectClass(t, "no node", err, core.ErrUnavailable)
+	nobody := open(t, amqp.Config{URLs: []string{"amqp://u:p@127.0.0.1:1/"}})
+	expectClass(t, "nobody listens", publish(t, nobody, numbered(to.exchange, 1))[0], core.ErrUnavailable)
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	hanging := open(t, amqp.Config{URLs: []string{silent}})

@@ -138,3 +138,74 @@ func TestAConnectionThatWasGivenUpIsNotUsedAgain(t *testing.T) {
 	}
 	expectClass(t, "after it", publish(t, broker, bound)[0], nil)
 }
+
+// An alarm in the middle of a call: what is not sent by then is not sent, and waits for no fault of its own (RULES 44).
+func TestAnAlarmStopsACall(t *testing.T) {
+	t.Parallel()
+	address := servers.RabbitMQ(t)
+	to := newTopology(t, address, queue{kind: "classic"})
+	broker := open(t, amqp.Config{URLs: []string{address}})
+	broker.Wrap(func(c net.Conn) net.Conn {
+		return &watched{c, []byte("the last words"), func() error { broker.Alarm(true); return nil }} // a fake, as above
+	})
+	msgs := numbered(to.exchange, window)
+	for i := range msgs {
+		msgs[i].Payload = make([]byte, 1000) // 60 in a write
+	}
+	const alarmed = window / 2
+	msgs[alarmed].Payload = []byte("the last words")
+	results := publish(t, broker, msgs)
+	stored := map[string]bool{}
+	for i, err := range results {
+		switch {
+		case i > alarmed+100:
+			expectClass(t, fmt.Sprint("message ", i, ", far behind the alarm"), err, core.ErrUnavailable)
+		case err == nil:
+			stored[msgs[i].ID] = true
+		case !errors.Is(err, core.ErrUncertain) && !errors.Is(err, core.ErrUnavailable):
+			t.Errorf("message %d: %v", i, err)
+		}
+	}
+	expectClass(t, "under the alarm", publish(t, broker, msgs[:1])[0], core.ErrUnavailable)
+	broker.Alarm(false)
+	expectClass(t, "afterwards", publish(t, broker, []core.Message{{ID: "end", Topic: to.exchange}})[0], nil)
+	stored["end"] = true
+	c := consume(t, address, to.exchange)
+	expectStored(t, c, stored)
+	for _, d := range c.taken {
+		var i int
+		if fmt.Sscan(d.MessageId, &i); i > alarmed+100 { //nolint:errcheck // one is not a number
+			t.Errorf("message %d is stored, and was said to be not", i)
+		}
+	}
+}
+
+// RabbitMQ closes a channel over a message for an exchange that is not there. The topic is not tried again with each of
+// its messages.
+func TestAMissingExchangeIsTriedOnce(t *testing.T) {
+	t.Parallel()
+	address := servers.RabbitMQ(t)
+	to := newTopology(t, address, queue{kind: "classic"})
+	broker := open(t, amqp.Config{URLs: []string{address}})
+	var channels atomic.Int64
+	openChannel := []byte{0, 20, 0, 10} // class and method
+	broker.Wrap(func(c net.Conn) net.Conn {
+		return &watched{c, openChannel, func() error { channels.Add(1); return nil }}
+	})
+	msgs := numbered(to.exchange, 128)
+	for i := range msgs {
+		if i%2 == 0 {
+			msgs[i].Topic += "_missing"
+		}
+	}
+	for i, err := range publish(t, broker, msgs) {
+		if i%2 == 0 {
+			expectClass(t, msgs[i].ID, err, core.ErrUnavailable)
+		} else {
+			expectClass(t, msgs[i].ID, err, nil)
+		}
+	}
+	if n := channels.Load(); n < 2 || n > 20 { // halves of 128 messages, down to one
+		t.Errorf("%d channels were opened for 64 messages of a missing exchange", n)
+	}
+}

@@ -33,6 +33,8 @@ func TestRabbitMQ(t *testing.T) {
 	err = broker.Publish(t.Context(), []core.Message{{
 		ID: "id-1", Topic: amqp.DefaultExchange, Key: queue, EnqueuedAt: at, Payload: []byte(`{"a":1}`),
 		Headers: map[string]string{"event-type": "order.paid", "content-type": "application/json"},
+	}, {
+		ID: "id-2", Topic: amqp.DefaultExchange, Headers: map[string]string{"routing-key": queue},
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -69,6 +71,20 @@ func TestRabbitMQ(t *testing.T) {
 	want := fmt.Sprint("1.0", "id-1", "/shop/orders", "order.paid", queue, map[string]any{"partitionkey": queue}, "application/json", `{"a":1}`)
 	if got != want || !event.Time().Equal(at) {
 		t.Errorf("got %s at %v, want %s at %v", got, event.Time(), want, at)
+	}
+
+	if m, err = receiver.Receive(ctx); err != nil {
+		t.Fatal(err)
+	}
+	least, err := binding.ToEvent(ctx, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := least.Validate(); err != nil {
+		t.Errorf("the least event is not valid: %v", err)
+	}
+	if least.ID() != "id-2" || least.Type() != amqp.DefaultExchange || least.Subject() != "" || !least.Time().IsZero() || least.DataContentType() != "" {
+		t.Errorf("the least event: got %v", least)
 	}
 }
 

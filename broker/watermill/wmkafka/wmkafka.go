@@ -6,6 +6,7 @@ package wmkafka
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -113,6 +114,7 @@ func classOf(err error, alone bool) error {
 	var code sarama.KError
 	var setting sarama.ConfigurationError
 	var network *net.OpError
+	var certificate *tls.CertificateVerificationError
 	switch {
 	case errors.As(err, &code):
 		if slices.Contains(unavailable, code) {
@@ -127,8 +129,8 @@ func classOf(err error, alone bool) error {
 		}
 	case errors.Is(err, breaker.ErrBreakerOpen), errors.Is(err, sarama.ErrOutOfBrokers), errors.Is(err, sarama.ErrNotConnected):
 		return core.ErrUnavailable // nothing was sent
-	case errors.As(err, &network) && network.Op == "dial":
-		return core.ErrUnavailable
+	case errors.As(err, &network) && network.Op == "dial", errors.As(err, &certificate):
+		return core.ErrUnavailable // as above: sarama shakes hands when it writes first
 	}
 	return nil
 }

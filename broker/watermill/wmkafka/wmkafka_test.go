@@ -2,14 +2,19 @@ package wmkafka
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/IBM/sarama"
 	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/eapache/go-resiliency/breaker"
 
 	"github.com/lockstep-go/lockstep/core"
 )
@@ -113,5 +118,79 @@ func TestNothingIsSentByItselfAfterTheCallsTime(t *testing.T) {
 	m.SetContext(ctx)
 	if err := WithClasses(fake).Publish("t", m); core.ClassOf(err) != "uncertain" || fake.calls != 1 {
 		t.Errorf("got %v after %d calls, want it to be uncertain after one", err, fake.calls)
+	}
+}
+
+// What is not known to be the cluster's fault, or the message's, may be stored: there is no other class for it.
+func TestClasses(t *testing.T) {
+	t.Parallel()
+	strange := &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}
+	dial := &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
+	for _, test := range []struct {
+		err   error
+		alone bool
+		want  error
+	}{
+		{sarama.ErrOutOfBrokers, false, core.ErrUnavailable},
+		{sarama.ErrNotConnected, false, core.ErrUnavailable},
+		{breaker.ErrBreakerOpen, false, core.ErrUnavailable},
+		{dial, false, core.ErrUnavailable},
+		{errors.Join(sarama.ErrOutOfBrokers, dial), false, core.ErrUnavailable},
+		{strange, false, core.ErrUnavailable},
+		{sarama.ErrInvalidTopic, false, core.ErrPermanent},
+		{sarama.ConfigurationError("attempt to produce message larger than configured Producer.MaxMessageBytes: 2 > 1"), false, core.ErrPermanent},
+		{sarama.ConfigurationError("something else"), false, nil},
+		{sarama.ErrMessageSizeTooLarge, false, nil}, // of another message in the batch, perhaps
+		{sarama.ErrMessageSizeTooLarge, true, core.ErrPermanent},
+		{&net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}, false, nil},
+		{&net.OpError{Op: "write", Net: "tcp", Err: syscall.EPIPE}, false, nil},
+		{sarama.ErrClosedClient, false, nil},
+		{errors.New("anything"), false, nil},
+	} {
+		err := fmt.Errorf("cannot produce message 1: %w", test.err)
+		if got := classOf(err, test.alone); got != test.want { //nolint:errorlint // the very one
+			t.Errorf("%v: got %v, want %v", err, got, test.want)
+		}
+	}
+}
+
+// Of all of Kafka's codes, these and no others say that the message is not stored and not to blame, and these that it is.
+func TestClassesOfKafkasCodes(t *testing.T) {
+	t.Parallel()
+	blameless := map[sarama.KError]bool{3: true, 5: true, 6: true, 9: true, 19: true, 29: true, 31: true, 56: true, 58: true, 72: true, 74: true, 75: true}
+	refused := map[sarama.KError]bool{10: true, 18: true, 87: true} // where the message was alone in its batch
+	const invalidTopic, beyondTheLast = 17, 150
+	for code := sarama.KError(-1); code < beyondTheLast; code++ {
+		for _, alone := range []bool{false, true} {
+			var want error
+			switch {
+			case blameless[code]:
+				want = core.ErrUnavailable
+			case code == invalidTopic, alone && refused[code]:
+				want = core.ErrPermanent
+			}
+			if got := classOf(code, alone); got != want { //nolint:errorlint // the very one
+				t.Errorf("code %d (%v), alone %v: got %v, want %v", code, code, alone, got, want)
+			}
+		}
+	}
+}
+
+// The settings with which nil means stored, and nothing that core takes is too large.
+func TestPublisherConfig(t *testing.T) {
+	t.Parallel()
+	c := PublisherConfig([]string{"127.0.0.1:1"})
+	producer := c.OverwriteSaramaConfig.Producer
+	if producer.RequiredAcks != sarama.WaitForAll {
+		t.Errorf("acks: got %d, want those of all replicas", producer.RequiredAcks)
+	}
+	if largest := core.MaxPayloadBytes + core.MaxHeadersBytes; producer.MaxMessageBytes < largest {
+		t.Errorf("messages end at %d bytes, and core takes %d", producer.MaxMessageBytes, largest)
+	}
+	if producer.Retry.Max != 0 {
+		t.Errorf("sarama sends again %d times, and the relay waits for it", producer.Retry.Max)
+	}
+	if err := c.Validate(); err != nil {
+		t.Error(err)
 	}
 }
