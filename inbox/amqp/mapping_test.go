@@ -48,6 +48,21 @@ func TestTheIDIsWhereItIsSaid(t *testing.T) {
 		t.Errorf("the effect got %+v, want what was published, %+v", have, m)
 	}
 
+	w.publish(t, core.Message{ID: "plain", EnqueuedAt: at})
+	if err := w.broker.Publish(t.Context(), []core.Message{{ID: "direct", Topic: brokeramqp.DefaultExchange, Key: w.queue}}); err != nil {
+		t.Fatal(err)
+	}
+	stop = inboxtest.Running(t, w.loop(t, w.url, 1, watched))
+	w.Await(t, 3)
+	w.awaitEmpty(t)
+	stop()
+	if have := <-got; have.ID != "plain" || !have.EnqueuedAt.Equal(at) {
+		t.Errorf("the effect got %+v, want plain, enqueued at %v", have, at)
+	}
+	if have := <-got; have.ID != "direct" || have.Topic != w.queue {
+		t.Errorf("the effect got %+v, want direct, of the topic %s, since the default exchange has no name", have, w.queue)
+	}
+
 	w.publish(t, core.Message{ID: "m1", Headers: map[string]string{"order": "o1"}}, core.Message{ID: "m2", Headers: map[string]string{"order": "o1"}})
 	loop, err := amqp.New(w.Consumer, effect, amqp.Config{
 		// The first node is away.
@@ -57,10 +72,10 @@ func TestTheIDIsWhereItIsSaid(t *testing.T) {
 		t.Fatal(err)
 	}
 	stop = inboxtest.Running(t, loop)
-	w.Await(t, 2)
+	w.Await(t, 4)
 	w.awaitEmpty(t)
 	stop()
-	w.ExpectOnce(t, "event", "o1")
+	w.ExpectOnce(t, "event", "plain", "direct", "o1")
 	w.expectNothingLeft(t)
 }
 
