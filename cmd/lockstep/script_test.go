@@ -116,12 +116,12 @@ func TestDoctorScripts(t *testing.T) {
 	})
 }
 
-// TestOneLineOfYAML is the promise that brokers are swapped by one line of the configuration, which the script sees.
-func TestOneLineOfYAML(t *testing.T) {
+// TestBrokerScripts: brokers are swapped by one line of the configuration, as is promised, and measured.
+func TestBrokerScripts(t *testing.T) {
 	runScripts(t, "testdata/brokers", map[string]string{
 		"DATABASE": servers.PostgresSchema(t),
 		"KAFKA":    "kafka://" + servers.Kafka(t), "WATERMILL": "watermill+kafka://" + servers.Kafka(t), "RABBITMQ": servers.RabbitMQ(t),
-		"QUEUE": "lockstep_test_" + strings.ToLower(rand.Text()), "KAFKA_TOPIC": servers.KafkaTopic(t, 1), "WATERMILL_TOPIC": servers.KafkaTopic(t, 1),
+		"KAFKA_ADDRESS": servers.Kafka(t), "QUEUE": "lockstep_test_" + strings.ToLower(rand.Text()), "KAFKA_TOPIC": servers.KafkaTopic(t, 1), "WATERMILL_TOPIC": servers.KafkaTopic(t, 1),
 	})
 }
 
