@@ -97,3 +97,20 @@ func TestNewConsumerRefusesWhatCannotWork(t *testing.T) {
 		t.Errorf("without a name: got %v", err)
 	}
 }
+
+func TestMaxAttemptsIsTheConfigurations(t *testing.T) {
+	l, g, runs := newLedger(t), &grave{}, 0
+	consumer, err := inbox.NewConsumer(l.box, l.dialect.DB(), "billing", inbox.ConsumerConfig{
+		DeadLetters: g, DeadLetterTopic: "dead", MaxAttempts: 2, RetryDelay: time.Millisecond, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = consumer.Settle(t.Context(), order, func(context.Context, *sql.Tx, core.Message) error {
+		runs++
+		return errors.New("out of stock")
+	})
+	if err != nil || runs != 2 || len(g.letters()) != 1 {
+		t.Errorf("got %v after %d runs and %d dead letters, want 2 and 1", err, runs, len(g.letters()))
+	}
+}

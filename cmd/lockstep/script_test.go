@@ -41,8 +41,8 @@ func TestScripts(t *testing.T) {
 var databaseAddresses = map[string]func(t *testing.T) string{
 	"sqlite":   func(t *testing.T) string { return "sqlite:" + filepath.Join(t.TempDir(), "shop.db") },
 	"postgres": func(t *testing.T) string { return servers.PostgresSchema(t) },
-	"mysql":    func(t *testing.T) string { return mysqlURL("mysql", servers.MySQLDatabase(t)) },
-	"mariadb":  func(t *testing.T) string { return mysqlURL("mariadb", servers.MariaDBDatabase(t)) },
+	"mysql":    func(t *testing.T) string { return servers.MySQLURL(t) },
+	"mariadb":  func(t *testing.T) string { return servers.MariaDBURL(t) },
 }
 
 // longAgo is the time 30 days before now, as an inbox has it.
@@ -116,20 +116,13 @@ func TestDoctorScripts(t *testing.T) {
 	})
 }
 
-// TestOneLineOfYAML is the promise that brokers are swapped by one line of the configuration, which the script sees.
-func TestOneLineOfYAML(t *testing.T) {
+// TestBrokerScripts: brokers are swapped by one line of the configuration, as is promised, and measured.
+func TestBrokerScripts(t *testing.T) {
 	runScripts(t, "testdata/brokers", map[string]string{
 		"DATABASE": servers.PostgresSchema(t),
 		"KAFKA":    "kafka://" + servers.Kafka(t), "WATERMILL": "watermill+kafka://" + servers.Kafka(t), "RABBITMQ": servers.RabbitMQ(t),
-		"QUEUE": "lockstep_test_" + strings.ToLower(rand.Text()), "KAFKA_TOPIC": servers.KafkaTopic(t, 1), "WATERMILL_TOPIC": servers.KafkaTopic(t, 1),
+		"KAFKA_ADDRESS": servers.Kafka(t), "QUEUE": "lockstep_test_" + strings.ToLower(rand.Text()), "KAFKA_TOPIC": servers.KafkaTopic(t, 1), "WATERMILL_TOPIC": servers.KafkaTopic(t, 1),
 	})
-}
-
-// mysqlURL makes a URL of go-sql-driver's form.
-func mysqlURL(scheme, dsn string) string {
-	account, rest, _ := strings.Cut(dsn, "@tcp(")
-	host, database, _ := strings.Cut(rest, ")/")
-	return scheme + "://" + account + "@" + host + "/" + database
 }
 
 // runScripts runs a script, or all in a directory.

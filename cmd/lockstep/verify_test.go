@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -74,15 +73,8 @@ func TestVerifyDatabases(t *testing.T) {
 // The application's table goes where the outbox is, and is removed from there.
 func TestVerifyInASchema(t *testing.T) {
 	address := servers.PostgresSchema(t)
-	u, err := url.Parse(address)
-	if err != nil {
-		t.Fatal("the server's address cannot be parsed")
-	}
-	query := u.Query()
-	schema := query.Get("search_path")
-	query.Del("search_path")
-	u.RawQuery = query.Encode()
-	args := []string{"verify", "--json", "--database", u.String(), "--schema", schema, "--broker", "file:" + filepath.Join(t.TempDir(), "events.jsonl")}
+	without, schema := servers.WithoutSchema(t, address)
+	args := []string{"verify", "--json", "--database", without, "--schema", schema, "--broker", "file:" + filepath.Join(t.TempDir(), "events.jsonl")}
 	if dose.Of(t, true, false) {
 		args = append(args, "--only", "pair")
 	}

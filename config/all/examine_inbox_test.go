@@ -13,9 +13,9 @@ import (
 
 // The inbox is looked for where the options say that it is, and nowhere else.
 func TestFindingsOfAnInboxElsewhere(t *testing.T) {
-	postgres, schema := withoutSearchPath(t, servers.PostgresSchema(t))
-	mysql := mysqlURL("mysql", servers.MySQLDatabase(t))
-	elsewhere := mysqlURL("mysql", servers.MySQLDatabase(t))
+	postgres, schema := servers.WithoutSchema(t, servers.PostgresSchema(t))
+	mysql := servers.MySQLURL(t)
+	elsewhere := servers.MySQLURL(t)
 	at, err := url.Parse(elsewhere)
 	if err != nil {
 		t.Fatal("the server's address cannot be parsed")
@@ -54,17 +54,4 @@ func inboxExamined(t *testing.T, address string, options config.Options) []confi
 		t.Errorf("some was not found out: %v", err)
 	}
 	return found
-}
-
-func withoutSearchPath(t *testing.T, address string) (without, schema string) {
-	t.Helper()
-	u, err := url.Parse(address)
-	if err != nil {
-		t.Fatal("the server's address cannot be parsed")
-	}
-	query := u.Query()
-	schema = query.Get("search_path")
-	query.Del("search_path")
-	u.RawQuery = query.Encode()
-	return u.String(), schema
 }

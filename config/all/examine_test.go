@@ -201,7 +201,7 @@ func TestFindingsOfPostgresThatTakeLong(t *testing.T) {
 func TestFindingOfAClock(t *testing.T) {
 	for name, address := range map[string]func(t *testing.T) string{
 		"postgres": func(t *testing.T) string { return servers.PostgresSchema(t) },
-		"mysql":    func(t *testing.T) string { return mysqlURL("mysql", servers.MySQLDatabase(t)) },
+		"mysql":    func(t *testing.T) string { return servers.MySQLURL(t) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			address := address(t)
@@ -243,17 +243,10 @@ func examinedIn(t *testing.T, address, schema string) []config.Finding {
 	return found
 }
 
-// mysqlURL makes a URL of go-sql-driver's form.
-func mysqlURL(scheme, dsn string) string {
-	account, rest, _ := strings.Cut(dsn, "@tcp(")
-	host, database, _ := strings.Cut(rest, ")/")
-	return scheme + "://" + account + "@" + host + "/" + database
-}
-
 func TestFindingsOfMySQL(t *testing.T) {
 	for name, address := range map[string]func(t *testing.T) string{
-		"mysql":   func(t *testing.T) string { return mysqlURL("mysql", servers.MySQLDatabase(t)) },
-		"mariadb": func(t *testing.T) string { return mysqlURL("mariadb", servers.MariaDBDatabase(t)) },
+		"mysql":   func(t *testing.T) string { return servers.MySQLURL(t) },
+		"mariadb": func(t *testing.T) string { return servers.MariaDBURL(t) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			address := address(t)
@@ -292,7 +285,7 @@ func TestFindingsOfMySQL(t *testing.T) {
 }
 
 func TestFindingOfAnOpenMySQLTransaction(t *testing.T) {
-	address := mysqlURL("mysql", servers.MySQLDatabase(t))
+	address := servers.MySQLURL(t)
 	examined(t, address)
 	db, err := mysql.OpenDB(address)
 	if err != nil {

@@ -140,8 +140,8 @@ func isTimeout(err error) bool {
 func TestAnInterruptedScratchLeavesNoTables(t *testing.T) {
 	for name, address := range map[string]string{
 		"postgres": servers.PostgresSchema(t),
-		"mysql":    mysqlURL("mysql", servers.MySQLDatabase(t)),
-		"mariadb":  mysqlURL("mariadb", servers.MariaDBDatabase(t)),
+		"mysql":    servers.MySQLURL(t),
+		"mariadb":  servers.MariaDBURL(t),
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx, interrupt := context.WithCancel(t.Context())
@@ -176,8 +176,8 @@ func TestAnInterruptedScratchLeavesNoTables(t *testing.T) {
 func TestAScratchThatFailsHalfWayLeavesNoTables(t *testing.T) {
 	for name, address := range map[string]string{
 		"postgres": servers.PostgresSchema(t),
-		"mysql":    mysqlURL("mysql", servers.MySQLDatabase(t)),
-		"mariadb":  mysqlURL("mariadb", servers.MariaDBDatabase(t)),
+		"mysql":    servers.MySQLURL(t),
+		"mariadb":  servers.MariaDBURL(t),
 	} {
 		t.Run(name, func(t *testing.T) {
 			dialect, err := all.Registry().OpenDialect(config.NewURL(address), config.Options{})

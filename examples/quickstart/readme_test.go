@@ -22,11 +22,7 @@ func TestTheREADMEsQuickStarts(t *testing.T) {
 		t.Fatalf("build lockstep: %v\n%s", err, out)
 	}
 	t.Run("postgres", func(t *testing.T) { do(t, program, "postgres", servers.PostgresSchema(t)) })
-	t.Run("mysql", func(t *testing.T) {
-		account, rest, _ := strings.Cut(servers.MySQLDatabase(t), "@tcp(")
-		host, database, _ := strings.Cut(rest, ")/")
-		do(t, program, "mysql", "mysql://"+account+"@"+host+"/"+database)
-	})
+	t.Run("mysql", func(t *testing.T) { do(t, program, "mysql", servers.MySQLURL(t)) })
 }
 
 // do runs the block of the README whose fence says sh NAME.

@@ -254,6 +254,8 @@ const (
 	enqueuedAtHeader  = core.ReservedHeaderPrefix + "enqueued-at"
 	contentTypeHeader = "content-type"
 	eventIDHeader     = "cloudEvents:id"
+	eventKeyHeader    = "cloudEvents:partitionkey"
+	eventTimeHeader   = "cloudEvents:time"
 )
 
 // deliveryCountHeader is where a quorum queue says how often it has delivered the message before.
@@ -277,9 +279,7 @@ func (l *Loop) message(d *amqp091.Delivery) core.Message {
 		case keyHeader:
 			m.Key = text
 		case enqueuedAtHeader:
-			if at, err := time.Parse(time.RFC3339, text); err == nil {
-				m.EnqueuedAt = at
-			}
+			m.EnqueuedAt = timeOr(text, m.EnqueuedAt)
 		default:
 			m.Headers[name] = text
 		}
@@ -293,5 +293,17 @@ func (l *Loop) message(d *amqp091.Delivery) core.Message {
 	case m.ID == "":
 		m.ID = m.Headers[eventIDHeader]
 	}
+	if m.Key == "" {
+		m.Key = m.Headers[eventKeyHeader]
+	}
+	m.EnqueuedAt = timeOr(m.Headers[eventTimeHeader], m.EnqueuedAt)
 	return m
+}
+
+// timeOr returns the time that text says, or other where it says none.
+func timeOr(text string, other time.Time) time.Time {
+	if at, err := time.Parse(time.RFC3339, text); err == nil {
+		return at
+	}
+	return other
 }

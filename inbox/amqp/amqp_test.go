@@ -299,6 +299,31 @@ func TestAMessageThatKillsItsConsumersIsBuried(t *testing.T) {
 	w.expectNothingLeft(t)
 }
 
+// A dead letter that nothing accepts ends Run: the message stays where it is, and somebody is told.
+func TestARefusedDeadLetterEndsRun(t *testing.T) {
+	w := newWorld(t)
+	w.Shop = inboxtest.New(t, refusing{}, "nowhere")
+	w.publish(t, core.Message{ID: "poison", Headers: map[string]string{"poison": "yes"}})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := w.loop(t, w.url, 1, effect).Run(ctx); !errors.Is(err, core.ErrPermanent) {
+		t.Errorf("Run: got %v, want the refusal", err)
+	}
+	ctx, cancel = context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	deliveries, err := w.channel.ConsumeWithContext(ctx, w.queue, "", true, false, false, false, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d, open := <-deliveries; !open || d.MessageId != "poison" {
+		t.Errorf("the queue gives %q, want the message that was not settled", d.MessageId)
+	}
+}
+
+type refusing struct{}
+
+func (refusing) Publish(context.Context, []core.Message) error { return core.ErrPermanent }
+
 func TestConfigSaysAllAtOnce(t *testing.T) {
 	err := amqp.Config{URLs: []string{"amqp://user:secret%@host"}, Prefetch: -1, MaxDeliveries: -1}.Validate()
 	for _, field := range []string{"URLs[0]", "Queue", "Prefetch", "MaxDeliveries"} {

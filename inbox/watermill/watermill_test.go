@@ -86,6 +86,9 @@ func TestAHandlerRunsOnceInItsTransaction(t *testing.T) {
 	runs := map[string]int{}
 	handler := func(m *message.Message) ([]*message.Message, error) {
 		runs[m.UUID]++
+		if string(m.Payload) != "payload" {
+			t.Errorf("run %d of %s got the payload %q, which an earlier one changed", runs[m.UUID], m.UUID, m.Payload)
+		}
 		m.Ack() // of a copy: the message itself is not acknowledged before the commit
 		if err := inboxtest.Effect(m.Context(), watermill.Tx(m.Context()), m.UUID); err != nil {
 			return nil, err
