@@ -131,6 +131,9 @@
 // Beyond 10 000 keys that are held back one by one, the topics to which they belong are held as a whole until a quarter of
 // them has gone on; a topic with no more than a hundred of them is spared.
 //
+// Where one transaction stays open that leaves more than 1256 gaps, and more than 1000 records between them are held back, the
+// events behind wait until it ends.
+//
 // A pause, or an operator's other decision, comes too late for what a relay has in memory, which is at most InFlight.
 //
 // # Glossary

@@ -61,8 +61,11 @@ func (e *engine) open() {
 func (e *engine) ask(now time.Time) {
 	e.nextAsk = now.Add(resolvePoll)
 	e.reader.fetching = true
-	gaps := make([]Gap, len(e.reader.gaps))
-	copy(gaps, e.reader.gaps)
+	asked := e.reader.toAsk()
+	gaps := make([]Gap, len(asked))
+	for i, at := range asked {
+		gaps[i] = e.reader.gaps[at]
+	}
 	session := e.session
 	e.workers.Go(func() {
 		ctx, cancel := context.WithTimeout(e.work, databaseTimeout)
@@ -74,21 +77,26 @@ func (e *engine) ask(now time.Time) {
 				e.reset(fmt.Errorf("resolve gaps: %w", err))
 				return
 			}
-			e.resolved(gaps)
+			e.resolved(asked, gaps)
 		})
 	})
 }
 
-// resolved takes in which gaps are dead.
-func (e *engine) resolved(gaps []Gap) {
-	if hook := e.config.Hooks.Resolved; hook != nil {
-		for i, g := range gaps {
-			if g.Dead && !e.reader.gaps[i].Dead {
-				hook(g.Range)
+// resolved takes in which gaps are dead. Nothing else changes them while fetching is set.
+func (e *engine) resolved(asked []int, gaps []Gap) {
+	dead := 0
+	for i, at := range asked {
+		if gaps[i].Dead {
+			dead++
+			if hook := e.config.Hooks.Resolved; hook != nil {
+				hook(gaps[i].Range)
 			}
 		}
+		e.reader.gaps[at] = gaps[i]
 	}
-	e.reader.gaps = gaps // nothing else changes them while fetching is set
+	if dead == len(gaps) && dead == askGaps*e.limits.gaps {
+		e.nextAsk = time.Time{} // and so may be the rest
+	}
 }
 
 // promoted has delayed events read that came due.
@@ -164,10 +172,11 @@ func (e *engine) fetched(result FetchResult) {
 		e.nextFetch = time.Time{}
 		return
 	}
-	reused := false
+	reused, before := false, e.count
 	for i := range result.Records {
 		reused = !e.dispatch(&result.Records[i]) || reused
 	}
+	dispatched := e.count > before
 	e.settleLeft()
 	if reused {
 		e.reset(fmt.Errorf("fetch: positions are used a second time"))
@@ -175,15 +184,16 @@ func (e *engine) fetched(result FetchResult) {
 	}
 	hadGaps := len(r.gaps) > 0
 	r.advance(result)
+	r.news = r.news || dispatched
 	if !hadGaps {
 		e.nextAsk = time.Now().Add(gapPatience)
 	}
 	e.reopens = 0
-	e.schedule(len(result.Records))
+	e.schedule()
 }
 
 // schedule decides when to fetch next: at once while there is something to read, then less and less often.
-func (e *engine) schedule(records int) {
+func (e *engine) schedule() {
 	now := time.Now()
 	if !e.sweepFrom.IsZero() && !e.reader.rewinding() {
 		took := now.Sub(e.sweepFrom)
@@ -193,7 +203,7 @@ func (e *engine) schedule(records int) {
 			hook(took)
 		}
 	}
-	if e.reader.more || e.reader.rewinding() || records > 0 {
+	if e.reader.rewinding() || e.reader.news {
 		e.idlePolls, e.nextFetch = 0, time.Time{}
 		return
 	}

@@ -5,8 +5,8 @@ import "time"
 // limits bound what an engine remembers beside the messages in flight, and how often it reads everything. They are no
 // configuration: only tests have others, in which a few records reach them.
 type limits struct {
-	// gaps bounds the gap ranges of a fetch. Beyond it neighbours are merged: that reads some records again, which are
-	// known by then, and costs nothing else.
+	// gaps bounds the ranges of a fetch in which gaps are read. Beyond it neighbours are read as one: with some records that
+	// are known, and at no other cost.
 	gaps int
 	// probes bounds the messages of a topic that are kept in memory to be tried again, and heldKeys the keys that are held
 	// back one by one, whatever for. Beyond them the whole topic is held.

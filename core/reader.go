@@ -13,7 +13,11 @@ type reader struct {
 	high   int64 // the highest position ever read; gaps are looked for only behind it
 	gaps   []Gap // ascending, disjoint, all at or before high
 
-	maxGaps int // in a request
+	maxGaps int   // in a request
+	askedTo int64 // where the next question who could fill the gaps begins
+	// news says that the last fetch moved the cursor, brought something to dispatch, or found a gap to be empty for good. Without
+	// it another one would read the same again, even where the last ended at its limit.
+	news bool
 
 	// rewindEnd is where the last rewind began. Until the cursor is there again, no other begins: rewinds that follow
 	// hard on one another would keep the reader from ever reaching the tail.
@@ -32,25 +36,15 @@ type reader struct {
 	// return them, so they stay in flight until it has returned.
 	leaving []int64
 
-	more     bool  // the last fetch stopped at its limit
-	fetched  int64 // fetches that returned, for those who wait for one
-	lastRead int   // records in the last fetch
+	more    bool  // the last fetch stopped at its limit
+	fetched int64 // fetches that returned, for those who wait for one
 }
 
 func newReader(maxGaps int) *reader { return &reader{maxGaps: maxGaps, flight: map[int64]*item{}} }
 
 // request returns what to fetch next, and notes that it is outstanding.
 func (r *reader) request(limit, maxBytes int) FetchRequest {
-	if len(r.gaps) > r.maxGaps {
-		r.mergeGaps()
-	}
-	request := FetchRequest{After: r.cursor, Limit: limit, MaxBytes: maxBytes}
-	for _, g := range r.gaps {
-		if g.First > r.cursor {
-			break
-		}
-		request.Gaps = append(request.Gaps, Range{g.First, min(g.Last, r.cursor)})
-	}
+	request := FetchRequest{After: r.cursor, Gaps: r.ranges(), Limit: limit, MaxBytes: maxBytes}
 	r.fetching, r.stale, r.asked = true, false, request
 	return request
 }
@@ -73,7 +67,7 @@ func (r *reader) returned() []*item {
 // advance takes in a result that is to be dispatched: it moves the cursor, finds new gaps, and closes those that were
 // filled or are dead.
 func (r *reader) advance(result FetchResult) {
-	r.more, r.lastRead = result.More, len(result.Records)
+	r.more = result.More
 	last := r.cursor
 	for i := range result.Records {
 		position := result.Records[i].Position
@@ -94,8 +88,13 @@ func (r *reader) advance(result FetchResult) {
 	if result.More && len(result.Records) > 0 {
 		looked = result.Records[len(result.Records)-1].Position
 	}
-	r.cursor = last
+	n := len(r.gaps)
 	r.gaps = slices.DeleteFunc(r.gaps, func(g Gap) bool { return g.Dead && g.Last <= looked })
+	r.news = last > r.cursor || len(r.gaps) < n
+	r.cursor = last
+	if len(r.gaps) > mostGaps*r.maxGaps {
+		r.mergeGaps()
+	}
 }
 
 // fill takes position out of the gap that it is in.
@@ -123,14 +122,17 @@ func (r *reader) fill(position int64) {
 	r.gaps = slices.Replace(r.gaps, i, i+1, parts...)
 }
 
-// mergeGaps joins neighbours two by two. What lies between them counts as unread again; nothing is known of the new
-// range's writers.
+// mergeGaps keeps the number of gaps in bounds: it joins the upper half of them two by two. What lies between counts as
+// unread again, and nothing is known of the new range's writers. The lower half is left alone, because that is where the
+// reader is, and what is known of its writers must not be forgotten each time.
 func (r *reader) mergeGaps() {
-	merged := r.gaps[:0]
-	for i := 0; i < len(r.gaps); i += 2 {
+	half := len(r.gaps) / 2
+	merged := r.gaps[:half]
+	for i := half; i < len(r.gaps); i += 2 {
 		g := r.gaps[i]
 		if i+1 < len(r.gaps) {
-			g = Gap{Range: Range{g.First, r.gaps[i+1].Last}}
+			next := r.gaps[i+1]
+			g = Gap{Range: Range{g.First, next.Last}, Dead: g.Dead && next.Dead}
 		}
 		merged = append(merged, g)
 	}

@@ -3,6 +3,7 @@ package core_test
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -49,7 +50,12 @@ func (w *world) start() {
 		w.mu.Unlock()
 		return
 	}
-	relay.WithRandom(w.random(uint64(1000 + len(w.processes))))
+	n := uint64(len(w.processes))
+	relay.WithRandom(w.random(1000 + n))
+	relay.WithLimits(w.plan.small)
+	if w.plan.clocks > 0 {
+		relay.WithWallClock(turning(w.random(2000+n), w.begun))
+	}
 	w.processes = append(w.processes, p)
 	w.running.Add(1)
 	w.mu.Unlock()
@@ -64,6 +70,37 @@ func (w *world) start() {
 			w.start() // as whoever supervises it would
 		}
 	}()
+}
+
+// jump is how far a clock is off.
+func jump(r *rand.Rand) time.Duration {
+	const most = 15 * time.Second
+	return time.Duration(r.Int64N(int64(2*most))) - most
+}
+
+// turning returns a wall clock that is set anew now and then, by seconds or by an hour.
+func turning(r *rand.Rand, begun time.Time) func(time.Time) time.Time {
+	type setting struct {
+		from time.Time
+		off  time.Duration
+	}
+	var settings []setting
+	for from := begun; len(settings) < 4; from = from.Add(latency(r, 2*simActive/3)) {
+		off := jump(r)
+		if r.IntN(4) == 0 {
+			off = time.Duration(2*r.IntN(2)-1) * time.Hour
+		}
+		settings = append(settings, setting{from, off})
+	}
+	return func(at time.Time) time.Time {
+		off := time.Duration(0)
+		for _, s := range settings {
+			if !at.Before(s.from) {
+				off = s.off
+			}
+		}
+		return at.Add(off).Round(0)
+	}
 }
 
 // bound returns ctx, which ends when the process is killed as well.

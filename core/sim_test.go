@@ -114,6 +114,11 @@ func (w *world) disturb(ctx context.Context) {
 			w.dropped[id] = true
 		}
 	})
+	add(w.plan.clocks, func() {
+		offset := jump(r)
+		w.note("the database's clock is off by %v", offset)
+		w.memory.SetClock(offset)
+	})
 	if w.plan.outage {
 		add(1, func() {
 			w.setAway(true)
@@ -222,8 +227,8 @@ func (w *world) settle(ctx context.Context) error {
 		}
 	}
 	left := w.memory.Contents()
-	return fmt.Errorf("not everything is delivered %v after the last fault: %d records, %d delayed, blocked %v, first %+.300v",
-		simSettle, len(left.Records), len(left.Delayed), left.Blocked, left.Records[:min(1, len(left.Records))])
+	return fmt.Errorf("not everything is delivered %v after the last fault: %d records, %d delayed, blocked %v, first %.300s",
+		simSettle, len(left.Records), len(left.Delayed), left.Blocked, fmt.Sprintf("%+v", left.Records[:min(1, len(left.Records))]))
 }
 
 // inquest has an operator drop the dead letters that kill, and retry all others. It returns how many there were.

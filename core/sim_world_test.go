@@ -50,6 +50,11 @@ type plan struct {
 	topicHangs     bool          // the topic that is away answers nothing, instead of saying so
 	wakeUps        bool          // across processes
 	slow           time.Duration // the longest a call takes
+	sweepless      bool          // the reader has to find everything by itself
+	small          core.Limits
+	inFlightBytes  int // 0: the default
+	batchBytes     int
+	clocks         int // how often the database's clock jumps; then the relays' and the writers' are wrong as well
 }
 
 func drawPlan(seed uint64) plan {
@@ -98,13 +103,24 @@ func drawPlan(seed uint64) plan {
 		p.killers, p.outage, p.stops = 1+r.IntN(2), r.IntN(2) == 0, r.IntN(4)
 		p.databaseFaults, p.brokerFaults, p.poison, p.hangs, p.kills, p.restarts, p.lostTails = 0, 0, 0, 0, 0, 0, 0
 	}
+	p.sweepless = r.IntN(2) == 0
+	if p.sweepless {
+		p.small.SweepPause = 24 * time.Hour
+	}
+	if r.IntN(3) == 0 {
+		p.small.Gaps, p.small.Probes, p.small.HeldKeys, p.small.Doubts = 1+r.IntN(3), 1+r.IntN(3), 1+r.IntN(6), 1+r.IntN(3)
+	}
+	if r.IntN(3) == 0 { // a message has 20 to 30
+		p.inFlightBytes, p.batchBytes = 50+r.IntN(1000), 10+r.IntN(200)
+	}
+	p.clocks = few(0.15, 3)
 	return p
 }
 
 // clean reports whether nothing happens that may cause a duplicate.
 func (p plan) clean() bool {
 	return p.databaseFaults == 0 && p.brokerFaults == 0 && p.hangs == 0 && !p.outage && p.kills == 0 && p.restarts == 0 &&
-		p.lostTails == 0 && p.leased && p.killers == 0 && !p.topicHangs
+		p.lostTails == 0 && p.leased && p.killers == 0 && !p.topicHangs && p.clocks == 0
 }
 
 // gentle reports whether nothing happens for which an attempt may be counted.
@@ -115,7 +131,7 @@ func (p plan) gentle() bool {
 // murderous reports whether nothing happens for which an attempt may be counted, but that some messages kill.
 func (p plan) murderous() bool {
 	return p.killers > 0 && p.poison == 0 && p.hangs == 0 && p.brokerFaults == 0 && p.databaseFaults == 0 &&
-		p.kills == 0 && p.restarts == 0 && p.lostTails == 0
+		p.kills == 0 && p.restarts == 0 && p.lostTails == 0 && p.clocks == 0
 }
 
 // event is what a writer enqueued.
@@ -196,6 +212,7 @@ func (w *world) note(format string, args ...any) {
 func (w *world) config() core.RelayConfig {
 	return core.RelayConfig{
 		Lanes: w.plan.lanes, BatchSize: w.plan.batch, InFlight: w.plan.inFlight,
+		BatchBytes: w.plan.batchBytes, InFlightBytes: w.plan.inFlightBytes,
 		PublishTimeout: publishTimeout, LeaseTTL: 3 * time.Second,
 		Failures: core.FailurePolicy{MaxAttempts: 3, FirstDelay: 100 * time.Millisecond, MaxDelay: time.Second, SkipDead: w.plan.skipDead},
 		Hooks: core.Hooks{
@@ -281,7 +298,7 @@ func (w *world) publishFault(call conformance.PublishCall) conformance.PublishFa
 		return f
 	}
 	w.note("publish %v", ids)
-	if w.plan.client.Terms && w.plan.lostTails == 0 {
+	if w.plan.client.Terms && w.plan.lostTails+w.plan.clocks == 0 {
 		if lease := w.memory.Contents().Lease; lease.Epoch > call.Term.Epoch {
 			w.wrong = append(w.wrong, fmt.Errorf("call %d publishes in epoch %d, and the lease's is %d", call.Call, call.Term.Epoch, lease.Epoch))
 		}
@@ -347,7 +364,7 @@ func breakCall(r *rand.Rand, f *conformance.PublishFault) {
 			fate.LateCopy = latency(r, 10*time.Second)
 		}
 	}
-	switch r.IntN(7) {
+	switch r.IntN(9) {
 	case 0: // the call's answer is lost
 		f.Err = errors.New("connection reset")
 		for i := range f.Fates {
@@ -375,6 +392,17 @@ func breakCall(r *rand.Rand, f *conformance.PublishFault) {
 			if r.IntN(2) == 0 {
 				f.Fates[i] = conformance.Fate{Err: core.ErrUnavailable}
 			}
+		}
+	case 7, 8: // the client stops in the middle, perhaps at a message that failed
+		stop := r.IntN(len(f.Fates))
+		for i := stop; i < len(f.Fates); i++ {
+			f.Fates[i] = conformance.Fate{Err: core.ErrNotAttempted}
+		}
+		switch r.IntN(3) {
+		case 0:
+			f.Fates[stop].Err = errors.New("refused")
+		case 1:
+			f.Fates[stop].Err = core.ErrUnavailable
 		}
 	}
 }
@@ -496,6 +524,9 @@ func (w *world) message(r *rand.Rand, topic, key string) (core.Message, *event) 
 	}
 	if r.Float64() < w.plan.delayed {
 		m.NotBefore = time.Now().Add(time.Duration(r.Int64N(int64(5 * time.Second))))
+		if w.plan.clocks > 0 {
+			m.NotBefore = m.NotBefore.Add(jump(r))
+		}
 		e.key = "" // it takes its place when it comes due
 	}
 	return m, e
