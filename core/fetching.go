@@ -268,6 +268,14 @@ func (e *engine) goBack(now time.Time) {
 		target = min(target, from)
 		return true
 	}
+	borrows := false
+	backForHold := func(from int64) bool {
+		if from <= r.cursor && r.debt > 0 || !back(from) {
+			return false
+		}
+		borrows = borrows || from <= r.cursor
+		return true
+	}
 	e.ring(now)
 	if !e.looked {
 		e.looked = true
@@ -275,7 +283,7 @@ func (e *engine) goBack(now time.Time) {
 			if e.keys[h.key] != h {
 				return true // the topic's hold has taken its place
 			}
-			ends := r.fetched >= h.after && (h.from == 0 || back(h.from))
+			ends := r.fetched >= h.after && (h.from == 0 || backForHold(h.from))
 			if ends {
 				e.dropHold(h)
 			}
@@ -289,7 +297,7 @@ func (e *engine) goBack(now time.Time) {
 		if !t.untilAlive && !t.due.After(now) && e.crowded(topic, e.limits.heldKeys*3/4) {
 			t.due = now.Add(lastProbe)
 		}
-		if !t.untilAlive && !t.due.After(now) && (t.from == 0 || back(t.from)) {
+		if !t.untilAlive && !t.due.After(now) && (t.from == 0 || backForHold(t.from)) {
 			delete(e.topics, topic)
 			e.config.Hooks.released(Held{Topic: topic})
 		}
@@ -305,6 +313,7 @@ func (e *engine) goBack(now time.Time) {
 	}
 	if target <= r.cursor {
 		e.rewind(target)
+		r.borrowing = r.borrowing || borrows
 	}
 }
 
