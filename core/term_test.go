@@ -3,6 +3,8 @@ package core_test
 import (
 	"context"
 	"errors"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -14,15 +16,25 @@ import (
 // terms records when b's relays lead.
 func (b *bench) terms() (begun, ended func() []time.Duration) {
 	start := time.Now()
+	var mu sync.Mutex
 	var from, to []time.Duration
 	b.config.Hooks.Leading = func(leading bool, _ int64) {
+		mu.Lock()
+		defer mu.Unlock()
 		if leading {
 			from = append(from, time.Since(start))
 		} else {
 			to = append(to, time.Since(start))
 		}
 	}
-	return func() []time.Duration { return from }, func() []time.Duration { return to }
+	read := func(all *[]time.Duration) func() []time.Duration {
+		return func() []time.Duration {
+			mu.Lock()
+			defer mu.Unlock()
+			return slices.Clone(*all)
+		}
+	}
+	return read(&from), read(&to)
 }
 
 // The database takes a renewal in at once, and answers seconds later; then it answers none. The term is counted from before
