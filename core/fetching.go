@@ -25,8 +25,7 @@ func (e *engine) startReading(now time.Time) {
 		}
 		return
 	}
-	if len(r.gaps) > 0 && !now.Before(e.nextAsk) {
-		e.ask(now)
+	if len(r.gaps) > 0 && !now.Before(e.nextAsk) && e.ask(now) {
 		return
 	}
 	if e.room() && (e.woken || !now.Before(e.nextFetch)) {
@@ -57,11 +56,14 @@ func (e *engine) open() {
 	})
 }
 
-// ask finds out which gaps are dead. It counts as fetching: the session is in use.
-func (e *engine) ask(now time.Time) {
+// ask finds out which gaps are dead, and reports false where all are known to be. It counts as fetching: the session is in use.
+func (e *engine) ask(now time.Time) bool {
 	e.nextAsk = now.Add(resolvePoll)
-	e.reader.fetching = true
 	asked := e.reader.toAsk()
+	if len(asked) == 0 {
+		return false
+	}
+	e.reader.fetching = true
 	gaps := make([]Gap, len(asked))
 	for i, at := range asked {
 		gaps[i] = e.reader.gaps[at]
@@ -80,6 +82,7 @@ func (e *engine) ask(now time.Time) {
 			e.resolved(asked, gaps)
 		})
 	})
+	return true
 }
 
 // resolved takes in which gaps are dead. Nothing else changes them while fetching is set.
