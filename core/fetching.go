@@ -25,8 +25,7 @@ func (e *engine) startReading(now time.Time) {
 		}
 		return
 	}
-	if len(r.gaps) > 0 && !now.Before(e.nextAsk) {
-		e.ask(now)
+	if len(r.gaps) > 0 && !now.Before(e.nextAsk) && e.ask(now) {
 		return
 	}
 	if e.room() && (e.woken || !now.Before(e.nextFetch)) {
@@ -57,11 +56,14 @@ func (e *engine) open() {
 	})
 }
 
-// ask finds out which gaps are dead. It counts as fetching: the session is in use.
-func (e *engine) ask(now time.Time) {
+// ask finds out which gaps are dead, and reports false where all are known to be. It counts as fetching: the session is in use.
+func (e *engine) ask(now time.Time) bool {
 	e.nextAsk = now.Add(resolvePoll)
-	e.reader.fetching = true
 	asked := e.reader.toAsk()
+	if len(asked) == 0 {
+		return false
+	}
+	e.reader.fetching = true
 	gaps := make([]Gap, len(asked))
 	for i, at := range asked {
 		gaps[i] = e.reader.gaps[at]
@@ -80,6 +82,7 @@ func (e *engine) ask(now time.Time) {
 			e.resolved(asked, gaps)
 		})
 	})
+	return true
 }
 
 // resolved takes in which gaps are dead. Nothing else changes them while fetching is set.
@@ -268,6 +271,14 @@ func (e *engine) goBack(now time.Time) {
 		target = min(target, from)
 		return true
 	}
+	borrows := false
+	backForHold := func(from int64) bool {
+		if from <= r.cursor && r.debt > 0 || !back(from) {
+			return false
+		}
+		borrows = borrows || from <= r.cursor
+		return true
+	}
 	e.ring(now)
 	if !e.looked {
 		e.looked = true
@@ -275,7 +286,7 @@ func (e *engine) goBack(now time.Time) {
 			if e.keys[h.key] != h {
 				return true // the topic's hold has taken its place
 			}
-			ends := r.fetched >= h.after && (h.from == 0 || back(h.from))
+			ends := r.fetched >= h.after && (h.from == 0 || backForHold(h.from))
 			if ends {
 				e.dropHold(h)
 			}
@@ -289,7 +300,7 @@ func (e *engine) goBack(now time.Time) {
 		if !t.untilAlive && !t.due.After(now) && e.crowded(topic, e.limits.heldKeys*3/4) {
 			t.due = now.Add(lastProbe)
 		}
-		if !t.untilAlive && !t.due.After(now) && (t.from == 0 || back(t.from)) {
+		if !t.untilAlive && !t.due.After(now) && (t.from == 0 || backForHold(t.from)) {
 			delete(e.topics, topic)
 			e.config.Hooks.released(Held{Topic: topic})
 		}
@@ -305,6 +316,7 @@ func (e *engine) goBack(now time.Time) {
 	}
 	if target <= r.cursor {
 		e.rewind(target)
+		r.borrowing = r.borrowing || borrows
 	}
 }
 

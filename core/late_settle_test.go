@@ -2,6 +2,7 @@ package core_test
 
 import (
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -100,14 +101,14 @@ func TestARetriedMessageIsBuriedAgain(t *testing.T) {
 		b.config.Failures = core.FailurePolicy{MaxAttempts: 3, FirstDelay: 10 * time.Millisecond, MaxDelay: 10 * time.Millisecond}
 		b.fate = func(m core.Message) error { return errors.New("refused") }
 		b.enqueue("a1")
-		attempts := 0
-		b.config.Hooks.Failed = func(core.Failure) { attempts++ }
+		var attempts atomic.Int64
+		b.config.Hooks.Failed = func(core.Failure) { attempts.Add(1) }
 		b.during(func() {
 			for range 3 {
-				attempts = 0
+				attempts.Store(0)
 				time.Sleep(time.Minute) // the bubble's clock
-				if dead := b.memory.Contents().Dead; len(dead) != 1 || dead[0].Attempts != 3 || attempts != 2 {
-					b.Fatalf("dead letters: got %+v after %d attempts before the last, want a1 with 3", dead, attempts)
+				if dead := b.memory.Contents().Dead; len(dead) != 1 || dead[0].Attempts != 3 || attempts.Load() != 2 {
+					b.Fatalf("dead letters: got %+v after %d attempts before the last, want a1 with 3", dead, attempts.Load())
 				}
 				b.retry(1)
 			}

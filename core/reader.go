@@ -22,6 +22,11 @@ type reader struct {
 	// rewindEnd is where the last rewind began. Until the cursor is there again, no other begins: rewinds that follow
 	// hard on one another would keep the reader from ever reaching the tail.
 	rewindEnd int64
+	// debt is how many records were read again on the ways back for holds, and not yet made up for by as many new ones. Until it is paid, or
+	// the tail reached, no other hold ends: keys that come due one after another would keep the reader from what it has
+	// never read. borrowing says that the way back under way is such a one.
+	debt      int
+	borrowing bool
 
 	generation  int64
 	incarnation string
@@ -68,6 +73,7 @@ func (r *reader) returned() []*item {
 // filled or are dead.
 func (r *reader) advance(result FetchResult) {
 	r.more = result.More
+	r.account(result)
 	last := r.cursor
 	for i := range result.Records {
 		position := result.Records[i].Position
@@ -94,6 +100,18 @@ func (r *reader) advance(result FetchResult) {
 	r.cursor = last
 	if len(r.gaps) > mostGaps*r.maxGaps {
 		r.mergeGaps()
+	}
+}
+
+// account keeps r's debt.
+func (r *reader) account(result FetchResult) {
+	switch n := len(result.Records); {
+	case !result.More:
+		r.debt, r.borrowing = 0, false
+	case !r.rewinding():
+		r.debt, r.borrowing = max(0, r.debt-n), false
+	case r.borrowing:
+		r.debt += n
 	}
 }
 

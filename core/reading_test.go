@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -41,12 +43,11 @@ func TestAPositionThatIsUsedAgainWhileInFlight(t *testing.T) {
 		lost := 0
 		b.config.Hooks.Lost = func(error) { lost++ }
 		b.put(core.Message{ID: "refused", Topic: "t", Key: "r"})
-		refused := false
+		var refused atomic.Bool
 		relay := b.relayTo(func(ctx context.Context, msgs []core.Message) error {
 			time.Sleep(time.Millisecond) // the bubble's clock
 			switch id := msgs[0].ID; {
-			case id == "refused" && !refused: // it is read again a second later
-				refused = true
+			case id == "refused" && refused.CompareAndSwap(false, true): // it is read again a second later
 				return &core.BatchError{Results: []error{errors.New("refused")}}
 			case id == "slow":
 				time.Sleep(20 * time.Second) // the bubble's clock
@@ -111,21 +112,25 @@ func TestARetryTravelsAlone(t *testing.T) {
 			onBench(t, func(b *bench) {
 				b.config.Logger, b.config.Lanes = quiet, 1
 				b.config.Failures.FirstDelay, b.config.Failures.MaxDelay = 10*time.Second, 10*time.Second
+				var mu sync.Mutex
 				refusals := 0
 				calls := map[string]int{} // with a1, by their size
 				relay := func() *core.Relay {
 					return b.relayTo(func(ctx context.Context, msgs []core.Message) error {
 						time.Sleep(time.Millisecond) // the bubble's clock
+						mu.Lock()
 						results := make([]error, len(msgs))
+						first := false
 						for i, m := range msgs {
 							if m.ID == "a1" {
 								calls[fmt.Sprint(len(msgs))]++
 								if refusals++; refusals == 1 {
-									results[i] = errors.New("refused")
+									results[i], first = errors.New("refused"), true
 								}
 							}
 						}
-						if refusals == 1 {
+						mu.Unlock()
+						if first {
 							return &core.BatchError{Results: results}
 						}
 						return b.recorder.Publish(ctx, msgs)

@@ -1,0 +1,119 @@
+package core_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/lockstep-go/lockstep/core"
+)
+
+// Calls and memory are bounded by bytes; a message that is larger than the bound travels, alone.
+func TestBytesAreBounded(t *testing.T) {
+	onBench(t, func(b *bench) {
+		const size, batch, inFlight = 1000, 5000, 40_000
+		b.config.Lanes, b.config.BatchBytes, b.config.InFlightBytes = 2, batch, inFlight
+		var msgs []core.Message
+		for i := range 500 {
+			msgs = append(msgs, core.Message{ID: fmt.Sprint(i), Topic: "t", Key: fmt.Sprint(i), Payload: make([]byte, size-10)})
+		}
+		msgs = append(msgs, core.Message{ID: "large", Topic: "t", Key: "large", Payload: make([]byte, 2*batch)})
+		b.put(msgs...)
+		var mu sync.Mutex
+		most := 0
+		var relay *core.Relay
+		relay = b.relayTo(func(ctx context.Context, msgs []core.Message) error {
+			bytes := 0
+			for _, m := range msgs {
+				bytes += len(m.Payload)
+			}
+			if bytes > batch && len(msgs) > 1 {
+				b.Errorf("a call has %d messages with %d bytes, want at most %d", len(msgs), bytes, batch)
+			}
+			time.Sleep(time.Millisecond) // the bubble's clock
+			mu.Lock()
+			most = max(most, relay.State().InFlightBytes)
+			mu.Unlock()
+			return b.recorder.Publish(ctx, msgs)
+		})
+		b.runWith(relay, func() { time.Sleep(10 * time.Second) })
+		if n := len(b.recorder.Stored()); n != len(msgs) {
+			b.Errorf("stored: got %d messages, want %d", n, len(msgs))
+		}
+		if most > inFlight+2*batch+size || most < inFlight/4 {
+			b.Errorf("%d bytes were in memory, want at most %d and one message, and not few", most, inFlight)
+		}
+	})
+}
+
+// A topic that is away keeps a few messages in memory, by their number and by their bytes, and is held behind them.
+func TestProbesAreBounded(t *testing.T) {
+	for name, test := range map[string]struct {
+		payload, most int
+	}{
+		"by number": {0, 100},
+		"by bytes":  {100_000, (16 << 20) / 16 / 100_000},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onBench(t, func(b *bench) {
+				b.config.Logger, b.config.BatchBytes = quiet, 100<<20
+				b.fate = func(core.Message) error { return core.ErrUncertain }
+				var msgs []core.Message
+				for i := range 300 {
+					msgs = append(msgs, core.Message{ID: fmt.Sprint(i), Topic: "t", Key: fmt.Sprint(i), Payload: make([]byte, test.payload)})
+				}
+				relay := b.relay()
+				b.runWith(relay, func() {
+					for _, m := range msgs { // one by one, so that each fails in a call of its own
+						b.put(m)
+						time.Sleep(5*time.Millisecond + 10*time.Microsecond) // the bubble's clock
+					}
+					time.Sleep(10 * time.Second) // the bubble's clock
+					if s := relay.State(); s.InFlight > test.most+1 || s.InFlight == 0 || s.HeldTopics != 1 {
+						b.Errorf("%d messages are in memory, and %d topics held; want at most %d, and one", s.InFlight, s.HeldTopics, test.most+1)
+					}
+				})
+			})
+		})
+	}
+}
+
+// Waits between attempts double up to MaxDelay, and half of each is random, so that what failed together is not tried together.
+func TestWaitsGrowToACapAndDiffer(t *testing.T) {
+	onBench(t, func(b *bench) {
+		b.config.Logger = quiet
+		b.config.Failures = core.FailurePolicy{MaxAttempts: 8, FirstDelay: time.Second, MaxDelay: 10 * time.Second}
+		b.fate = func(core.Message) error { return errors.New("refused") }
+		var names string
+		const keys = 50
+		for i := range keys {
+			names += fmt.Sprintf(" k%c%c1", 'a'+i/26, 'a'+i%26)
+		}
+		b.enqueue(names)
+		waits := map[int]map[time.Duration]bool{} // by attempt
+		b.config.Hooks.Failed = func(f core.Failure) {
+			if waits[f.Attempts] == nil {
+				waits[f.Attempts] = map[time.Duration]bool{}
+			}
+			waits[f.Attempts][f.RetryIn] = true
+		}
+		b.during(func() { time.Sleep(10 * time.Minute) })
+		for attempt, full := range map[int]time.Duration{1: 1, 2: 2, 3: 4, 4: 8, 5: 10, 6: 10, 7: 10} {
+			full *= time.Second
+			if n := len(waits[attempt]); n < keys/2 {
+				b.Errorf("after attempt %d of %d messages there are %d different waits", attempt, keys, n)
+			}
+			for wait := range waits[attempt] {
+				if wait < full/2 || wait > full {
+					b.Errorf("after attempt %d a message waits %v, want %v to %v", attempt, wait, full/2, full)
+				}
+			}
+		}
+		if n := len(b.memory.Contents().Dead); n != keys {
+			b.Errorf("%d dead letters, want %d", n, keys)
+		}
+	})
+}
