@@ -184,10 +184,12 @@ kill_server() {
 }
 
 pause_server() {
-  local pid
+  local pid all
   pid=$(running_pid "$1") || exit 1
   signal "$1" -STOP "$pid"
-  freeze "$pid" >/dev/null
+  all=$(freeze "$pid")
+  # shellcheck disable=SC2086 # a list of numbers
+  wait_until 15 still $all || die "$1 (process $pid) was told to stop and goes on"
 }
 
 resume_server() {

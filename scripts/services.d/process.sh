@@ -84,6 +84,16 @@ freeze() {
   echo "$now"
 }
 
+# still PID...: every thread of the processes has stopped. A signal is only noted by whoever sends it: on a busy machine its
+# receiver goes on for a while, and answers.
+still() {
+  local pid
+  for pid in "$@"; do
+    cat "/proc/$pid"/task/[0-9]*/stat 2>/dev/null | sed 's/.*) //' | grep -qv '^[TtZX]' && return 1
+  done
+  return 0
+}
+
 # thaw PID
 thaw() {
   # shellcheck disable=SC2046 # a list of numbers
