@@ -27,7 +27,7 @@ func TestFindingsOfAnInboxElsewhere(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer dialect.Close()
+		t.Cleanup(func() { dialect.Close() })
 		if err := dialect.(core.InboxStore).MigrateInbox(t.Context()); err != nil {
 			t.Fatal(err)
 		}

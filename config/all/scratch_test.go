@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"database/sql"
+	"errors"
 	"net"
 	"net/url"
 	"slices"
@@ -132,8 +133,8 @@ func (h *holder) pass(t *testing.T, client net.Conn) {
 }
 
 func isTimeout(err error) bool {
-	timeout, ok := err.(net.Error)
-	return ok && timeout.Timeout()
+	var network net.Error
+	return errors.As(err, &network) && network.Timeout()
 }
 
 // An interrupt while the server is being asked to make tables: whoever left then would drop what is not there yet.
