@@ -67,7 +67,7 @@ var mutants = []mutant{
 		"	case q.listed:\n"},
 	{"publish after lease loss", "core/lease.go",
 		"	t.until = sent.Add(ttl - ttl/leaseMargin)\n	t.wall = t.clock(sent).Add(ttl - ttl/leaseMargin)\n",
-		"	t.until = sent.Add(10 * ttl)\n	t.wall = t.until\n"},
+		"	t.until = sent.Add(10 * ttl)\n	t.wall = t.clock(sent).Add(10 * ttl)\n"},
 	{"buffer reused after a time-out", "core/publishing.go",
 		"	msgs := make([]Message, len(items)) // not",
 		"	spare, _ := spares.LoadOrStore(l, make([]Message, 10_000))\n	msgs := spare.([]Message)[:len(items)] // not"},
