@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	amqp091 "github.com/rabbitmq/amqp091-go"
+
 	"github.com/lockstep-go/lockstep/core"
 	"github.com/lockstep-go/lockstep/inbox/amqp"
 	"github.com/lockstep-go/lockstep/internal/inboxtest"
@@ -99,4 +101,20 @@ func TestAConsumerTakesNoMoreThanItsPrefetch(t *testing.T) {
 	w.awaitEmpty(t)
 	stop()
 	w.ExpectOnce(t, "a")
+}
+
+// A CloudEvent of somebody else's has its id in a header alone.
+func TestACloudEventOfOthersHasAnID(t *testing.T) {
+	w := newWorld(t)
+	for range 2 {
+		event := amqp091.Publishing{Headers: amqp091.Table{"cloudEvents:id": "theirs"}, Body: []byte("{}")}
+		if err := w.channel.PublishWithContext(t.Context(), w.queue, "", false, false, event); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop := inboxtest.Running(t, w.loop(t, w.url, 1, effect))
+	w.Await(t, 1)
+	w.awaitEmpty(t)
+	stop()
+	w.ExpectOnce(t, "theirs")
 }
