@@ -195,6 +195,7 @@ func (s processSession) Fail(ctx context.Context, failures []core.Failure) error
 }
 
 func (s processSession) Bury(ctx context.Context, burials []core.Burial) error {
+	s.p.w.burying(burials)
 	return s.p.do(ctx, func(ctx context.Context) error { return s.Session.Bury(ctx, burials) })
 }
 

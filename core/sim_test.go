@@ -281,8 +281,11 @@ func (w *world) check() error {
 		if w.dropped[id] {
 			continue // an operator gave it up, and then a late copy of it arrived
 		}
-		if e.key == "" || w.freed[e.key] || w.plan.skipDead && w.plan.poison+w.plan.hangs > 0 {
+		if e.key == "" || w.freed[e.key] {
 			continue
+		}
+		if w.plan.skipDead && w.buried[id] {
+			continue // its key went on without it, and then an operator retried it
 		}
 		if e.order < last[e.key] {
 			errs = append(errs, fmt.Errorf("%s is delivered for the first time after %s#%d", id, e.key, last[e.key]))

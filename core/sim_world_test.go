@@ -157,6 +157,7 @@ type world struct {
 	events    map[string]*event
 	next      map[string]int
 	dropped   map[string]bool // by an operator, or by the database's failover
+	buried    map[string]bool // or perhaps not: the call may have failed
 	freed     map[string]bool // keys whose order an operator gave up
 	refusals  map[string]int  // how often a message is refused; -1: until an operator acts
 	hanging   map[string]bool
@@ -178,7 +179,7 @@ type world struct {
 func newWorld(p plan) *world {
 	w := &world{
 		plan: p, memory: conformance.NewMemory(conformance.MemoryConfig{Outbox: "outbox"}), recorder: &conformance.Recorder{},
-		events: map[string]*event{}, next: map[string]int{}, dropped: map[string]bool{}, freed: map[string]bool{},
+		events: map[string]*event{}, next: map[string]int{}, dropped: map[string]bool{}, buried: map[string]bool{}, freed: map[string]bool{},
 		refusals: map[string]int{}, hanging: map[string]bool{}, begun: time.Now(),
 		killers: map[string]bool{}, counted: map[string]bool{},
 	}
@@ -245,6 +246,14 @@ func (w *world) failed(id string) {
 	w.note("an attempt of %s was counted", id)
 	w.failures++
 	w.counted[id] = true
+}
+
+func (w *world) burying(burials []core.Burial) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, b := range burials {
+		w.buried[b.ID] = true
+	}
 }
 
 // latency is never the same twice, so that each answer comes at an instant of its own: what happens at one instant
