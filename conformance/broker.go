@@ -20,6 +20,10 @@ type BrokerFixture struct {
 	// Read returns the first n messages that the topic holds, waiting until it holds so many; those of one key in the
 	// order in which they were stored. It may be called again.
 	Read func(ctx context.Context, n int) ([]core.Message, error)
+	// OtherTopic is another empty topic of the same Broker, and ReadOther its Read. It adds the check for calls with messages
+	// of several topics.
+	OtherTopic string
+	ReadOther  func(ctx context.Context, n int) ([]core.Message, error)
 	// Freeze makes the message system fall silent, as a machine does that stands still: connections stay, nothing is
 	// taken in or answered, until thaw is called. It adds the checks for that.
 	Freeze func() (thaw func(), err error)
@@ -33,10 +37,12 @@ type BrokerFixture struct {
 	Cut func()
 	// Delay holds up by d whatever is sent to the message system from now on; 0 ends it.
 	Delay func(d time.Duration)
-	// Poison makes of m, which is for Topic, a message that the message system, or the adapter, refuses for good.
+	// Poison makes of m, which is for Topic, a message that the message system, or the adapter, refuses for good. Where it
+	// leaves topic and key as they are, it adds the check of what a [core.KeyOrdered] broker stores behind it.
 	Poison func(m core.Message) core.Message
 
-	// Restart kills the message system's server and brings it up again. It may concern other fixtures as well.
+	// Restart kills the message system's server, as kill -9 or a power cut does, and brings it up again: what is not synced
+	// has to be lost, or the fixture proves nothing. It may concern other fixtures as well.
 	Restart func() error
 
 	// Stored returns what the topic holds now, those of one key in the order in which they were stored. It saves
@@ -59,7 +65,10 @@ func VerifyBroker(ctx context.Context, open func(ctx context.Context) (BrokerFix
 	return brokerSuite.verify(ctx, open)
 }
 
-var brokerSuite = suite[BrokerFixture]{subject: "broker", groups: brokerGroups, close: closeBroker}
+var brokerSuite = suite[BrokerFixture]{
+	subject: "broker", groups: brokerGroups, close: closeBroker, lacks: BrokerFixture.lacks,
+	begin: func(ctx context.Context, f BrokerFixture) error { return f.begin(ctx) },
+}
 
 func closeBroker(f BrokerFixture) error {
 	if f.Close == nil {
@@ -69,6 +78,10 @@ func closeBroker(f BrokerFixture) error {
 }
 
 var brokerGroups = []group[BrokerFixture]{
+	{
+		ofFixture: true,
+		checks:    []check[BrokerFixture]{{"broker-fixture", "the fixture has a Broker, an empty Topic, and a Read that waits for what it is asked for", checkFixture}},
+	},
 	{checks: []check[BrokerFixture]{
 		{"nil-is-stored", "a nil error is a promise: the broker has stored every message, every part of it as it was given", checkStored},
 		{"key-order", "messages of one key that are published one after another are stored in that order", checkKeyOrder},
@@ -76,8 +89,14 @@ var brokerGroups = []group[BrokerFixture]{
 		{"batch-results", "a *BatchError gives one result for each message; it is what Publish returns, and not inside of another error", checkBatchResults},
 		{"arguments-untouched", "publish must not change msgs or what they refer to", checkArguments},
 		{"arguments-let-go", "after publish said that its messages are stored, it reads their memory no more", checkLetGo},
+		{"concurrent-calls", "publish is safe for concurrent use: calls at the same time store each their own messages, once, and each key in order", checkConcurrentCalls},
 		{"large-batch", "a batch of the largest messages is stored, as one of small ones is", checkLargeBatch},
 	}},
+	{
+		needs:  "OtherTopic",
+		has:    func(f BrokerFixture) bool { return f.OtherTopic != "" && f.ReadOther != nil },
+		checks: []check[BrokerFixture]{{"several-topics", "the messages of a call may be for several topics: each is stored in its own", checkSeveralTopics}},
+	},
 	{
 		needs:  "Freeze",
 		has:    func(f BrokerFixture) bool { return f.Freeze != nil },
@@ -110,6 +129,17 @@ var brokerGroups = []group[BrokerFixture]{
 		},
 	},
 	{
+		needs: "a KeyOrdered broker, and a Poison that leaves topic and key as they are",
+		has: func(f BrokerFixture) bool {
+			if _, ok := ability[core.KeyOrdered](f.Broker); !ok || f.Poison == nil {
+				return false
+			}
+			m := f.poisoned("k")
+			return m.Topic == f.Topic && m.Key == "k"
+		},
+		checks: []check[BrokerFixture]{{"keys-behind-a-poison", "after a message is refused for good, no later one of its key in the call is stored: those get ErrNotAttempted", checkBehindAPoison}},
+	},
+	{
 		needs: "a KeyHasher broker",
 		has: func(f BrokerFixture) bool {
 			_, ok := ability[core.KeyHasher](f.Broker)
@@ -118,6 +148,12 @@ var brokerGroups = []group[BrokerFixture]{
 		checks: []check[BrokerFixture]{{"key-hash", "a key's hash depends on topic and key alone", checkKeyHash}},
 	},
 	termGroup,
+	{
+		needs:  "Restart",
+		alone:  true,
+		has:    func(f BrokerFixture) bool { return f.Restart != nil },
+		checks: []check[BrokerFixture]{{"broker-restart", "a nil error is a promise: what was confirmed is still there when the message system was killed and is up again", checkBrokerRestart}},
+	},
 }
 
 // publish sends msgs to the fixture's topic.
@@ -157,29 +193,4 @@ func resultsOf(err error, n int) ([]error, error) {
 		results[i] = fmt.Errorf("%w: %w", core.ErrUncertain, err)
 	}
 	return results, nil
-}
-
-// missing is how long a message that must be stored is looked for.
-const missing = 3 * time.Second
-
-// find looks for messages among those that the topic holds, of which others may be. There are most messages at most.
-func (f BrokerFixture) find(ctx context.Context, ids []string, most int) error {
-	for n := len(ids); n > 0; n++ {
-		limited, cancel := context.WithTimeout(ctx, missing)
-		stored, err := f.Read(limited, n)
-		cancel()
-		if err != nil {
-			return fmt.Errorf("%q were said to be stored; not all of them are: %w", ids, err)
-		}
-		lost := slices.DeleteFunc(slices.Clone(ids), func(id string) bool {
-			return slices.ContainsFunc(stored, func(m core.Message) bool { return m.ID == id })
-		})
-		if len(lost) == 0 {
-			return nil
-		}
-		if n >= most {
-			return fmt.Errorf("%q were said to be stored, and are not among the %d stored messages", lost, len(stored))
-		}
-	}
-	return nil
 }

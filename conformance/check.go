@@ -33,6 +33,8 @@ type group[F any] struct {
 	checks []check[F]
 	// alone says that the checks harm what other fixtures use, and run while nothing else does.
 	alone bool
+	// ofFixture says that the checks are of the fixture itself, on which the others rely.
+	ofFixture bool
 }
 
 // verdict runs c within limit and says what came of it. It comes back also where c does not.
@@ -40,17 +42,7 @@ func (c check[F]) verdict(ctx context.Context, f F, limit time.Duration) CheckRe
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	began := time.Now()
-	answer := make(chan error, 1)
-	go func() {
-		err := errors.New("it ended its goroutine, as t.Fatal and t.Skip do")
-		defer func() {
-			if p := recover(); p != nil {
-				err = fmt.Errorf("it panicked: %v\n%s", p, debug.Stack())
-			}
-			answer <- err
-		}()
-		err = c.run(ctx, f)
-	}()
+	answer := guarded(func() error { return c.run(ctx, f) })
 	watchdog := time.NewTimer(limit + watchdogGrace)
 	defer watchdog.Stop()
 	var err error
@@ -80,4 +72,20 @@ func (c check[F]) missing(needs string) CheckResult {
 	result := c.result(nil)
 	result.Status, result.Needs = NotExercised, needs
 	return result
+}
+
+// guarded runs do in a goroutine of its own, and tells its error, or how it ended instead of returning.
+func guarded(do func() error) <-chan error {
+	answer := make(chan error, 1)
+	go func() {
+		err := errors.New("it ended its goroutine, as t.Fatal and t.Skip do")
+		defer func() {
+			if p := recover(); p != nil {
+				err = fmt.Errorf("it panicked: %v\n%s", p, debug.Stack())
+			}
+			answer <- err
+		}()
+		err = do()
+	}()
+	return answer
 }

@@ -34,17 +34,25 @@
 //
 // # What a fixture adds
 //
-// Each thing that an adapter, or its fixture, can do adds checks. None takes a check away, and there is no list of known
+// broker-fixture tests the fixture: a topic that is not empty or a Read that does not wait would make every other check say
+// something else than what is wrong. Each thing that an adapter, or its fixture, can do adds checks. None takes a check away, and there is no list of known
 // failures. What was not exercised is skipped by name, and says what it would need.
 //
-//	the adapter is a core.KeyLocker, Listener, Notifier,     their contracts
-//	ArchiveStore, KeyOrdered, InboxStore
+//	the dialect is a core.KeyLocker, Listener, Notifier,     their contracts
+//	ArchiveStore, InboxStore
 //	DialectFixture.DB                                        how Enqueue uses database/sql; the application's own rows
 //	DialectFixture.ConcurrentWriters                         gaps, late commits, who waits for whom
 //	DialectFixture.Outage, Cut, LoseAnswers, Restart         the database away, connections broken, COMMIT without an answer,
 //	                                                         kill -9 of the server
-//	BrokerFixture.Outage, Freeze, Cut, Delay, Restart        the same of the message system, and its silence
-//	BrokerFixture.Poison                                     a message that is refused for good
+//	the broker is a core.KeyOrdered, KeyHasher, TermBroker   their contracts
+//	BrokerFixture.OtherTopic, ReadOther                      messages of several topics in a call
+//	BrokerFixture.Outage, Freeze, Cut                        the message system away, silent, connections broken
+//	BrokerFixture.Restart                                    kill -9 of the message system: what was confirmed is there
+//	BrokerFixture.Delay                                      a slow message system; TestPair alone has checks for it
+//	BrokerFixture.Poison                                     a message that is refused for good, and what is behind it
+//
+// Restart must lose what is not synced, as a power cut does, or at least what the server's process had to itself: otherwise
+// an adapter passes that confirms what is not safe. examples/custom-broker has one for a broker without a server.
 //
 // A [Proxy] between the adapter and its server does most of the harm, to this fixture alone: f.Through(proxy).
 //
@@ -70,6 +78,6 @@
 //
 // A check that cannot fail is worth nothing. The package's own tests hold dialects, brokers and pairs that are wrong in one
 // way each, most of them ways in which real outboxes were wrong, and name the check that has to find each by what it does.
-// Every check has at least one. Pairs that look wrong and break no promise, such as two relays that both believe to own the
+// Every check has at least one, but for pair-lost-commit-answer, whose is in the matrix of real servers. Pairs that look wrong and break no promise, such as two relays that both believe to own the
 // outbox, have to pass.
 package conformance

@@ -86,7 +86,7 @@ func checkBrokerCut(ctx context.Context, f BrokerFixture) error {
 }
 
 func checkPoison(ctx context.Context, f BrokerFixture) error {
-	poison := f.Poison(core.Message{ID: "poison", Topic: f.Topic, Key: "p", Payload: []byte("{}")})
+	poison := f.poisoned("p")
 	// Not through publish: the topic may be what is wrong with it.
 	msgs := []core.Message{{ID: "a", Topic: f.Topic, Key: "a"}, poison, {ID: "b", Topic: f.Topic, Key: "b"}}
 	results, err := resultsOf(f.Broker.Publish(ctx, msgs), len(msgs))

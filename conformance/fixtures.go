@@ -48,24 +48,18 @@ func MemoryFixture(m *Memory) DialectFixture {
 func RecorderFixture(r *Recorder, broker core.Broker) BrokerFixture {
 	faults := &recorderFaults{}
 	r.Inject(faults.of)
-	stored := func(context.Context) ([]core.Message, error) {
-		var msgs []core.Message
-		for _, d := range r.Stored() {
-			msgs = append(msgs, d.Message)
-		}
-		return msgs, nil
-	}
+	const topic, other = "orders", "payments"
 	return BrokerFixture{
 		Broker: broker,
-		Topic:  "orders",
-		Read: func(ctx context.Context, n int) ([]core.Message, error) {
-			msgs, err := stored(ctx)
-			if err == nil && len(msgs) < n {
-				err = fmt.Errorf("%d messages are stored, want %d", len(msgs), n)
-			}
-			return msgs[:min(n, len(msgs))], err
+		Topic:  topic,
+		Read: func(_ context.Context, n int) ([]core.Message, error) {
+			return firstOf(storedIn(r, topic), n)
 		},
-		Stored: stored,
+		OtherTopic: other,
+		ReadOther: func(_ context.Context, n int) ([]core.Message, error) {
+			return firstOf(storedIn(r, other), n)
+		},
+		Stored: func(context.Context) ([]core.Message, error) { return storedIn(r, topic), nil },
 		Freeze: func() (thaw func(), err error) {
 			faults.set(recorderFrozen)
 			return func() { faults.set(recorderWell) }, nil
@@ -87,6 +81,23 @@ func RecorderFixture(r *Recorder, broker core.Broker) BrokerFixture {
 			return m
 		},
 	}
+}
+
+// storedIn returns what r holds in a topic.
+func storedIn(r *Recorder, topic string) (msgs []core.Message) {
+	for _, d := range r.Stored() {
+		if d.Message.Topic == topic {
+			msgs = append(msgs, d.Message)
+		}
+	}
+	return msgs
+}
+
+func firstOf(msgs []core.Message, n int) ([]core.Message, error) {
+	if len(msgs) < n {
+		return nil, fmt.Errorf("%d messages are stored, want %d", len(msgs), n)
+	}
+	return msgs[:n], nil
 }
 
 // poisonHeader marks what a [RecorderFixture] refuses.

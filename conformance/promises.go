@@ -65,6 +65,10 @@ var promisesOf = map[string][]int{
 	"keys-in-a-call":          {promiseOrdered},
 	"keys-with-a-hole":        {promiseOrdered},
 	"key-hash":                {promiseOrdered},
+	"keys-behind-a-poison":    {promiseOrdered, promisePoison},
+	"concurrent-calls":        {promiseDelivered, promiseOrdered},
+	"several-topics":          {promiseDelivered},
+	"broker-restart":          {promiseDelivered, promiseCrash},
 
 	"fetch-blocked": {promisePoison},
 	"bury-blocks":   {promisePoison},

@@ -17,6 +17,10 @@ type suite[F any] struct {
 	subject string // what is tested: dialect, broker, pair
 	groups  []group[F]
 	close   func(F) error
+	// lacks names what no fixture may be without, and this one is; begin looks at a fixture before each check. Default to
+	// nothing.
+	lacks func(F) (needs string)
+	begin func(ctx context.Context, f F) error
 	// limit is the time of one check. Defaults to checkTimeout.
 	limit func(F) time.Duration
 	// workers is how many checks run at the same time. Defaults to one after another.
@@ -38,6 +42,19 @@ func (s suite[F]) each(f func(i int, g group[F], c check[F])) {
 func (s suite[F]) judge(ctx context.Context, g group[F], c check[F], fixture F) CheckResult {
 	if g.needs != "" && !g.has(fixture) {
 		return c.missing(g.needs)
+	}
+	if s.lacks != nil && !g.ofFixture {
+		if needs := s.lacks(fixture); needs != "" {
+			return c.missing(needs)
+		}
+	}
+	if run := c.run; s.begin != nil && !g.ofFixture {
+		c.run = func(ctx context.Context, f F) error {
+			if err := s.begin(ctx, f); err != nil {
+				return err
+			}
+			return run(ctx, f)
+		}
 	}
 	limit := checkTimeout
 	if s.limit != nil {

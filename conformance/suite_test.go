@@ -200,6 +200,7 @@ func TestWhatAFixtureHasTakesNoCheckAway(t *testing.T) {
 		"Restart":           func(p *pair) { p.Restart, p.broker.Restart = full.Restart, full.broker.Restart },
 		"Freeze":            func(p *pair) { p.broker.Freeze = full.broker.Freeze },
 		"Delay":             func(p *pair) { p.broker.Delay = full.broker.Delay },
+		"OtherTopic":        func(p *pair) { p.broker.OtherTopic, p.broker.ReadOther = full.broker.OtherTopic, full.broker.ReadOther },
 		"Poison":            func(p *pair) { p.broker.Poison = full.broker.Poison },
 		"KeyOrdered":        func(p *pair) { p.broker.Broker = r.Client(ClientConfig{KeyOrdered: true}) },
 	} {

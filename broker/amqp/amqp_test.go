@@ -2,6 +2,7 @@ package amqp_test
 
 import (
 	"context"
+	"maps"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -50,11 +51,22 @@ func fixture(t *testing.T, kind string, as func(*amqp.Broker) core.Broker) confo
 	url := servers.RabbitMQ(t)
 	topic := newTopology(t, url, queue{kind: kind}).exchange
 	consumer := consume(t, url, topic)
+	other := newTopology(t, url, queue{kind: kind}).exchange
+	otherConsumer := consume(t, url, other)
 	return conformance.BrokerFixture{
 		Broker: as(open(t, amqp.Config{URLs: []string{url}})),
 		Topic:  topic,
 		Read: func(ctx context.Context, n int) ([]core.Message, error) {
 			return consumer.first(ctx, n)
+		},
+		OtherTopic: other,
+		ReadOther: func(ctx context.Context, n int) ([]core.Message, error) {
+			return otherConsumer.first(ctx, n)
+		},
+		Poison: func(m core.Message) core.Message { // RabbitMQ wants a list there, and headers are text
+			m.Headers = maps.Clone(m.Headers)
+			m.Headers["CC"] = "x"
+			return m
 		},
 		Freeze: func() (thaw func(), err error) {
 			servers.Control(t, "pause", "rabbitmq")

@@ -29,12 +29,17 @@ func open(t *testing.T, address string) *kafka.Broker {
 }
 
 func TestConformance(t *testing.T) {
-	testConformance(t, func(t *testing.T, b *kafka.Broker) core.Broker { return b })
+	testConformance(t, nil, func(t *testing.T, b *kafka.Broker) core.Broker { return b })
 }
 
-// In a term, as a relay uses it.
+// In a term, as a relay uses it. The server's restart takes its time, and is enough once.
 func TestConformanceInATerm(t *testing.T) {
-	testConformance(t, func(t *testing.T, b *kafka.Broker) core.Broker {
+	restart := func() error {
+		servers.Control(t, "kill", "kafka")
+		servers.Control(t, "up", "kafka")
+		return nil
+	}
+	testConformance(t, restart, func(t *testing.T, b *kafka.Broker) core.Broker {
 		term, err := b.ForTerm(t.Context(), core.Term{Outbox: core.NewID(), Epoch: 1})
 		if err != nil {
 			t.Fatal(err)
@@ -43,16 +48,25 @@ func TestConformanceInATerm(t *testing.T) {
 	})
 }
 
-func testConformance(t *testing.T, use func(*testing.T, *kafka.Broker) core.Broker) {
+func testConformance(t *testing.T, restart func() error, use func(*testing.T, *kafka.Broker) core.Broker) {
 	const partitions = 3
 	conformance.TestBroker(t, func(t *testing.T) conformance.BrokerFixture {
-		address, topic := servers.Kafka(t), servers.KafkaTopic(t, partitions)
+		address, topic, other := servers.Kafka(t), servers.KafkaTopic(t, partitions), servers.KafkaTopic(t, partitions)
 		return conformance.BrokerFixture{
 			Broker: use(t, open(t, address)),
 			Topic:  topic,
 			Read: func(ctx context.Context, n int) ([]core.Message, error) {
 				return read(ctx, address, topic, partitions, n)
 			},
+			OtherTopic: other,
+			ReadOther: func(ctx context.Context, n int) ([]core.Message, error) {
+				return read(ctx, address, other, partitions, n)
+			},
+			Poison: func(m core.Message) core.Message {
+				m.Payload = make([]byte, 2*core.MaxPayloadBytes) // more than a topic takes that nobody has configured
+				return m
+			},
+			Restart: restart,
 			Freeze: func() (thaw func(), err error) {
 				servers.Control(t, "pause", "kafka")
 				return func() { servers.Control(t, "resume", "kafka") }, nil
@@ -90,7 +104,12 @@ func read(ctx context.Context, address, topic string, partitions, n int) ([]core
 	}
 	var msgs []core.Message
 	for len(msgs) < n {
-		r := <-results
+		var r result
+		select {
+		case r = <-results:
+		case <-ctx.Done():
+			r.err = ctx.Err()
+		}
 		if r.err != nil {
 			return nil, fmt.Errorf("read record %d of %d: %w", len(msgs)+1, n, r.err)
 		}

@@ -21,9 +21,13 @@ import (
 // FileBroker appends each topic's messages to a file of its own, one JSON object a line: an audit log, or what another
 // program follows with tail -f.
 type FileBroker struct {
-	dir string
-	mu  sync.Mutex // Publish may be called from several goroutines at the same time
+	dir  string
+	mu   sync.Mutex                // Publish may be called from several goroutines at the same time
+	sync func(file *os.File) error // of a file or of the directory; the test's knows what a power cut leaves
 }
+
+// maxHeaders is how many headers whoever reads the files has columns for.
+const maxHeaders = 100
 
 // The compiler looks after the interfaces. KeyOrdered is an ability: it says that a call may hold several messages of one
 // key, because they are stored in order, and none behind one that is not. Without it everything works, with smaller calls.
@@ -33,7 +37,7 @@ var (
 )
 
 // NewFileBroker returns a broker that writes to files in dir.
-func NewFileBroker(dir string) *FileBroker { return &FileBroker{dir: dir} }
+func NewFileBroker(dir string) *FileBroker { return &FileBroker{dir: dir, sync: (*os.File).Sync} }
 
 // KeyOrdered implements core.KeyOrdered.
 func (*FileBroker) KeyOrdered() {}
@@ -46,18 +50,25 @@ type line struct {
 	Payload []byte            `json:"payload"` // any bytes: encoding/json makes base64 of it
 }
 
-// Publish stores msgs. A nil error is a promise: every message is as safe as this broker makes it, so fsync comes first.
+// Publish stores msgs. A nil error is a promise: every message is as safe as this broker makes it, so fsync comes first, of
+// the file and of its name. The fixture's Restart is a power cut, which loses what was not synced.
 func (b *FileBroker) Publish(ctx context.Context, msgs []core.Message) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	// One result for each message. Those of one topic share a file and so a fate; those of different topics do not, and one
-	// topic that cannot be written must not hurt the others.
-	results := make([]error, len(msgs))
+	// One result for each message. What is wrong with a message is its own fault, and must not hurt the others; but none of
+	// its key may be stored behind it.
+	results := refusals(msgs)
+	failed := false
+	// Messages of one topic share a file and so a fate; those of different topics do not, and one topic that cannot be
+	// written must not hurt the others.
 	byTopic := map[string][]int{}
 	for i := range msgs {
+		if results[i] != nil {
+			failed = true
+			continue
+		}
 		byTopic[msgs[i].Topic] = append(byTopic[msgs[i].Topic], i)
 	}
-	failed := false
 	for topic, places := range byTopic {
 		if err := b.appendTo(ctx, topic, msgs, places); err != nil {
 			failed = true
@@ -70,6 +81,25 @@ func (b *FileBroker) Publish(ctx context.Context, msgs []core.Message) error {
 		return nil
 	}
 	return &core.BatchError{Results: results}
+}
+
+// refusals returns the results of messages that are not to be stored: what no retry mends is core.ErrPermanent, and what
+// stands behind it in the same key core.ErrNotAttempted.
+func refusals(msgs []core.Message) []error {
+	type key struct{ topic, key string }
+	results := make([]error, len(msgs))
+	refused := map[key]bool{}
+	for i, m := range msgs {
+		k := key{m.Topic, m.Key}
+		switch {
+		case len(m.Headers) > maxHeaders:
+			results[i] = fmt.Errorf("%w: %d headers: at most %d have a column", core.ErrPermanent, len(m.Headers), maxHeaders)
+			refused[k] = m.Key != "" // messages without a key have no order
+		case refused[k]:
+			results[i] = core.ErrNotAttempted
+		}
+	}
+	return results
 }
 
 // appendTo stores the messages at places, all of them or none. Which error it returns decides what the relay does:
@@ -103,29 +133,29 @@ func (b *FileBroker) appendTo(ctx context.Context, topic string, msgs []core.Mes
 		}
 	}
 	if _, err = file.WriteAt(text.Bytes(), end); err == nil {
-		err = file.Sync()
+		err = b.sync(file)
 	}
 	if err == nil && end == 0 {
-		err = syncDir(b.dir) // a new file is not safe before its name is
+		err = b.syncDir() // a new file is not safe before its name is
 	}
 	if err == nil {
 		return nil
 	}
 	// Some of it may have been written. Where that can be taken back, nothing is stored and everybody knows; where it
 	// cannot, say that nobody knows. What must not happen is that a later message is stored behind a hole.
-	if file.Truncate(end) == nil && file.Sync() == nil {
+	if file.Truncate(end) == nil && b.sync(file) == nil {
 		return fmt.Errorf("%w: %w", core.ErrUnavailable, err)
 	}
 	return fmt.Errorf("%w: %w", core.ErrUncertain, err)
 }
 
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
+func (b *FileBroker) syncDir() error {
+	d, err := os.Open(b.dir)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	return d.Sync()
+	return b.sync(d)
 }
 
 // endOfLines returns where the last whole line ends. Behind it is what a crash left of a write that was never confirmed:

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,42 +23,68 @@ func TestPair(t *testing.T) {
 	}, open)
 }
 
-// open is a broker with a directory of its own, and what can be done to it: its disk goes away, and a message has a topic
-// that cannot be a file's name. There are no connections to cut and no server to be slow, so nothing is said of those.
+// open is a broker with a directory of its own, and what can be done to it: its disk goes away or loses its power, and a
+// message has too many headers. There are no connections to cut and no server to be slow, so nothing is said of those.
 func open(t *testing.T) conformance.BrokerFixture {
 	dir := filepath.Join(t.TempDir(), "events")
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	broker := NewFileBroker(dir)
+	return fixture(NewFileBroker(dir), t.Errorf)
+}
+
+func fixture(broker *FileBroker, complain func(format string, args ...any)) conformance.BrokerFixture {
+	dir := broker.dir
+	read := func(topic string) func(context.Context, int) ([]core.Message, error) {
+		return func(ctx context.Context, n int) ([]core.Message, error) { return first(ctx, broker, topic, n) }
+	}
 	return conformance.BrokerFixture{
 		Broker: broker,
 		Topic:  "orders",
+		Read:   read("orders"),
 		Stored: func(context.Context) ([]core.Message, error) { return broker.Read("orders") },
-		Read: func(ctx context.Context, n int) ([]core.Message, error) {
-			for {
-				msgs, err := broker.Read("orders")
-				if err != nil || len(msgs) >= n {
-					return msgs[:min(n, len(msgs))], err
-				}
-				select {
-				case <-ctx.Done():
-					return nil, ctx.Err()
-				case <-time.After(10 * time.Millisecond):
-				}
-			}
-		},
+
+		OtherTopic: "payments",
+		ReadOther:  read("payments"),
+
 		Outage: func() (heal func(), err error) {
 			return func() {
 				if err := os.Rename(dir+".away", dir); err != nil {
-					t.Error(err)
+					complain("the disk does not come back: %v", err)
 				}
 			}, os.Rename(dir, dir+".away")
 		},
+		Restart: powerOf(broker),
 		Poison: func(m core.Message) core.Message {
-			m.Topic = "../" + m.Topic
+			m.Headers = map[string]string{}
+			for i := range maxHeaders + 1 {
+				m.Headers[fmt.Sprint(i)] = "x"
+			}
 			return m
 		},
+	}
+}
+
+// first waits until a topic holds n messages.
+func first(ctx context.Context, broker *FileBroker, topic string, n int) ([]core.Message, error) {
+	for {
+		msgs, err := broker.Read(topic)
+		if err != nil || len(msgs) >= n {
+			return msgs[:min(n, len(msgs))], err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+func TestATopicThatCannotBeAFile(t *testing.T) {
+	err := NewFileBroker(t.TempDir()).Publish(t.Context(), []core.Message{{ID: "a", Topic: "../orders"}, {ID: "b", Topic: "orders"}})
+	var batch *core.BatchError
+	if !errors.As(err, &batch) || !errors.Is(batch.Results[0], core.ErrPermanent) || batch.Results[1] != nil {
+		t.Errorf("got %v, want ErrPermanent for the first message alone", err)
 	}
 }
 

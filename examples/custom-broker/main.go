@@ -2,6 +2,7 @@
 //
 //	broker.go        the broker, written as the tutorial
 //	broker_test.go   the conformance suite on it
+//	power_test.go    its power cut, which loses what was not synced
 package main
 
 import (

@@ -60,7 +60,7 @@ const mutantVariable = "LOCKSTEP_TEST_WATERMILL_MUTANT"
 func TestConformance(t *testing.T) {
 	conformance.TestBroker(t, func(t *testing.T) conformance.BrokerFixture {
 		const partitions = 4
-		address, topic := servers.Kafka(t), servers.KafkaTopic(t, partitions)
+		address, topic, other := servers.Kafka(t), servers.KafkaTopic(t, partitions), servers.KafkaTopic(t, partitions)
 		config := wmkafka.PublisherConfig([]string{address})
 		if os.Getenv(mutantVariable) != "" {
 			mutants[os.Getenv(mutantVariable)].spoil(&config)
@@ -73,6 +73,9 @@ func TestConformance(t *testing.T) {
 			Broker: open(t, publisher),
 			Topic:  topic,
 			Read:   reader(t, address, topic),
+
+			OtherTopic: other,
+			ReadOther:  reader(t, address, other),
 			Freeze: func() (thaw func(), err error) {
 				servers.Control(t, "pause", "kafka")
 				return func() { servers.Control(t, "resume", "kafka") }, nil

@@ -1,0 +1,86 @@
+package conformance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/lockstep-go/lockstep/core"
+)
+
+// checkFixture looks at the fixture. All other checks believe what it says.
+func checkFixture(ctx context.Context, f BrokerFixture) error {
+	if needs := f.lacks(); needs != "" {
+		return fmt.Errorf("it lacks %s", needs)
+	}
+	switch {
+	case (f.OtherTopic == "") != (f.ReadOther == nil):
+		return errors.New("BrokerFixture.OtherTopic and BrokerFixture.ReadOther go together: one of them is missing")
+	case f.OtherTopic == f.Topic:
+		return errors.New("BrokerFixture.OtherTopic is Topic: it must be another one")
+	}
+	if err := f.begin(ctx); err != nil {
+		return err
+	}
+	// Of an empty topic Read can say nothing, and comes back when its time is over.
+	stored, err := f.take(ctx, 100*time.Millisecond, 1)
+	if err == nil {
+		return fmt.Errorf("the topic holds %s before anything was published: it has to be empty, and the check's own", list(idsOf(stored)))
+	}
+	if errors.Is(err, errRead) {
+		return err
+	}
+	for n := range 2 {
+		if err := f.publish(ctx, numbered(0, n, 0)); err != nil {
+			return fmt.Errorf("publish a message: %w", err)
+		}
+		stored, err = f.take(ctx, missing, n+1)
+		if err != nil {
+			return fmt.Errorf("Read, after %d messages were published, one by one: %w", n+1, err)
+		}
+		for i, m := range stored {
+			if want := numbered(0, i, 0).ID; m.ID != want {
+				return fmt.Errorf("Read(%d) returned %s, want messages from the first on, %q at place %d: it may be called again", n+1, list(idsOf(stored)), want, i+1)
+			}
+		}
+	}
+	return nil
+}
+
+// lacks names the fields that no fixture may be without, and that are missing.
+func (f BrokerFixture) lacks() string {
+	var names []string
+	if f.Broker == nil {
+		names = append(names, "BrokerFixture.Broker")
+	}
+	if f.Topic == "" {
+		names = append(names, "BrokerFixture.Topic")
+	}
+	if f.Read == nil {
+		names = append(names, "BrokerFixture.Read")
+	}
+	return strings.Join(names, ", ")
+}
+
+// begin looks whether the topic is empty when a check begins, where that costs nothing.
+func (f BrokerFixture) begin(ctx context.Context) error {
+	if f.Stored == nil {
+		return nil
+	}
+	if stored, err := f.Stored(ctx); err == nil && len(stored) > 0 {
+		return fmt.Errorf("the topic holds %s before the check published anything: it has to be empty, and the check's own", list(idsOf(stored)))
+	}
+	return nil
+}
+
+// other is the fixture with the other topic as its topic.
+func (f BrokerFixture) other() BrokerFixture {
+	return BrokerFixture{Broker: f.Broker, Topic: f.OtherTopic, Read: f.ReadOther}
+}
+
+// poisoned returns a message of key k that is refused for good.
+func (f BrokerFixture) poisoned(k string) core.Message {
+	return f.Poison(core.Message{ID: "poison", Topic: f.Topic, Key: k, Headers: map[string]string{}, Payload: []byte("{}")})
+}
