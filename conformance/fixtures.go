@@ -45,6 +45,7 @@ func MemoryFixture(m *Memory) DialectFixture {
 }
 
 // RecorderFixture returns a fixture for a broker that publishes to r, which can do all harm. It uses [Recorder.Inject].
+// Where broker is r itself, or a client of it, Elsewhere is another client of the same kind.
 func RecorderFixture(r *Recorder, broker core.Broker) BrokerFixture {
 	faults := &recorderFaults{}
 	r.Inject(faults.of)
@@ -55,9 +56,14 @@ func RecorderFixture(r *Recorder, broker core.Broker) BrokerFixture {
 		}
 		return msgs, nil
 	}
+	var elsewhere core.Broker
+	if client, ok := broker.(interface{ another() core.Broker }); ok {
+		elsewhere = client.another()
+	}
 	return BrokerFixture{
-		Broker: broker,
-		Topic:  "orders",
+		Broker:    broker,
+		Elsewhere: elsewhere,
+		Topic:     "orders",
 		Read: func(ctx context.Context, n int) ([]core.Message, error) {
 			msgs, err := stored(ctx)
 			if err == nil && len(msgs) < n {
