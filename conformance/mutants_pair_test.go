@@ -135,6 +135,20 @@ var pairMutants = map[string]pairMutant{
 			m.mu.Unlock()
 			return s.Promote(ctx, epoch, 1000)
 		}}}},
+	"keeps half of a dead letter": {caught: "pair-dead-letter", says: "the dead letter is",
+		alter: lettered(func(l *core.DeadLetter) { l.Message.Payload = l.Message.Payload[:len(l.Message.Payload)/2] })},
+	"does not say what a letter died of": {caught: "pair-dead-letter", says: "the dead letter's cause is",
+		alter: lettered(func(l *core.DeadLetter) { l.Cause = "failed" })},
+	"acknowledges nothing in the end": {caught: "pair-graceful-stop", says: "a relay that was asked to stop returned",
+		begin: func() alteredDialect {
+			var calls atomic.Int64
+			return alteredDialect{session: altered{acknowledge: func(ctx context.Context, s *memorySession, refs []core.Ref) error {
+				if calls.Add(1) > 5 {
+					return errors.New("permission denied")
+				}
+				return s.Acknowledge(ctx, refs)
+			}}}
+		}},
 	"forgets delayed events": {caught: "pair-delayed", says: "not within",
 		alter: alteredDialect{session: altered{promote: func(context.Context, *memorySession, int64, int) (core.Promotion, error) {
 			return core.Promotion{}, nil
@@ -282,9 +296,9 @@ var pairMutants = map[string]pairMutant{
 			return inner.Publish(ctx, msgs)
 		}},
 	"goes on behind a message that failed": {caught: "pair-connections-cut", says: "out of order", broker: goingOn(false)},
-	"goes on behind a message that it refuses for good": {caught: "pair-poison", says: "while its key is blocked: 2 events arrived",
+	"goes on behind a message that it refuses for good": {caught: "pair-poison", says: "2 events arrived that were never committed, or must not arrive",
 		broker: goingOn(false)},
-	"goes on behind what it refuses, and denies it": {caught: "pair-poison", says: "while its key is blocked: 2 events arrived",
+	"goes on behind what it refuses, and denies it": {caught: "pair-poison", says: "2 events arrived that were never committed, or must not arrive",
 		broker: goingOn(true)},
 	"loses the keys": {caught: "pair-atomic", says: "are not what was enqueued",
 		broker: func(ctx context.Context, inner core.Broker, msgs []core.Message) error {
