@@ -15,6 +15,10 @@ import (
 type BrokerFixture struct {
 	// Broker is what is tested.
 	Broker core.Broker
+	// Elsewhere is a broker on the same message system as another process has it, with the same abilities. Relays that are
+	// at work at the same time, as while an outbox changes hands, publish through one each. Defaults to none: [TestPair]
+	// then lets their calls take turns.
+	Elsewhere core.Broker
 	// Topic is empty, and the check's own.
 	Topic string
 	// Read returns the first n messages that the topic holds, waiting until it holds so many; those of one key in the

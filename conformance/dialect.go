@@ -30,6 +30,11 @@ type DialectFixture struct {
 	// ConcurrentWriters says that a transaction that has enqueued does not keep others from writing, until it ends, and
 	// adds the checks for that. It is not so where the database has one writer.
 	ConcurrentWriters bool
+	// NoServer says that the database is a file or memory of the application's process: it has one writer at a time, no
+	// server that dies without the application, no connection that breaks, no answer that is lost. The report then says of
+	// what ConcurrentWriters, Cut, LoseAnswers and Restart would add that there is nothing of the kind, and no promise
+	// misses it. It takes no check away: what the fixture has is exercised.
+	NoServer bool
 	// Patience is how long a check watches that something does not happen. Defaults to 3 s.
 	Patience time.Duration
 
@@ -80,9 +85,10 @@ var dialectGroups = []group[DialectFixture]{
 	{checks: slices.Concat(enqueueChecks, fetchChecks, gapChecks, settleChecks, promoteChecks, leaseChecks, deadChecks, pauseChecks,
 		sessionChecks)},
 	{
-		needs:  "ConcurrentWriters",
-		has:    func(f DialectFixture) bool { return f.ConcurrentWriters },
-		checks: slices.Concat(fetchWritersChecks, gapWritersChecks, sessionWritersChecks),
+		needs:     "ConcurrentWriters",
+		has:       func(f DialectFixture) bool { return f.ConcurrentWriters },
+		pointless: func(f DialectFixture) bool { return f.NoServer },
+		checks:    slices.Concat(fetchWritersChecks, gapWritersChecks, sessionWritersChecks),
 	},
 	{
 		needs:  "SQL",
@@ -115,8 +121,9 @@ var dialectGroups = []group[DialectFixture]{
 		checks: outageChecks,
 	},
 	{
-		needs:  "Cut",
-		has:    func(f DialectFixture) bool { return f.Cut != nil },
-		checks: cutChecks,
+		needs:     "Cut",
+		has:       func(f DialectFixture) bool { return f.Cut != nil },
+		pointless: func(f DialectFixture) bool { return f.NoServer },
+		checks:    cutChecks,
 	},
 }

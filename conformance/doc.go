@@ -59,10 +59,12 @@
 // # The report
 //
 // A suite returns a [Report]: what came of each check, and what that says of each of the eight promises. A promise is
-// proven when checks of it passed, none failed, and none is missing that it cannot do without: without a way to break and
-// to heal, an outage is not exercised, and never green. What was not exercised stands beside what was proven. Report has a
-// String method and fields for JSON. A failure that is nothing but the end of a check's time says so (CheckResult.TimedOut):
-// look first at the failures that are not.
+// proven when checks of it passed, none failed, and none is missing that it cannot do without, which are those that do the
+// harm that it is about: without a way to break and to heal, an outage is not exercised, and never green. A database that
+// is a file has no server to kill and no connection to break; DialectFixture.NoServer says so, and no promise misses what
+// needs them. What was not exercised stands beside what was proven, and what passed beside what was not. Report has a
+// String method and fields for JSON. A failure that is nothing but the end of a check's time says so
+// (CheckResult.TimedOut): look first at the failures that are not.
 //
 // TestPair makes random choices; a failure names their seed, and DialectFixture.Seed sets it. The timing is the machine's:
 // a seed repeats what was done, and not when.

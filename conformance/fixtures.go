@@ -45,13 +45,19 @@ func MemoryFixture(m *Memory) DialectFixture {
 }
 
 // RecorderFixture returns a fixture for a broker that publishes to r, which can do all harm. It uses [Recorder.Inject].
+// Where broker is r itself, or a client of it, Elsewhere is another client of the same kind.
 func RecorderFixture(r *Recorder, broker core.Broker) BrokerFixture {
 	faults := &recorderFaults{}
 	r.Inject(faults.of)
 	const topic, other = "orders", "payments"
+	var elsewhere core.Broker
+	if client, ok := broker.(interface{ another() core.Broker }); ok {
+		elsewhere = client.another()
+	}
 	return BrokerFixture{
-		Broker: broker,
-		Topic:  topic,
+		Broker:    broker,
+		Elsewhere: elsewhere,
+		Topic:     topic,
 		Read: func(_ context.Context, n int) ([]core.Message, error) {
 			return firstOf(storedIn(r, topic), n)
 		},

@@ -63,9 +63,10 @@ func (p pair) scale() int { return max(1, p.Scale) }
 var pairGroups = []group[pair]{
 	{checks: slices.Concat(pairAtomicChecks, pairDeliveryChecks, pairOrderChecks, pairDeadChecks)},
 	{
-		needs:  "ConcurrentWriters",
-		has:    func(p pair) bool { return p.ConcurrentWriters },
-		checks: pairWritersChecks,
+		needs:     "ConcurrentWriters",
+		has:       func(p pair) bool { return p.ConcurrentWriters },
+		pointless: func(p pair) bool { return p.NoServer },
+		checks:    pairWritersChecks,
 	},
 	{
 		needs:  "an InboxStore",
@@ -73,14 +74,16 @@ var pairGroups = []group[pair]{
 		checks: pairInboxChecks,
 	},
 	{
-		needs:  "the dialect's Cut",
-		has:    func(p pair) bool { return p.Cut != nil },
-		checks: pairCrashChecks,
+		needs:     "the dialect's Cut",
+		has:       func(p pair) bool { return p.Cut != nil },
+		pointless: func(p pair) bool { return p.NoServer },
+		checks:    pairCrashChecks,
 	},
 	{
-		needs:  "the dialect's LoseAnswers",
-		has:    func(p pair) bool { return p.LoseAnswers != nil },
-		checks: pairLostAnswerChecks,
+		needs:     "the dialect's LoseAnswers",
+		has:       func(p pair) bool { return p.LoseAnswers != nil },
+		pointless: func(p pair) bool { return p.NoServer },
+		checks:    pairLostAnswerChecks,
 	},
 	{
 		needs:  "the broker's Outage",
@@ -113,10 +116,11 @@ var pairGroups = []group[pair]{
 		checks: pairCutChecks,
 	},
 	{
-		needs:  "the dialect's Restart",
-		has:    func(p pair) bool { return p.Restart != nil },
-		checks: pairRestartChecks,
-		alone:  true,
+		needs:     "the dialect's Restart",
+		has:       func(p pair) bool { return p.Restart != nil },
+		pointless: func(p pair) bool { return p.NoServer },
+		checks:    pairRestartChecks,
+		alone:     true,
 	},
 	{
 		needs:  "the broker's Restart",

@@ -18,7 +18,7 @@ var pairDeadChecks = []check[pair]{
 }
 
 var pairPoisonChecks = []check[pair]{
-	{"pair-poison", "an event that the message system itself refuses for good becomes a dead letter, and the events beside it are delivered", pairPoison},
+	{"pair-poison", "an event that the message system itself refuses for good becomes a dead letter; its key waits for an operator, and the events beside it are delivered", pairPoison},
 }
 
 var errRefused = errors.New("refused by the suite")
@@ -183,6 +183,14 @@ func pairPoison(ctx context.Context, p pair) error {
 		if err := s.commit(ctx, poison, 1); err != nil {
 			return err
 		}
+		held := []string{poison.ID}
+		if poison.Topic == s.broker.Topic && poison.Key != "" { // where its topic is what is refused, nothing of its key can be delivered
+			behind, err := s.commitSeries(poison.Key, 2, 2)
+			if err != nil {
+				return err
+			}
+			held = append(held, behind[0].ID, behind[1].ID)
+		}
 		for k := range 20 { // for the same call
 			if _, err := s.commitSeries(fmt.Sprint("beside", k), 1, 1); err != nil {
 				return err
@@ -194,10 +202,24 @@ func pairPoison(ctx context.Context, p pair) error {
 		if err := s.awaitStats("a dead letter", func(st stats) bool { return st.Dead.N == 1 }); err != nil {
 			return err
 		}
-		if err := errors.Join(l.stop(), s.settled(), s.letter(poison, "", core.DeadFilter{})); err != nil {
+		if err := l.stop(); err != nil {
 			return err
 		}
-		_, err := s.promised(poison.ID)
+		// Where none waits, those behind it did not, and what became of them is seen in the topic.
+		err := s.awaitStats("every event beside it delivered", func(st stats) bool { return st.Pending.N == int64(len(held)-1) || st.Pending.N == 0 })
+		if err := errors.Join(err, s.letter(poison, "", core.DeadFilter{})); err != nil {
+			return err
+		}
+		if _, err := s.promised(held...); err != nil {
+			return fmt.Errorf("while its key is blocked: %w", err)
+		}
+		if err := expectCount("Drop", 1)(s.operator.Drop(ctx, core.DeadFilter{ID: poison.ID}, "nobody can take it")); err != nil {
+			return err
+		}
+		if err := s.settled(); err != nil {
+			return fmt.Errorf("after an operator dropped it: %w", err)
+		}
+		_, err = s.promised(poison.ID)
 		return err
 	})
 }

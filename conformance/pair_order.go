@@ -92,11 +92,12 @@ func refusingSome() func(m *core.Message) error {
 func pairTakeover(ctx context.Context, p pair) error {
 	return p.scenarioOf(ctx, func(s *scenario) error {
 		var one, other atomic.Int64
+		turn := s.turns()
 		counting := func(n *atomic.Int64) publishFunc {
 			return func(ctx context.Context, inner core.Broker, msgs []core.Message) error {
 				n.Add(1)
 				pause(ctx, 10*time.Millisecond)
-				return inner.Publish(ctx, msgs)
+				return turn(ctx, inner, msgs)
 			}
 		}
 		s.config.LeaseTTL = 2 * time.Second
@@ -122,6 +123,24 @@ func pairTakeover(ctx context.Context, p pair) error {
 			return s.await("both relays at work", bothWork)
 		})
 	})
+}
+
+// turns makes calls of several relays take turns where they share a Broker: an adapter is promised that no two calls hold
+// messages of a key at the same time, and it is one process's relay that keeps that.
+func (s *scenario) turns() publishFunc {
+	free := make(chan struct{}, 1)
+	return func(ctx context.Context, inner core.Broker, msgs []core.Message) error {
+		if s.broker.Elsewhere != nil {
+			return inner.Publish(ctx, msgs)
+		}
+		select {
+		case free <- struct{}{}:
+			defer func() { <-free }()
+			return inner.Publish(ctx, msgs)
+		case <-ctx.Done():
+			return core.ErrUnavailable
+		}
+	}
 }
 
 // mostThefts is how many thefts more are tried until both relays have worked.

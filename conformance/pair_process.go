@@ -36,6 +36,9 @@ func (s *scenario) startRelay(publish publishFunc) *process {
 	stopping, stop := context.WithCancel(context.Background())
 	p.stop = stop
 	broker := s.broker.Broker
+	if len(s.processes)%2 == 1 && s.broker.Elsewhere != nil {
+		broker = s.broker.Elsewhere
+	}
 	if publish != nil {
 		broker = wrap(broker, publish)
 	}

@@ -3,6 +3,7 @@ package conformance
 import (
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 func TestMemoryAndRecorder(t *testing.T) {
@@ -33,5 +34,27 @@ func TestPairsInBubbles(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// An adapter is promised that no two calls hold a key at the same time, also where a check has two relays at work and the
+// fixture one Broker.
+func TestRelaysThatShareABrokerTakeTurns(t *testing.T) {
+	c := pairCheck(t, "pair-takeover")
+	for range 5 {
+		synctest.Test(t, func(t *testing.T) {
+			r := &Recorder{}
+			p := pair{MemoryFixture(NewMemory(MemoryConfig{})), RecorderFixture(r, r)}
+			p.broker.Elsewhere = nil
+			r.Inject(func(PublishCall) PublishFault {
+				return PublishFault{Before: 5 * time.Millisecond, After: 5 * time.Millisecond}
+			})
+			if got := c.verdict(t.Context(), p, pairSuite.limit(p)); got.Status != Passed {
+				t.Error(got.complaint())
+			}
+			if errs := r.Misuse(); errs != nil {
+				t.Error(errs)
+			}
+		})
 	}
 }

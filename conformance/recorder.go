@@ -76,6 +76,9 @@ func (r *Recorder) Publish(ctx context.Context, msgs []core.Message) error {
 	return r.first.publish(ctx, r, msgs)
 }
 
+// another returns a client with r's abilities.
+func (r *Recorder) another() core.Broker { return r.Client(ClientConfig{}) }
+
 // Stored returns what was stored so far, in order. The result is not to be changed.
 func (r *Recorder) Stored() []Delivery {
 	r.mu.Lock()

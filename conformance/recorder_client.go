@@ -72,6 +72,9 @@ func (c recorderClient) Publish(ctx context.Context, msgs []core.Message) error 
 	return c.client.publish(ctx, c.recorder, msgs)
 }
 
+// another returns a client of the same kind, as another process has it.
+func (c recorderClient) another() core.Broker { return c.recorder.Client(c.client.config) }
+
 type orderedClient struct{ recorderClient }
 
 func (orderedClient) KeyOrdered() {}

@@ -42,6 +42,9 @@ type CheckResult struct {
 	Status Status `json:"status"`
 	// Needs is what the fixture lacks, where the check was not exercised.
 	Needs string `json:"needs,omitempty"`
+	// Pointless says that the check was not exercised because there is nothing that it could be done to, as the fixture
+	// says (DialectFixture.NoServer). No promise misses it.
+	Pointless bool `json:"pointless,omitempty"`
 	// Error is what was found wrong.
 	Error string `json:"error,omitempty"`
 	// TimedOut says that the check failed because its time was over, which tells less than what it looks for.
@@ -53,7 +56,8 @@ type CheckResult struct {
 // PromiseResult is what the checks say of one promise.
 type PromiseResult struct {
 	Promise
-	// Status is Proven where checks of the promise passed, none failed, and none is missing that it cannot do without.
+	// Status is Proven where checks of the promise passed, none failed, and none is missing that it cannot do without; with
+	// one missing it is NotExercised, and Passed is what was found to hold of it all the same.
 	// In a report about a dialect or a broker that is this adapter's part of the promise.
 	Status Status `json:"status"`
 	// Passed, Failed and NotExercised are the ids of its checks.
@@ -134,12 +138,14 @@ func (r *Report) conclude() {
 	}
 	for _, promise := range Promises() {
 		p := PromiseResult{Promise: promise, Status: NotExercised}
+		lacking := false
 		for _, c := range r.Checks {
-			if slices.Contains(c.Promises, promise.Number) {
-				p.add(c)
+			if !slices.Contains(c.Promises, promise.Number) {
+				continue
 			}
+			p.add(c)
+			lacking = lacking || c.Status == NotExercised && !c.Pointless && slices.Contains(indispensable[promise.Number], c.ID)
 		}
-		lacking := slices.ContainsFunc(indispensable[promise.Number], func(id string) bool { return slices.Contains(p.NotExercised, id) })
 		switch {
 		case len(p.Failed) > 0:
 			p.Status = Failed
@@ -161,8 +167,12 @@ func (p *PromiseResult) add(c CheckResult) {
 		p.Failed = append(p.Failed, c.ID)
 	case NotExercised:
 		p.NotExercised = append(p.NotExercised, c.ID)
-		if !slices.Contains(p.Needs, c.Needs) {
-			p.Needs = append(p.Needs, c.Needs)
+		needs := c.Needs
+		if c.Pointless {
+			needs += " (there is nothing of the kind)"
+		}
+		if !slices.Contains(p.Needs, needs) {
+			p.Needs = append(p.Needs, needs)
 		}
 	}
 }

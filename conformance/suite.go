@@ -41,7 +41,9 @@ func (s suite[F]) each(f func(i int, g group[F], c check[F])) {
 // judge runs c on fixture.
 func (s suite[F]) judge(ctx context.Context, g group[F], c check[F], fixture F) CheckResult {
 	if g.needs != "" && !g.has(fixture) {
-		return c.missing(g.needs)
+		result := c.missing(g.needs)
+		result.Pointless = g.pointless != nil && g.pointless(fixture)
+		return result
 	}
 	if s.lacks != nil && !g.ofFixture {
 		if needs := s.lacks(fixture); needs != "" {

@@ -96,6 +96,57 @@ func TestWithoutAWayToBreakAndHealAnOutageIsNotExercised(t *testing.T) {
 	}
 }
 
+// What does the harm that a promise is about cannot be missing from what proves it, unless there is nothing to harm.
+func TestAPromiseIsNotProvenWithoutItsHarm(t *testing.T) {
+	file := func(p *pair) {
+		p.NoServer, p.ConcurrentWriters, p.Cut, p.LoseAnswers, p.Restart = true, false, nil, nil, nil
+	}
+	for name, c := range map[string]struct {
+		harm   func(p *pair)
+		misses []int // promises
+	}{
+		"everything":                  {func(*pair) {}, nil},
+		"a file":                      {file, nil},
+		"no server, and all the same": {func(p *pair) { p.NoServer = true }, nil},
+		"no ConcurrentWriters":        {func(p *pair) { p.ConcurrentWriters = false }, []int{promiseOrdered, promiseWaits}},
+		"no Cut":                      {func(p *pair) { p.Cut = nil }, []int{promiseAtomic, promiseCrash}},
+		"no LoseAnswers":              {func(p *pair) { p.LoseAnswers = nil }, []int{promiseAtomic}},
+		"no Restart":                  {func(p *pair) { p.Restart = nil }, []int{promiseCrash}},
+		"no Outage":                   {func(p *pair) { p.Outage = nil }, []int{promiseOutage}},
+		"the broker's Restart":        {func(p *pair) { p.broker.Restart = nil }, []int{promiseCrash}},
+		"the broker's Outage":         {func(p *pair) { p.broker.Outage = nil }, []int{promiseDelivered, promiseOutage}},
+		"no Poison":                   {func(p *pair) { p.broker.Poison = nil }, []int{promisePoison, promiseKept}},
+		"a file, and no Poison":       {func(p *pair) { file(p); p.broker.Poison = nil }, []int{promisePoison, promiseKept}},
+		"a file that never is away":   {func(p *pair) { file(p); p.Outage = nil }, []int{promiseOutage}},
+	} {
+		r := &Recorder{}
+		p := pair{MemoryFixture(NewMemory(MemoryConfig{})), RecorderFixture(r, r)}
+		c.harm(&p)
+		everyCheckPasses := pairSuite
+		everyCheckPasses.groups = nil
+		for _, g := range pairGroups {
+			g.checks = slices.Clone(g.checks)
+			for i := range g.checks {
+				g.checks[i].run = func(context.Context, pair) error { return nil }
+			}
+			everyCheckPasses.groups = append(everyCheckPasses.groups, g)
+		}
+		report, err := everyCheckPasses.verify(t.Context(), func(context.Context) (pair, error) { return p, nil })
+		if err != nil {
+			t.Error(err)
+		}
+		for _, got := range report.Promises {
+			want := Proven
+			if slices.Contains(c.misses, got.Number) {
+				want = NotExercised
+			}
+			if got.Status != want {
+				t.Errorf("%s: want %s of %s", name, want, got)
+			}
+		}
+	}
+}
+
 func TestReportAsJSON(t *testing.T) {
 	report, err := VerifyBroker(t.Context(), func(context.Context) (BrokerFixture, error) {
 		r := &Recorder{}
@@ -140,10 +191,10 @@ func TestEveryPromiseOfACheckIsThere(t *testing.T) {
 			t.Errorf("there is no check %s, which promises are said to rest on", id)
 		}
 	}
-	for _, ids := range indispensable {
+	for promise, ids := range indispensable {
 		for _, id := range ids {
-			if !known[id] || promisesOf[id] == nil {
-				t.Errorf("there is no check %s, which is indispensable to a promise", id)
+			if !known[id] || !slices.Contains(promisesOf[id], promise) {
+				t.Errorf("there is no check %s of promise %d, to which it is indispensable", id, promise)
 			}
 		}
 	}

@@ -34,9 +34,11 @@ type Broker interface {
 	//
 	// The engine passes at least one message; they may be for several topics. At most one message of each (topic, key)
 	// is in a call, unless the broker is [KeyOrdered], and no two calls that run at the same time hold messages of the
-	// same key, unless an earlier one was given up at the end of its context. Publish must not change msgs or what they
-	// refer to. It may go on reading them after it returned with an error: the engine does not use the memory again. After
-	// a nil error it is done with them.
+	// same key, unless an earlier one was given up at the end of its context. This is about the
+	// calls of one relay. Relays of one outbox must not share a Broker: one that lost its lease goes on until it notices.
+	//
+	// Publish must not change msgs or what they refer to. It may go on reading them after it returned with an error: the
+	// engine does not use the memory again. After a nil error it is done with them.
 	Publish(ctx context.Context, msgs []Message) error
 }
 

@@ -83,6 +83,7 @@ func (b *scratch) outbox(ctx context.Context) (conformance.DialectFixture, *harm
 	}
 	f := conformance.SQLFixture(s.Dialect, s.DB)
 	f.Archiving, f.Elsewhere, f.ConcurrentWriters, f.Table, f.Outage = s.Archiving, s.Elsewhere, s.ConcurrentWriters, s.Table, s.Outage
+	f.NoServer = s.Outage != nil         // an outage that is not one of connections
 	if through != nil && harm.passed() { // a database in a file has no connections
 		f.Outage, f.Cut, f.LoseAnswers = harm.outage, harm.cut, harm.loseAnswers
 	}

@@ -35,6 +35,7 @@ func fixture(t *testing.T, path, prefix string) conformance.DialectFixture {
 	f := conformance.SQLFixture(d, d.DB())
 	f.Archiving = opened(t, path, sqlite.Config{Prefix: prefix, Archive: []string{"*"}})
 	f.Elsewhere = opened(t, path, sqlite.Config{Prefix: prefix})
+	f.NoServer = true
 	return f
 }
 

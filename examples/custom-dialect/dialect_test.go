@@ -28,6 +28,7 @@ func open(t *testing.T) conformance.DialectFixture {
 	}
 	t.Cleanup(func() { d.Close() })
 	f := conformance.SQLFixture(d, d.DB())
+	f.NoServer = true
 	f.Outage = func() (heal func(), err error) {
 		tx, err := d.DB().Begin()
 		if err != nil {

@@ -163,12 +163,15 @@ func consumePartition(ctx context.Context, address, topic string, partition int)
 func openKafka(t *testing.T) conformance.BrokerFixture {
 	t.Helper()
 	topic, proxy, f := kafkaTopic(t)
-	b, err := kafka.Open(kafka.Config{Brokers: []string{proxy.Addr()}})
-	if err != nil {
-		t.Fatal(err)
+	open := func() core.Broker {
+		b, err := kafka.Open(kafka.Config{Brokers: []string{proxy.Addr()}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { b.Close() })
+		return b
 	}
-	t.Cleanup(func() { b.Close() })
-	f.Broker = b
+	f.Broker, f.Elsewhere = open(), open()
 	f.Stored = func(ctx context.Context) ([]core.Message, error) {
 		return consume(ctx, servers.Kafka(t), topic, func(m kafkago.Message) core.Message {
 			out := core.Message{Topic: m.Topic, Key: string(m.Key), Payload: m.Value, Headers: map[string]string{}}
@@ -186,15 +189,19 @@ func openKafka(t *testing.T) conformance.BrokerFixture {
 func openWatermill(t *testing.T) conformance.BrokerFixture {
 	t.Helper()
 	topic, proxy, f := kafkaTopic(t)
-	publisher, err := wmillkafka.NewPublisher(wmkafka.PublisherConfig([]string{proxy.Addr()}), wmill.NopLogger{})
-	if err != nil {
-		t.Fatal(err)
+	open := func() core.Broker {
+		publisher, err := wmillkafka.NewPublisher(wmkafka.PublisherConfig([]string{proxy.Addr()}), wmill.NopLogger{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { publisher.Close() })
+		b, err := watermill.New(wmkafka.WithClasses(publisher))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
 	}
-	t.Cleanup(func() { publisher.Close() })
-	f.Broker, err = watermill.New(wmkafka.WithClasses(publisher))
-	if err != nil {
-		t.Fatal(err)
-	}
+	f.Broker, f.Elsewhere = open(), open()
 	f.Stored = func(ctx context.Context) ([]core.Message, error) {
 		return consume(ctx, servers.Kafka(t), topic, func(m kafkago.Message) core.Message {
 			headers := map[string]string{}

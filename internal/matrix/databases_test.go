@@ -21,15 +21,20 @@ import (
 type database struct {
 	name string
 	open func(t *testing.T) conformance.DialectFixture
+	// without is the checks that need a server or a second writer, where the database has neither.
+	without []string
 }
 
 var databases = []database{
-	{"PostgreSQL", openPostgres},
-	{"MySQL", func(t *testing.T) conformance.DialectFixture { return openMySQL(t, servers.MySQLDatabase(t), "mysql") }},
-	{"MariaDB", func(t *testing.T) conformance.DialectFixture {
+	{name: "PostgreSQL", open: openPostgres},
+	{name: "MySQL", open: func(t *testing.T) conformance.DialectFixture { return openMySQL(t, servers.MySQLDatabase(t), "mysql") }},
+	{name: "MariaDB", open: func(t *testing.T) conformance.DialectFixture {
 		return openMySQL(t, servers.MariaDBDatabase(t), "mariadb")
 	}},
-	{"SQLite", openSQLite},
+	{
+		name: "SQLite", open: openSQLite,
+		without: []string{"pair-crash-before-commit", "pair-database-restart", "pair-late-commit", "pair-lost-commit-answer"},
+	},
 }
 
 // restart kills a server and brings it up again.
@@ -123,6 +128,7 @@ func openSQLite(t *testing.T) conformance.DialectFixture {
 	dialect, err := sqlite.Open(path, sqlite.Config{})
 	migrate(t, dialect, err)
 	f := conformance.SQLFixture(dialect, dialect.DB())
+	f.NoServer = true
 	other, err := sqlite.Open(path, sqlite.Config{})
 	migrate(t, other, err)
 	f.Elsewhere = other

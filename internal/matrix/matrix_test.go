@@ -1,7 +1,12 @@
 package matrix
 
 import (
+	"errors"
+	"flag"
+	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -12,6 +17,60 @@ import (
 func TestMain(m *testing.M) {
 	// Sarama's metrics have a clock that nobody can stop.
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"))
+}
+
+// filtered says that -run may have left checks out. A combination of which nothing passed has no server, and says so.
+func filtered() bool {
+	run := flag.Lookup("test.run").Value.String()
+	return strings.Contains(run, "/") || flag.Lookup("test.skip").Value.String() != ""
+}
+
+// whole is an error where a promise is not proven, or a check was not exercised but those of without.
+func whole(r conformance.Report, without []string) error {
+	var errs []error
+	for _, p := range r.Promises {
+		if p.Status != conformance.Proven {
+			errs = append(errs, fmt.Errorf("a promise is not proven: %s", p))
+		}
+	}
+	var missing []string
+	for _, c := range r.Checks {
+		if c.Status == conformance.NotExercised {
+			missing = append(missing, c.ID)
+		}
+	}
+	if slices.Sort(missing); !slices.Equal(missing, without) {
+		errs = append(errs, fmt.Errorf("%q were not exercised, want %q", missing, without))
+	}
+	return errors.Join(errs...)
+}
+
+func TestWholeMissesWhatIsNotProven(t *testing.T) {
+	report := func(status conformance.Status, missing ...string) (r conformance.Report) {
+		r.Promises = []conformance.PromiseResult{{Status: conformance.Proven}, {Status: status}}
+		r.Checks = []conformance.CheckResult{{ID: "run", Status: conformance.Passed}}
+		for _, id := range missing {
+			r.Checks = append(r.Checks, conformance.CheckResult{ID: id, Status: conformance.NotExercised})
+		}
+		return r
+	}
+	for name, c := range map[string]struct {
+		report  conformance.Report
+		without []string
+		want    bool
+	}{
+		"all proven":                         {report(conformance.Proven), nil, true},
+		"a promise is not exercised":         {report(conformance.NotExercised), nil, false},
+		"a promise is broken":                {report(conformance.Failed), nil, false},
+		"a check is missing":                 {report(conformance.Proven, "b"), nil, false},
+		"checks are missing, as they must":   {report(conformance.Proven, "b", "a"), []string{"a", "b"}, true},
+		"one more is missing":                {report(conformance.Proven, "a", "b"), []string{"a"}, false},
+		"what is thought impossible was run": {report(conformance.Proven), []string{"a"}, false},
+	} {
+		if err := whole(c.report, c.without); (err == nil) != c.want {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
 }
 
 // TestMatrix runs every combination, one after another: their checks restart the servers.
@@ -26,8 +85,12 @@ func TestMatrix(t *testing.T) {
 		for _, b := range brokers {
 			var report *conformance.Report
 			t.Run(d.name+" to "+b.name, func(t *testing.T) { report = conformance.TestPair(t, d.open, b.open) })
-			if report != nil { // unless -run left it out
-				results[cell{d.name, b.name}] = *report
+			if report == nil { // -run left it out
+				continue
+			}
+			results[cell{d.name, b.name}] = *report
+			if err := whole(*report, d.without); err != nil && !filtered() && report.Count(conformance.Passed) > 0 {
+				t.Errorf("%s to %s: %v", d.name, b.name, err)
 			}
 		}
 	}

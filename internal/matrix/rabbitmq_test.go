@@ -28,16 +28,20 @@ func openRabbitMQ(t *testing.T) conformance.BrokerFixture {
 	name := declare(t, address)
 	proxy := servers.Proxy(t, u.Host, conformance.ProxyConfig{})
 	u.Host = proxy.Addr()
-	broker, err := amqp.Open(amqp.Config{URLs: []string{u.String()}})
-	if err != nil {
-		t.Fatal(err)
+	open := func() core.Broker {
+		broker, err := amqp.Open(amqp.Config{URLs: []string{u.String()}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { broker.Close() })
+		return broker
 	}
-	t.Cleanup(func() { broker.Close() })
 	var taken []core.Message // a queue gives its messages away
 	return conformance.BrokerFixture{
-		Broker:  broker,
-		Topic:   name,
-		Restart: restart(t, "rabbitmq"),
+		Broker:    open(),
+		Elsewhere: open(),
+		Topic:     name,
+		Restart:   restart(t, "rabbitmq"),
 		Poison: func(m core.Message) core.Message { // RabbitMQ wants a list there, and headers are text
 			m.Headers = maps.Clone(m.Headers)
 			m.Headers["CC"] = "x"
