@@ -16,7 +16,7 @@ var engineMutants = []struct {
 	name, caught, says string
 	file, old, new     string
 }{
-	{"acknowledges before the broker's answer", "pair-broker-outage", "never arrived", "publishing.go",
+	{"acknowledges before the broker's answer", "pair-relay-killed", "never arrived", "publishing.go",
 		"	e.calls = append(e.calls, c)\n",
 		"	e.calls = append(e.calls, c)\n	e.settle.acks = append(e.settle.acks, items...)\n"},
 	{"counts an outage", "pair-broker-outage", "attempts were counted", "publishing.go",

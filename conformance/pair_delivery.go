@@ -137,8 +137,15 @@ func pairNothingWaits(ctx context.Context, p pair) error {
 func pairRelayKilled(ctx context.Context, p pair) error {
 	return p.scenarioOf(ctx, func(s *scenario) error {
 		s.config.LeaseTTL = time.Second
-		s.startRelay(nil)
-		s.startRelay(nil)
+		slow := func(ctx context.Context, inner core.Broker, msgs []core.Message) error {
+			pause(ctx, 20*time.Millisecond) // so that a kill finds calls in flight
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return inner.Publish(ctx, msgs)
+		}
+		s.startRelay(slow)
+		s.startRelay(slow)
 		return s.underLoad(loadPlan{keys: 10}, func() error {
 			for range s.times(2) {
 				leader, err := s.leader()
@@ -151,7 +158,7 @@ func pairRelayKilled(ctx context.Context, p pair) error {
 				if err := leader.killed(ctx); err != nil {
 					return err
 				}
-				s.startRelay(nil)
+				s.startRelay(slow)
 			}
 			_, err := s.leader()
 			return err

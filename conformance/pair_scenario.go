@@ -33,6 +33,7 @@ type scenario struct {
 	unknown   map[string]written // COMMIT had no answer
 	undone    map[string]bool    // must never arrive
 	commits   atomic.Int64
+	latest    *load        // the writers that were started last
 	wanted    atomic.Int64 // calls that wait for commits
 }
 

@@ -46,6 +46,7 @@ func (s *scenario) write(plan loadPlan) *load {
 	}
 	ctx, cancel := context.WithCancel(s.ctx)
 	l := &load{cancel: cancel}
+	s.latest = l
 	l.writing.Go(func() { s.watchBacklog(ctx, l) })
 	for w := range pairWriters {
 		random := s.randomOf(uint64(1 + w))
@@ -89,6 +90,11 @@ func (l *load) end() {
 // stop ends the writers and returns the first error that they did not tolerate.
 func (l *load) stop() error {
 	l.end()
+	return l.failure()
+}
+
+// failure returns the first error with which a writer gave up.
+func (l *load) failure() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.err
@@ -162,5 +168,10 @@ func (s *scenario) committing(n int) error {
 	s.wanted.Add(1)
 	defer s.wanted.Add(-1)
 	from := s.commits.Load()
-	return s.await(fmt.Sprintf("%d commits of the application", n), func() bool { return s.commits.Load() >= from+int64(n) })
+	return within(s.ctx, pairPatience, fmt.Sprintf("%d commits of the application", n), func() (bool, error) {
+		if err := s.latest.failure(); err != nil {
+			return false, fmt.Errorf("the application: %w", err)
+		}
+		return s.commits.Load() >= from+int64(n), nil
+	})
 }
