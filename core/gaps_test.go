@@ -28,6 +28,7 @@ func TestManyHolesDoNotKeepTheReaderFromTheTail(t *testing.T) {
 				core.Message{ID: fmt.Sprint("fine", i), Topic: "fine", Key: fmt.Sprint(i)})
 		}
 		b.put(msgs...)
+		b.slowly(20 * time.Millisecond)
 		for round := range 2 {
 			b.during(func() {
 				time.Sleep(20 * time.Second) // the bubble's clock
@@ -39,6 +40,11 @@ func TestManyHolesDoNotKeepTheReaderFromTheTail(t *testing.T) {
 			})
 		}
 	})
+}
+
+// slowly has each call of the database take so long: what calls without a pause would otherwise stop the bubble's clock, and not fail.
+func (b *bench) slowly(took time.Duration) {
+	b.memory.Inject(func(conformance.Call) conformance.Fault { return conformance.Fault{Before: took} })
 }
 
 // interleave begins a transaction that enqueues one message between two of others, n times, and commits those. It returns the transaction.
@@ -108,7 +114,7 @@ func TestGapsBetweenHeldMessagesLeaveTheTailAlone(t *testing.T) {
 			if c.Op == "Fetch" {
 				fetches.Add(1)
 			}
-			return conformance.Fault{}
+			return conformance.Fault{Before: time.Millisecond} // what reads without a pause shows in the count, and does not stop the bubble's clock
 		})
 		b.runWith(relay, func() {
 			time.Sleep(5 * time.Second) // the bubble's clock
@@ -153,6 +159,36 @@ func TestGapsBeyondTheMostAreMerged(t *testing.T) {
 			time.Sleep(5 * time.Second) // the bubble's clock
 			if n := len(b.recorder.Stored()); n != 2*gaps || relay.State().Gaps != 0 {
 				b.Errorf("stored: got %d messages of %d, and %d gaps", n, 2*gaps, relay.State().Gaps)
+			}
+		})
+	})
+}
+
+// Who could fill the gaps is asked by turns, and of each while its transaction is open: so a transaction that begins later does not keep
+// any of them from being found dead when that one has ended.
+func TestEachGapIsLookedAtEarly(t *testing.T) {
+	onBench(t, func(b *bench) {
+		b.config.Logger = quiet
+		const gaps = 120
+		tx := b.interleave(gaps, "fast")
+		relay := b.unswept()
+		relay.WithLimits(core.Limits{Gaps: 3}) // twelve are asked about at a time
+		b.runWith(relay, func() {
+			time.Sleep(10*time.Second + 10*time.Microsecond) // the bubble's clock
+			later := b.interleave(1, "later")
+			if err := tx.Rollback(); err != nil {
+				b.Fatal(err)
+			}
+			time.Sleep(time.Second) // the bubble's clock; ten questions at four a second would take longer
+			if n := relay.State().Gaps; n != 1 {
+				b.Errorf("%d gaps a second after the rollback, want the later transaction's: where all are dead, the rest is asked about at once", n)
+			}
+			if err := later.Commit(); err != nil {
+				b.Fatal(err)
+			}
+			time.Sleep(time.Second) // the bubble's clock
+			if n := len(b.recorder.Stored()); n != gaps+2 || relay.State().Gaps != 0 {
+				b.Errorf("stored: got %d messages and %d gaps, want %d and none", n, relay.State().Gaps, gaps+2)
 			}
 		})
 	})
