@@ -28,7 +28,7 @@ func TestManyHolesDoNotKeepTheReaderFromTheTail(t *testing.T) {
 				core.Message{ID: fmt.Sprint("fine", i), Topic: "fine", Key: fmt.Sprint(i)})
 		}
 		b.put(msgs...)
-		b.slowly(20 * time.Millisecond)
+		fetches := b.countFetches(100 * time.Microsecond)
 		for round := range 2 {
 			b.during(func() {
 				time.Sleep(20 * time.Second) // the bubble's clock
@@ -39,12 +39,23 @@ func TestManyHolesDoNotKeepTheReaderFromTheTail(t *testing.T) {
 				}
 			})
 		}
+		if n := fetches.Load(); n > 1500 {
+			b.Errorf("%d fetches: what brings nothing new is read without a pause", n)
+		}
 	})
 }
 
-// slowly has each call of the database take so long: what calls without a pause would otherwise stop the bubble's clock, and not fail.
-func (b *bench) slowly(took time.Duration) {
-	b.memory.Inject(func(conformance.Call) conformance.Fault { return conformance.Fault{Before: took} })
+// countFetches counts them, and has each call of the database take so long: what calls without a pause would otherwise stop the
+// bubble's clock, and not fail.
+func (b *bench) countFetches(took time.Duration) *atomic.Int64 {
+	var fetches atomic.Int64
+	b.memory.Inject(func(c conformance.Call) conformance.Fault {
+		if c.Op == "Fetch" {
+			fetches.Add(1)
+		}
+		return conformance.Fault{Before: took}
+	})
+	return &fetches
 }
 
 // interleave begins a transaction that enqueues one message between two of others, n times, and commits those. It returns the transaction.
@@ -109,13 +120,7 @@ func TestGapsBetweenHeldMessagesLeaveTheTailAlone(t *testing.T) {
 		}
 		tx := b.interleave(1000, "away")
 		relay := b.unswept()
-		var fetches atomic.Int64
-		b.memory.Inject(func(c conformance.Call) conformance.Fault {
-			if c.Op == "Fetch" {
-				fetches.Add(1)
-			}
-			return conformance.Fault{Before: time.Millisecond} // what reads without a pause shows in the count, and does not stop the bubble's clock
-		})
+		fetches := b.countFetches(time.Millisecond)
 		b.runWith(relay, func() {
 			time.Sleep(5 * time.Second) // the bubble's clock
 			fetches.Store(0)
