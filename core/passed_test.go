@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,7 +34,7 @@ func TestWhatAHoldPassedOverIsReadAgain(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			onBench(t, func(b *bench) {
 				b.config.Logger, b.config.Lanes, b.config.BatchSize = quiet, 1, test.batch
-				away := true
+				var back atomic.Bool
 				matches := func(names string, m core.Message) bool {
 					return slices.ContainsFunc(strings.Fields(names), func(s string) bool { return s == m.ID || s == m.Key })
 				}
@@ -42,9 +43,9 @@ func TestWhatAHoldPassedOverIsReadAgain(t *testing.T) {
 					for _, m := range call.Messages {
 						var fate conformance.Fate
 						switch {
-						case away && matches(test.away, m):
+						case !back.Load() && matches(test.away, m):
 							fate.Err = core.ErrUnavailable
-						case away && matches(test.notAttempted, m):
+						case !back.Load() && matches(test.notAttempted, m):
 							fate.Err = core.ErrNotAttempted
 						}
 						f.Fates = append(f.Fates, fate)
@@ -68,7 +69,7 @@ func TestWhatAHoldPassedOverIsReadAgain(t *testing.T) {
 					}
 					b.enqueue(test.later)
 					time.Sleep(2 * time.Second) // the bubble's clock
-					away = false
+					back.Store(true)
 					time.Sleep(30 * time.Second) // the bubble's clock
 					b.wantLeft("")
 				})
@@ -98,11 +99,9 @@ func TestAFullLanePassesOverALateCommit(t *testing.T) {
 			msgs = append(msgs, core.Message{ID: fmt.Sprint("backlog", i), Topic: "fast"})
 		}
 		b.put(msgs...)
-		stuck := true
+		over := make(chan struct{})
 		relay := b.relayTo(func(ctx context.Context, msgs []core.Message) error {
-			for stuck {
-				time.Sleep(time.Second) // the bubble's clock
-			}
+			<-over
 			time.Sleep(time.Millisecond) // the bubble's clock
 			return b.recorder.Publish(ctx, msgs)
 		})
@@ -116,7 +115,7 @@ func TestAFullLanePassesOverALateCommit(t *testing.T) {
 				b.Fatal(err)
 			}
 			time.Sleep(2 * time.Second) // the bubble's clock
-			stuck = false
+			close(over)
 			time.Sleep(30 * time.Second) // the bubble's clock
 			if n := len(b.recorder.Stored()); n != backlog+2 {
 				b.Errorf("stored: got %d messages, want %d", n, backlog+2)
