@@ -28,6 +28,7 @@ func TestManyHolesDoNotKeepTheReaderFromTheTail(t *testing.T) {
 				core.Message{ID: fmt.Sprint("fine", i), Topic: "fine", Key: fmt.Sprint(i)})
 		}
 		b.put(msgs...)
+		fetches := b.countFetches(100 * time.Microsecond)
 		for round := range 2 {
 			b.during(func() {
 				time.Sleep(20 * time.Second) // the bubble's clock
@@ -38,7 +39,23 @@ func TestManyHolesDoNotKeepTheReaderFromTheTail(t *testing.T) {
 				}
 			})
 		}
+		if n := fetches.Load(); n > 1500 {
+			b.Errorf("%d fetches: what brings nothing new is read without a pause", n)
+		}
 	})
+}
+
+// countFetches counts them, and has each call of the database take so long: what calls without a pause would otherwise stop the
+// bubble's clock, and not fail.
+func (b *bench) countFetches(took time.Duration) *atomic.Int64 {
+	var fetches atomic.Int64
+	b.memory.Inject(func(c conformance.Call) conformance.Fault {
+		if c.Op == "Fetch" {
+			fetches.Add(1)
+		}
+		return conformance.Fault{Before: took}
+	})
+	return &fetches
 }
 
 // interleave begins a transaction that enqueues one message between two of others, n times, and commits those. It returns the transaction.
@@ -103,13 +120,7 @@ func TestGapsBetweenHeldMessagesLeaveTheTailAlone(t *testing.T) {
 		}
 		tx := b.interleave(1000, "away")
 		relay := b.unswept()
-		var fetches atomic.Int64
-		b.memory.Inject(func(c conformance.Call) conformance.Fault {
-			if c.Op == "Fetch" {
-				fetches.Add(1)
-			}
-			return conformance.Fault{}
-		})
+		fetches := b.countFetches(time.Millisecond)
 		b.runWith(relay, func() {
 			time.Sleep(5 * time.Second) // the bubble's clock
 			fetches.Store(0)
@@ -153,6 +164,36 @@ func TestGapsBeyondTheMostAreMerged(t *testing.T) {
 			time.Sleep(5 * time.Second) // the bubble's clock
 			if n := len(b.recorder.Stored()); n != 2*gaps || relay.State().Gaps != 0 {
 				b.Errorf("stored: got %d messages of %d, and %d gaps", n, 2*gaps, relay.State().Gaps)
+			}
+		})
+	})
+}
+
+// Who could fill the gaps is asked by turns, and of each while its transaction is open: so a transaction that begins later does not keep
+// any of them from being found dead when that one has ended.
+func TestEachGapIsLookedAtEarly(t *testing.T) {
+	onBench(t, func(b *bench) {
+		b.config.Logger = quiet
+		const gaps = 120
+		tx := b.interleave(gaps, "fast")
+		relay := b.unswept()
+		relay.WithLimits(core.Limits{Gaps: 3}) // twelve are asked about at a time
+		b.runWith(relay, func() {
+			time.Sleep(10*time.Second + 10*time.Microsecond) // the bubble's clock
+			later := b.interleave(1, "later")
+			if err := tx.Rollback(); err != nil {
+				b.Fatal(err)
+			}
+			time.Sleep(time.Second) // the bubble's clock; ten questions at four a second would take longer
+			if n := relay.State().Gaps; n != 1 {
+				b.Errorf("%d gaps a second after the rollback, want the later transaction's: where all are dead, the rest is asked about at once", n)
+			}
+			if err := later.Commit(); err != nil {
+				b.Fatal(err)
+			}
+			time.Sleep(time.Second) // the bubble's clock
+			if n := len(b.recorder.Stored()); n != gaps+2 || relay.State().Gaps != 0 {
+				b.Errorf("stored: got %d messages and %d gaps, want %d and none", n, relay.State().Gaps, gaps+2)
 			}
 		})
 	})
