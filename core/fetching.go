@@ -283,8 +283,8 @@ func (e *engine) goBack(now time.Time) {
 	if !e.looked {
 		e.looked = true
 		e.overdue = slices.DeleteFunc(e.overdue, func(h *hold) bool {
-			if e.keys[h.key] != h {
-				return true // the topic's hold has taken its place
+			if e.keys[h.key] != h || !h.ended() {
+				return true // the topic's hold has taken its place, or an earlier message of the key has failed since
 			}
 			ends := r.fetched >= h.after && (h.from == 0 || backForHold(h.from))
 			if ends {

@@ -39,8 +39,10 @@ type hold struct {
 	settling bool
 	// flying says that probe is in a publish call.
 	flying bool
-	// due is when probe is tried, or, without one, when the reader goes back. Then it changes by waitUntil alone.
+	// due is when probe is tried.
 	due time.Time
+	// alarm is the number of the latest alarm that was set for the reader to go back, and counts in e.clock.
+	alarm int
 	// after is the count of fetches that must have returned before the hold ends.
 	after int64
 }
@@ -60,32 +62,39 @@ type topicHold struct {
 // ended reports whether nothing but the way back is left of h.
 func (h *hold) ended() bool { return h.probe == nil && !h.settling }
 
-// clock holds the holds that have ended and wait until they are due: the first due is the first.
-type clock []*hold
+// alarm is when the reader goes back for a hold that has ended. It counts if it still is the hold's latest.
+type alarm struct {
+	due    time.Time
+	hold   *hold
+	number int
+}
+
+// clock holds alarms: the first due is the first.
+type clock []alarm
 
 func (c clock) Len() int           { return len(c) }
 func (c clock) Less(i, j int) bool { return c[i].due.Before(c[j].due) }
 func (c clock) Swap(i, j int)      { c[i], c[j] = c[j], c[i] }
-func (c *clock) Push(h any)        { *c = append(*c, h.(*hold)) }
+func (c *clock) Push(a any)        { *c = append(*c, a.(alarm)) }
 func (c *clock) Pop() any {
 	all := *c
 	last := all[len(all)-1]
-	all[len(all)-1] = nil
+	all[len(all)-1] = alarm{}
 	*c = all[:len(all)-1]
 	return last
 }
 
 // waitUntil has the reader go back for h, which has ended, when due has come.
 func (e *engine) waitUntil(h *hold, due time.Time) {
-	h.due = due
-	heap.Push(&e.clock, h)
+	h.alarm++
+	heap.Push(&e.clock, alarm{due, h, h.alarm})
 }
 
 // ring moves what is due from the clock to e.overdue.
 func (e *engine) ring(now time.Time) {
 	for len(e.clock) > 0 && !e.clock[0].due.After(now) {
-		h := heap.Pop(&e.clock).(*hold)
-		if e.keys[h.key] == h { // or the topic's hold has taken its place
+		a := heap.Pop(&e.clock).(alarm)
+		if h := a.hold; e.keys[h.key] == h && a.number == h.alarm { // or the topic's hold has taken its place
 			e.overdue = append(e.overdue, h)
 			e.looked = false
 		}

@@ -2,6 +2,7 @@ package core_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -155,6 +156,46 @@ func TestTheReaderIsBackBeforeItGoesBackAgain(t *testing.T) {
 		if rewinds < 5 || again > 0 {
 			b.Errorf("%d of %d ways back began on the way back from another, want none of five or more", again, rewinds)
 		}
+		b.wantLeft("")
+	})
+}
+
+// A message may wait for its retry when an earlier one of its key is committed and fails: that its time comes ends nothing,
+// while the earlier one is still tried.
+func TestARetryThatComesDueDoesNotOvertakeALateCommit(t *testing.T) {
+	onBench(t, func(b *bench) {
+		b.config.Logger = quiet
+		b.config.Failures.FirstDelay, b.config.Failures.MaxDelay = time.Second, time.Second
+		late, err := b.memory.Begin(b.Context())
+		if err != nil {
+			b.Fatal(err)
+		}
+		outbox := core.NewOutbox(b.memory, core.OutboxConfig{})
+		if err := outbox.Enqueue(b.Context(), late, core.Message{ID: "a1", Topic: "t", Key: "a"}); err != nil {
+			b.Fatal(err)
+		}
+		b.enqueue("a2")
+		refused := false
+		b.fate = func(m core.Message) error {
+			if m.ID == "a2" && !refused {
+				refused = true
+				return errors.New("refused")
+			}
+			return nil
+		}
+		b.during(func() { time.Sleep(100 * time.Millisecond) }) // the bubble's clock: its attempt is counted
+		if err := late.Commit(); err != nil {
+			b.Fatal(err)
+		}
+		away := time.Now().Add(3 * time.Second)
+		b.fate = func(m core.Message) error {
+			if m.ID == "a1" && time.Now().Before(away) {
+				return core.ErrUnavailable
+			}
+			return nil
+		}
+		b.during(func() { time.Sleep(10 * time.Second) }) // the bubble's clock: another relay, which reads both
+		b.wantStored("a1 a2")
 		b.wantLeft("")
 	})
 }
