@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/lockstep-go/lockstep/internal/demo"
+	"github.com/lockstep-go/lockstep/internal/leaks"
 )
 
 func TestMain(m *testing.M) {
@@ -31,8 +32,7 @@ type leakless struct{ m *testing.M }
 
 func (l leakless) Run() int {
 	code := l.m.Run()
-	// Sarama's metrics have a clock that nobody can stop.
-	if err := goleak.Find(goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick")); err != nil && code == 0 {
+	if err := goleak.Find(leaks.OfSarama()...); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

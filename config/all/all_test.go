@@ -14,11 +14,11 @@ import (
 	"github.com/lockstep-go/lockstep/config"
 	"github.com/lockstep-go/lockstep/config/all"
 	"github.com/lockstep-go/lockstep/core"
+	"github.com/lockstep-go/lockstep/internal/leaks"
 )
 
 func TestMain(m *testing.M) {
-	// Sarama's metrics have a clock that nobody can stop.
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"))
+	goleak.VerifyTestMain(m, leaks.OfSarama()...)
 }
 
 // Nothing is connected when a URL is opened, so nothing has to be there.

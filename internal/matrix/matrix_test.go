@@ -12,11 +12,11 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/lockstep-go/lockstep/conformance"
+	"github.com/lockstep-go/lockstep/internal/leaks"
 )
 
 func TestMain(m *testing.M) {
-	// Sarama's metrics have a clock that nobody can stop.
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"))
+	goleak.VerifyTestMain(m, leaks.OfSarama()...)
 }
 
 // filtered says that -run may have left checks out. A combination of which nothing passed has no server, and says so.

@@ -20,12 +20,12 @@ import (
 	"github.com/lockstep-go/lockstep/broker/watermill/wmkafka"
 	"github.com/lockstep-go/lockstep/conformance"
 	"github.com/lockstep-go/lockstep/core"
+	"github.com/lockstep-go/lockstep/internal/leaks"
 	"github.com/lockstep-go/lockstep/internal/servers"
 )
 
 func TestMain(m *testing.M) {
-	// Sarama's metrics have a clock that nobody can stop.
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"))
+	goleak.VerifyTestMain(m, leaks.OfSarama()...)
 }
 
 func newKafka(t *testing.T, config kafka.PublisherConfig) *kafka.Publisher {
