@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -45,10 +46,26 @@ func Open(path string) (*Broker, error) {
 		return nil, fmt.Errorf("jsonlines: %w", err)
 	}
 	torn, err := endsInALine(file)
+	if err == nil {
+		err = syncName(file)
+	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("jsonlines: %w", err), file.Close())
 	}
 	return &Broker{out: file, store: file.Sync, closer: file, torn: torn}, nil
+}
+
+// syncName makes the file's name safe: it may be new, and without its name nothing in it is.
+func syncName(file *os.File) error {
+	at, err := file.Stat()
+	if err != nil || !at.Mode().IsRegular() {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(file.Name()))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // endsInALine reports whether the file's last line has no end, because a crash cut it off.

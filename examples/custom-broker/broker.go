@@ -24,6 +24,9 @@ type FileBroker struct {
 	dir  string
 	mu   sync.Mutex                // Publish may be called from several goroutines at the same time
 	sync func(file *os.File) error // of a file or of the directory; the test's knows what a power cut leaves
+	// named has the topics whose files' names this process has synced. That there are lines in a file says nothing: the
+	// process that wrote them may have been killed before it synced the name.
+	named map[string]bool
 }
 
 // maxHeaders is how many headers whoever reads the files has columns for.
@@ -37,7 +40,9 @@ var (
 )
 
 // NewFileBroker returns a broker that writes to files in dir.
-func NewFileBroker(dir string) *FileBroker { return &FileBroker{dir: dir, sync: (*os.File).Sync} }
+func NewFileBroker(dir string) *FileBroker {
+	return &FileBroker{dir: dir, sync: (*os.File).Sync, named: map[string]bool{}}
+}
 
 // KeyOrdered implements core.KeyOrdered.
 func (*FileBroker) KeyOrdered() {}
@@ -135,10 +140,11 @@ func (b *FileBroker) appendTo(ctx context.Context, topic string, msgs []core.Mes
 	if _, err = file.WriteAt(text.Bytes(), end); err == nil {
 		err = b.sync(file)
 	}
-	if err == nil && end == 0 {
-		err = b.syncDir() // a new file is not safe before its name is
+	if err == nil && !b.named[topic] {
+		err = b.syncDir() // a file is not safe before its name is
 	}
 	if err == nil {
+		b.named[topic] = true
 		return nil
 	}
 	// Some of it may have been written. Where that can be taken back, nothing is stored and everybody knows; where it

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/lockstep-go/lockstep/conformance"
+	"github.com/lockstep-go/lockstep/core"
 )
 
 // power knows of a directory what a power cut would leave: of each file what it held when it was last synced, and of those
@@ -22,17 +23,22 @@ type power struct {
 // powerOf lets broker run on power, and returns what cuts it, between two calls.
 func powerOf(broker *FileBroker) (cut func() error) {
 	p := &power{map[string][]byte{}, map[string]bool{}}
+	p.runs(broker)
+	return func() error {
+		broker.mu.Lock()
+		defer broker.mu.Unlock()
+		return p.cut(broker.dir)
+	}
+}
+
+// runs lets broker run on p.
+func (p *power) runs(broker *FileBroker) {
 	really := broker.sync
 	broker.sync = func(file *os.File) error {
 		if err := really(file); err != nil {
 			return err
 		}
 		return p.synced(file.Name())
-	}
-	return func() error {
-		broker.mu.Lock()
-		defer broker.mu.Unlock()
-		return p.cut(broker.dir)
 	}
 }
 
@@ -98,5 +104,27 @@ func TestABrokerThatDoesNotSyncIsCaught(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A process is killed when it has synced a new file, and not yet its name. The one after it finds lines there, and must not take
+// them for safe.
+func TestTheNameIsSyncedByWhoeverWritesNext(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "t.jsonl"), []byte(`{"id":"1","payload":"eA=="}`+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	second := NewFileBroker(dir)
+	cut := powerOf(second)
+	m := core.Message{ID: "2", Topic: "t", Payload: []byte("x")}
+	if err := second.Publish(t.Context(), []core.Message{m}); err != nil {
+		t.Fatal(err)
+	}
+	if err := cut(); err != nil {
+		t.Fatal(err)
+	}
+	stored, err := second.Read("t")
+	if err != nil || len(stored) == 0 || stored[len(stored)-1].ID != "2" {
+		t.Errorf("after the power cut there are %v, %v, want what was confirmed", stored, err)
 	}
 }
