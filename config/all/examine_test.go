@@ -150,7 +150,7 @@ func waitFor(t *testing.T, db *sql.DB, query string) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%s: not within 30 s", query)
 		}
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(10 * time.Millisecond) // between two looks at what the server shows in its own time
 	}
 }
 
@@ -311,7 +311,7 @@ func TestFindingOfAnOpenMySQLTransaction(t *testing.T) {
 		return n > 0
 	}
 	for deadline := time.Now().Add(30 * time.Second); !seen() && time.Now().Before(deadline); {
-		time.Sleep(200 * time.Millisecond)
+		time.Sleep(200 * time.Millisecond) // the server makes its list anew only when nobody has read it for 0.1 s
 	}
 	expectFinding(t, examined(t, address), true, "a transaction is open for 0 minutes", "KILL it")
 }

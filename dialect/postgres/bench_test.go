@@ -34,3 +34,24 @@ SELECT 't', i::text, convert_to(repeat('x', 300), 'UTF8') FROM generate_series(1
 		})
 	}
 }
+
+// BenchmarkFetchBehindBlocked reads a batch behind 100 000 events of blocked keys: of 1000 keys, which are put into a hash table,
+// and, with as many rows of blocked keys as no fetch does that for, looked up one by one.
+func BenchmarkFetchBehindBlocked(b *testing.B) {
+	for _, keys := range []int{1000, 10_001} {
+		b.Run(fmt.Sprintf("keys=%d", keys), func(b *testing.B) {
+			f := open(b, servers.PostgresSchema(b), postgres.Config{})
+			const insert = `INSERT INTO outbox (topic, key, payload) SELECT 't', '%s' || i %% 1000, convert_to(repeat('x', 300), 'UTF8') FROM generate_series(1, %d) AS i`
+			execute(b, f, fmt.Sprintf(insert, "blocked", 100_000), fmt.Sprintf(insert, "free", 1000),
+				fmt.Sprintf(`INSERT INTO outbox_blocked (topic, key, position) SELECT 't', 'blocked' || i, i FROM generate_series(0, %d) AS i`, keys-1),
+				`VACUUM ANALYZE outbox`, `VACUUM ANALYZE outbox_blocked`)
+			s := openSession(b, f)
+			for b.Loop() {
+				result, err := s.Fetch(b.Context(), core.FetchRequest{Limit: 1000, MaxBytes: 4 << 20})
+				if err != nil || len(result.Records) != 1000 {
+					b.Fatalf("got %d events, %v, want 1000", len(result.Records), err)
+				}
+			}
+		})
+	}
+}
