@@ -109,7 +109,7 @@ func TestSimulationCatchesBrokenEngines(t *testing.T) {
 				t.Fatalf("10 000 schedules did not notice")
 			}
 			if found := regexp.MustCompile(`schedule (\d+) of.*`).FindStringSubmatch(out); found != nil {
-				t.Logf("caught by %s", found[0])
+				t.Logf("result: caught by %s", found[0])
 				return
 			}
 			t.Fatalf("it did not fail by a schedule: %v\n%.2000s", err, out)

@@ -34,7 +34,7 @@ func testKills(t *testing.T, on database, site func(*testing.T, database) *site,
 
 	got, redelivered := run(t, s)
 
-	t.Logf("%d orders committed, %d kills, %d of them seen as re-deliveries after a kill between answer and delete: %+v",
+	t.Logf("result: %d orders committed, %d kills, %d of them seen as re-deliveries after a kill between answer and delete: %+v",
 		got.committed, len(s.kills), redelivered, got.findings)
 	if got.committed != s.orders {
 		t.Errorf("orders committed: got %d, want %d", got.committed, s.orders)
@@ -54,7 +54,7 @@ func TestARelayThatDeletesFirstIsCaught(t *testing.T) {
 		on: onPostgres, site: newSite, orders: 500, kills: []killPoint{beforePublish, afterAnswer, beforePublish}, mutant: true,
 	})
 
-	t.Logf("%+v, re-delivered %d", got.findings, redelivered)
+	t.Logf("result: %+v, re-delivered %d", got.findings, redelivered)
 	if got.lost == 0 {
 		t.Error("a relay that deletes before the broker's answer lost nothing: the crash test cannot see a loss")
 	}

@@ -46,7 +46,7 @@ func TestAConsumerWithoutAnInboxIsCaught(t *testing.T) {
 	got := runInbox(t, inboxScenario{
 		on: onSQLite, site: newRabbitSite, consumerKills: 2, points: []killPoint{afterCommit}, mutant: true,
 	})
-	t.Logf("%+v", got)
+	t.Logf("result: %+v", got)
 	if got.twice == 0 {
 		t.Error("without an inbox no effect happened twice: the test cannot see one")
 	}
@@ -57,7 +57,7 @@ type effectCounts struct{ orders, none, once, twice int }
 
 func (c effectCounts) expectOnce(t *testing.T) {
 	t.Helper()
-	t.Logf("%+v", c)
+	t.Logf("result: %+v", c)
 	if c.orders == 0 || c.none != 0 || c.twice != 0 || c.once != c.orders {
 		t.Errorf("got %+v, want every order counted once", c)
 	}

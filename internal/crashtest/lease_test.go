@@ -58,7 +58,7 @@ func testTakeover(t *testing.T, rounds int, limit time.Duration, end func(*child
 		relay = next
 	}
 	closing()
-	t.Logf("%d takeovers, the longest took %v, allowed are %v", rounds, longest, limit)
+	t.Logf("result: %d takeovers, the longest took %v, allowed are %v", rounds, longest, limit)
 	site.outcome(t, relay).expectPromises(t)
 }
 

@@ -70,7 +70,7 @@ func TestMemoryIsIndependentOfTheBacklog(t *testing.T) {
 			relay := startPlainRelay(t, relayPlan{Database: onPostgres, DSN: dsn, Slow: test.slow})
 			relay.awaitCount(t, stored, test.rows)
 			peak := relay.memory(t).peak
-			t.Logf("%d events of %d bytes in %v, peak %d MiB", test.rows, test.payload, time.Since(began).Round(time.Millisecond), peak>>20)
+			t.Logf("result: %d events of %d bytes in %v, peak %d MiB", test.rows, test.payload, time.Since(began).Round(time.Millisecond), peak>>20)
 			if peak > limit {
 				t.Errorf("the relay's memory: got a peak of %d MiB, want at most %d", peak>>20, limit>>20)
 			}

@@ -60,7 +60,7 @@ func TestAnOutageCostsNothingButTime(t *testing.T) {
 			controlled := <-back
 			resumed := relay.await(t, stored, curing).At
 
-			t.Logf("resumed %v after the control client; %d MiB before the outage, %d after it",
+			t.Logf("result: resumed %v after the control client; %d MiB before the outage, %d after it",
 				resumed.Sub(controlled).Round(time.Millisecond), before.resident>>20, after.resident>>20)
 			if took := resumed.Sub(controlled); took > resumeWithin {
 				t.Errorf("delivery resumed %v after a control client succeeded, want at most %v", took, resumeWithin)
@@ -100,7 +100,7 @@ func TestServersAreKilledUnderARelay(t *testing.T) {
 	}
 	closing()
 	got := site.outcome(t, relay)
-	t.Logf("%d orders committed: %+v", got.committed, got.findings)
+	t.Logf("result: %d orders committed: %+v", got.committed, got.findings)
 	relay.expectNoAttempts(t)
 	got.expectPromises(t)
 }

@@ -44,7 +44,7 @@ func testStops(t *testing.T, on database, stops int) {
 	closing()
 	got := site.outcome(t, relay)
 
-	t.Logf("%d orders committed, %d stops, %d of them with publish calls in flight: %+v", got.committed, stops, midway, got.findings)
+	t.Logf("result: %d orders committed, %d stops, %d of them with publish calls in flight: %+v", got.committed, stops, midway, got.findings)
 	got.expectPromises(t)
 	if got.duplicates != 0 {
 		t.Errorf("duplicates after %d graceful stops: got %d, want none", stops, got.duplicates)

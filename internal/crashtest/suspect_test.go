@@ -46,7 +46,7 @@ func testKiller(t *testing.T, on database) {
 		t.Errorf("dead letters: got %d, %v, want the killer alone", n, err)
 	}
 	// Three unsuspecting ones, and one for each attempt: more, where a relay told of progress before it was killed.
-	t.Logf("%d relays were killed; cause: %s", deaths, letter.Cause)
+	t.Logf("result: %d relays were killed; cause: %s", deaths, letter.Cause)
 	if deaths < 5 {
 		t.Errorf("%d relays were killed, want at least 5", deaths)
 	}

@@ -22,9 +22,14 @@ import (
 // notExercisedMark is what package conformance says of a check for an ability that an adapter does not have.
 const notExercisedMark = "not exercised: needs "
 
-// suiteMark begins what package conformance says of a whole suite: how many checks ran, and which did not. It is shown
-// for tests that passed as well.
-const suiteMark = "conformance of "
+const (
+	// suiteMark begins what package conformance says of a whole suite: how many checks ran, and which did not. It is shown
+	// for tests that passed as well.
+	suiteMark = "conformance of "
+	// resultMark begins what a test says of what it proved, in numbers: as many kills, so many losses. It is shown for
+	// tests that passed as well.
+	resultMark = "result: "
+)
 
 func main() {
 	if !report(os.Stdin, os.Stdout, os.Getenv("LOCKSTEP_TEST_REQUIRE") == "all") {
@@ -97,17 +102,19 @@ func (r *reporter) line(line []byte) {
 		if e.Test == "" {
 			r.packageEnded(t)
 		} else if e.Action == "pass" {
-			r.suites(t)
+			r.results(t)
 			t.output = nil
 		}
 	}
 }
 
-// suites shows the lines about suites in a test's output.
-func (r *reporter) suites(t *run) {
+// results shows the lines of a test's output that bear a mark.
+func (r *reporter) results(t *run) {
 	for _, line := range t.output {
 		if _, about, ok := strings.Cut(line, suiteMark); ok {
 			fmt.Fprintf(r.out, "      %s%s\n", suiteMark, strings.TrimSpace(about))
+		} else if _, result, ok := strings.Cut(line, resultMark); ok {
+			fmt.Fprintf(r.out, "      %s: %s\n", t.test, strings.TrimSpace(result))
 		}
 	}
 }

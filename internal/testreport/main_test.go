@@ -31,6 +31,11 @@ const (
 {"Action":"pass","Package":"ex/i","Test":"TestSuite","Elapsed":0}
 {"Action":"pass","Package":"ex/i","Elapsed":0.01}
 `
+	result = `{"Action":"output","Package":"ex/j","Test":"TestKills","Output":"    j_test.go:5: chatter\n"}
+{"Action":"output","Package":"ex/j","Test":"TestKills","Output":"    j_test.go:7: result: 100 kills, 0 lost\n"}
+{"Action":"pass","Package":"ex/j","Test":"TestKills","Elapsed":0}
+{"Action":"pass","Package":"ex/j","Elapsed":0.01}
+`
 	failing = `{"Action":"run","Package":"ex/c","Test":"TestBad"}
 {"Action":"output","Package":"ex/c","Test":"TestBad","Output":"=== RUN   TestBad\n"}
 {"Action":"output","Package":"ex/c","Test":"TestBad","Output":"    c_test.go:9: got 1, want 2\n"}
@@ -72,6 +77,8 @@ func TestReport(t *testing.T) {
 			holds: []string{"ok    ex/a  0.1s", "passed: 1\nskipped: 0\nfailed: 0"}},
 		{name: "suite", stream: suite, forbidSkips: true, want: true, lacks: []string{"Atomic"},
 			holds: []string{"      conformance of TestSuite: dialect: 3 checks run, 3 passed, 0 failed, 1 not exercised\n"}},
+		{name: "result", stream: result, forbidSkips: true, want: true, lacks: []string{"chatter"},
+			holds: []string{"      TestKills: 100 kills, 0 lost\n"}},
 		{name: "skip", stream: passing + skipping, want: true,
 			holds: []string{"skipped: 1\n  ex/b.TestNeedy: b_test.go:7: POSTGRES is not set: start it\n"}},
 		{name: "forbidden skip", stream: passing + skipping, forbidSkips: true,
