@@ -70,7 +70,7 @@
 //
 // # What wakes a relay
 //
-// Polling is the guarantee: after 1 ms, 2 ms, 4 ms and so on, up to PollInterval, while nothing is found. Wake-ups only
+// Polling is the guarantee: after 2 ms, 4 ms, 8 ms and so on, up to PollInterval, while nothing is found. Wake-ups only
 // make it fast. In one process the [Waker] is what the [Outbox] and the relay share. From other processes a commit is
 // heard by a dialect that is a [Listener]; where it hears only of what is announced (a [Notifier]), the application runs
 // [Outbox.Run].

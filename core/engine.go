@@ -67,6 +67,7 @@ type engine struct {
 	doubts                 map[int64]doubt // by position
 	settle                 settlement
 	settling               bool
+	nextSettle             time.Time  // of acknowledgements that gather
 	underWay               settlement // what is being written, while settling is set
 	writer                 settler
 
@@ -225,7 +226,7 @@ func (e *engine) step(now time.Time) {
 	}
 	e.goBack(now)
 	e.startCalls(now)
-	e.startSettling()
+	e.startSettling(now)
 	e.startReading(now)
 }
 
@@ -297,6 +298,9 @@ func (e *engine) nextEvent(now time.Time) time.Time {
 	for _, t := range e.topics {
 		sooner(t.due)
 		sooner(t.next)
+	}
+	if !e.settling && !e.settle.empty() {
+		sooner(e.nextSettle)
 	}
 	if !e.reader.fetching && e.room() {
 		sooner(e.nextFetch)
@@ -385,10 +389,13 @@ func (e *DrainError) Error() string {
 
 // drainError counts what is left: what is on its way to the database may or may not arrive.
 func (e *engine) drainError() error {
-	left := &DrainError{Publishing: len(e.calls)}
+	left := DrainError{Publishing: len(e.calls)}
 	for _, s := range []*settlement{&e.settle, &e.underWay} {
 		left.Unacknowledged += len(s.acks) + len(s.late)
 		left.Unsettled += len(s.failures) + len(s.burials)
 	}
-	return left
+	if left == (DrainError{}) {
+		return nil // only a fetch is under way, or a mark, and nobody wants either any more
+	}
+	return &left
 }

@@ -10,6 +10,10 @@ import (
 // resetGrace is how long publish calls may go on after the reading session ended, before their contexts end too.
 const resetGrace = time.Second
 
+// firstPoll is the first wait of a relay that has read everything and is not woken; each further one is twice as long. Events that
+// come one by one gather in it: at some hundred a second, reading for each of them is what costs the database most.
+const firstPoll = 2 * time.Millisecond
+
 // gapPatience is how long a new gap may fill by itself, as most do, before anybody asks who could fill it.
 const gapPatience = 50 * time.Millisecond
 
@@ -195,7 +199,7 @@ func (e *engine) fetched(result FetchResult) {
 	e.schedule()
 }
 
-// schedule decides when to fetch next: at once while there is something to read, then less and less often.
+// schedule decides when to fetch next: at once while there is more to read, then less and less often.
 func (e *engine) schedule() {
 	now := time.Now()
 	if !e.sweepFrom.IsZero() && !e.reader.rewinding() {
@@ -206,11 +210,14 @@ func (e *engine) schedule() {
 			hook(took)
 		}
 	}
-	if e.reader.rewinding() || e.reader.news {
-		e.idlePolls, e.nextFetch = 0, time.Time{}
+	if e.reader.news {
+		e.idlePolls = 0
+	}
+	if e.reader.rewinding() || e.reader.news && e.reader.more {
+		e.nextFetch = time.Time{}
 		return
 	}
-	wait := min(time.Millisecond<<min(e.idlePolls, 20), e.config.PollInterval)
+	wait := min(firstPoll<<min(e.idlePolls, 20), e.config.PollInterval)
 	if len(e.reader.gaps) > 0 {
 		wait = min(wait, gapPoll)
 	}

@@ -2,6 +2,7 @@ package core_test
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -75,6 +76,42 @@ func TestAnIdleRelayAsksAtMostTwelveTimesASecond(t *testing.T) {
 		}
 		if total > 12*seconds || calls["Fetch"] == 0 || calls["Promote"] == 0 || calls["RenewLease"] == 0 {
 			b.Errorf("%d calls in %d s: %v; want at most 12 a second, and some of each", total, seconds, calls)
+		}
+	})
+}
+
+// At a thousand events a second that come one by one, a database is asked once for each of them, and writes down what was
+// delivered some two hundred times: what every event costs it is what the application's own transactions do not get.
+func TestEventsOneByOneShareCalls(t *testing.T) {
+	onBench(t, func(b *bench) {
+		b.config.Logger, b.config.Waker = quiet, core.NewWaker()
+		const events = 1000
+		calls := map[string]int{}
+		var mu sync.Mutex
+		b.during(func() {
+			time.Sleep(10 * time.Second) // the bubble's clock
+			b.memory.Inject(func(c conformance.Call) conformance.Fault {
+				mu.Lock()
+				defer mu.Unlock()
+				calls[c.Op]++
+				if c.Op == "Fetch" || c.Op == "Acknowledge" {
+					return conformance.Fault{After: 300 * time.Microsecond}
+				}
+				return conformance.Fault{}
+			})
+			for n := range events {
+				b.enqueue(fmt.Sprintf("k%d", n))
+				b.config.Waker.Wake()
+				time.Sleep(time.Millisecond) // the bubble's clock
+			}
+			time.Sleep(time.Second) // the bubble's clock
+			b.memory.Inject(nil)
+		})
+		if got := len(b.recorder.Stored()); got != events {
+			b.Errorf("%d of %d events were delivered", got, events)
+		}
+		if calls["Fetch"] > events*11/10 || calls["Acknowledge"] > events/4 {
+			b.Errorf("for %d events: %v; want at most a fetch each, and an acknowledgement for every four", events, calls)
 		}
 	})
 }

@@ -6,8 +6,14 @@ import (
 	"time"
 )
 
-// maxSettle bounds one call that settles records, so that its statement stays short.
-const maxSettle = 2000
+const (
+	// maxSettle bounds one call that settles records, so that its statement stays short.
+	maxSettle = 2000
+	// gatherAcks is the least time between two acknowledgements of fewer than enoughAcks messages. Nothing waits for an
+	// acknowledgement, and each costs the database a commit, however few messages it has.
+	gatherAcks = 5 * time.Millisecond
+	enoughAcks = 500
+)
 
 // settlement is what became of records, on its way to the database.
 type settlement struct {
@@ -45,11 +51,11 @@ func cut[T any](all []T) (part, rest []T) {
 }
 
 // startSettling writes what has gathered since the last time.
-func (e *engine) startSettling() {
-	if e.settling || e.settle.empty() {
+func (e *engine) startSettling(now time.Time) {
+	if e.settling || e.settle.empty() || e.gathers() && now.Before(e.nextSettle) {
 		return
 	}
-	e.settling = true
+	e.settling, e.nextSettle = true, now.Add(gatherAcks)
 	part := e.settle.take()
 	e.underWay = part
 	e.workers.Go(func() {
@@ -64,6 +70,13 @@ func (e *engine) startSettling() {
 			}
 		})
 	})
+}
+
+// gathers reports whether what is to be settled can wait for more of it.
+func (e *engine) gathers() bool {
+	s := &e.settle
+	return len(s.acks)+len(s.late) < enoughAcks && len(s.failures)+len(s.burials) == 0 && s.mark == nil &&
+		e.room() && !e.once && !e.draining && !e.resetting
 }
 
 // settled takes in that s is written.

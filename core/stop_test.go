@@ -69,3 +69,21 @@ func TestADrainCountsWhatIsBeingWritten(t *testing.T) {
 		}
 	})
 }
+
+// A stop that only a read outlasts has left nothing behind, and says so.
+func TestADrainThatOnlyAReadOutlastsIsWhole(t *testing.T) {
+	onBench(t, func(b *bench) {
+		b.config.Logger, b.config.DrainTimeout = quiet, time.Second
+		ctx, stop := context.WithCancel(b.Context())
+		b.memory.Inject(func(c conformance.Call) (f conformance.Fault) {
+			if c.Op == "Fetch" {
+				stop()
+				f.Before = 5 * time.Second
+			}
+			return f
+		})
+		if err := b.relay().Run(ctx); err != nil {
+			b.Errorf("Run: got %v, want nil", err)
+		}
+	})
+}
