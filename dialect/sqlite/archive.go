@@ -40,9 +40,9 @@ func (w writing) archive(refs []core.Ref) error {
 			kept = append(kept, topic)
 		}
 	}
-	return w.each(len(refs), `INSERT INTO {archive} (position, id, topic, key, headers, payload, created_at, attempts)
-SELECT position, id, topic, key, headers, payload, created_at, attempts FROM {outbox} WHERE position = ? AND id = ?`+condition+`
-ON CONFLICT DO NOTHING`, func(i int) []any { return append([]any{refs[i].Position, refs[i].ID}, kept...) })
+	return w.named(refs, `INSERT INTO {archive} (position, id, topic, key, headers, payload, created_at, attempts)
+SELECT position, id, topic, key, headers, payload, created_at, attempts FROM {outbox} WHERE position IN ({named})`+condition+`
+ON CONFLICT DO NOTHING`, kept...)
 }
 
 // archived is the condition for the archived events that match filter and come after after, and its arguments.

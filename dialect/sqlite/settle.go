@@ -20,8 +20,7 @@ func (s *session) Acknowledge(ctx context.Context, refs []core.Ref) error {
 		if err := w.archive(refs); err != nil {
 			return err
 		}
-		return w.each(len(refs), `DELETE FROM {outbox} WHERE position = ? AND id = ?`,
-			func(i int) []any { return []any{refs[i].Position, refs[i].ID} })
+		return w.named(refs, `DELETE FROM {outbox} WHERE position IN ({named})`)
 	})
 }
 
