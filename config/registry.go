@@ -216,8 +216,13 @@ func (o *opening) broker(to *Outbox, where string, u URL) core.Broker {
 		o.problems.at(0, where, "%v", err)
 		return nil
 	}
-	if closer, ok := broker.(io.Closer); ok {
+	if closer, ok := core.Ability[io.Closer](broker); ok {
 		o.opened.closers = append(o.opened.closers, closer)
+	}
+	if _, tells := broker.(core.TermBroker); !tells {
+		if inner, hidden := core.Ability[core.TermBroker](broker); hidden { // a relay sees only what stands before the routes
+			o.problems.at(0, where, "%T hides that %T can shut out an earlier owner: let it implement ForTerm too", broker, inner)
+		}
 	}
 	if u.isName() {
 		o.named[name] = broker

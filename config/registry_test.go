@@ -199,6 +199,31 @@ func TestTermsReachTheBrokersThatWantThem(t *testing.T) {
 	}
 }
 
+// dressed hides what the broker inside of it can do, but for Unwrap.
+type dressed struct{ core.Broker }
+
+func (d dressed) Unwrap() core.Broker { return d.Broker }
+
+// What stands before the routes begins the terms, so the relay cannot see that one of them has a broker that hides it.
+func TestAWrapperThatHidesTermsIsRefused(t *testing.T) {
+	t.Parallel()
+	for _, content := range []string{
+		"database: fake:x\nbroker: dressed://a\n",
+		"database: fake:x\nbroker: plain://a\nroutes: [{topics: b, broker: 'dressed://b'}]\n",
+	} {
+		b := newBench()
+		b.registry.Broker(func(u *url.URL, _ *slog.Logger) (core.Broker, error) {
+			return dressed{termBroker{&fakeBroker{name: u.Host, closed: &b.closed}, &b.terms}}, nil
+		}, "dressed")
+		if _, err := b.open(t, content); err == nil || !strings.Contains(err.Error(), "let it implement ForTerm too") {
+			t.Errorf("%s: got %v, want that the wrapper has to implement ForTerm", content, err)
+		}
+		if want := 1 + strings.Count(content, "://"); b.closed != want {
+			t.Errorf("%s: %d closed, want %d: what is in a wrapper is closed too", content, b.closed, want)
+		}
+	}
+}
+
 func TestBrokersByNameAreSharedAndClosedOnce(t *testing.T) {
 	t.Parallel()
 	b := newBench()

@@ -124,7 +124,7 @@ var brokerGroups = []group[BrokerFixture]{
 	{
 		needs: "a KeyOrdered broker",
 		has: func(f BrokerFixture) bool {
-			_, ok := ability[core.KeyOrdered](f.Broker)
+			_, ok := core.Ability[core.KeyOrdered](f.Broker)
 			return ok
 		},
 		checks: []check[BrokerFixture]{
@@ -135,7 +135,7 @@ var brokerGroups = []group[BrokerFixture]{
 	{
 		needs: "a KeyOrdered broker, and a Poison that leaves topic and key as they are",
 		has: func(f BrokerFixture) bool {
-			if _, ok := ability[core.KeyOrdered](f.Broker); !ok || f.Poison == nil {
+			if _, ok := core.Ability[core.KeyOrdered](f.Broker); !ok || f.Poison == nil {
 				return false
 			}
 			m := f.poisoned("k")
@@ -146,7 +146,7 @@ var brokerGroups = []group[BrokerFixture]{
 	{
 		needs: "a KeyHasher broker",
 		has: func(f BrokerFixture) bool {
-			_, ok := ability[core.KeyHasher](f.Broker)
+			_, ok := core.Ability[core.KeyHasher](f.Broker)
 			return ok
 		},
 		checks: []check[BrokerFixture]{{"key-hash", "a key's hash depends on topic and key alone", checkKeyHash}},

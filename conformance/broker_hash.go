@@ -10,7 +10,7 @@ import (
 // checkKeyHash asks for the hashes of many keys again and again, while the broker publishes: it may have looked at the topic
 // in the meantime, and connected anew.
 func checkKeyHash(ctx context.Context, f BrokerFixture) error {
-	hasher, _ := ability[core.KeyHasher](f.Broker)
+	hasher, _ := core.Ability[core.KeyHasher](f.Broker)
 	const keys, rounds = 100, 3
 	hashes := map[string]uint32{}
 	for round := range rounds {

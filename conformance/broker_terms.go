@@ -12,7 +12,7 @@ import (
 var termGroup = group[BrokerFixture]{
 	needs: "a TermBroker",
 	has: func(f BrokerFixture) bool {
-		_, ok := ability[core.TermBroker](f.Broker)
+		_, ok := core.Ability[core.TermBroker](f.Broker)
 		return ok
 	},
 	checks: []check[BrokerFixture]{
@@ -32,7 +32,10 @@ func (f BrokerFixture) inTerm(ctx context.Context, owner core.Broker, m core.Mes
 }
 
 func (f BrokerFixture) term(ctx context.Context, outbox string, epoch int64) (core.Broker, error) {
-	terms, _ := ability[core.TermBroker](f.Broker)
+	terms, ok := f.Broker.(core.TermBroker)
+	if !ok {
+		return nil, fmt.Errorf("%T hides that the broker inside of it can shut out an earlier owner: let it implement ForTerm too", f.Broker)
+	}
 	owner, err := terms.ForTerm(ctx, core.Term{Outbox: outbox, Epoch: epoch})
 	if err != nil {
 		return nil, fmt.Errorf("begin term %d: %w", epoch, err)

@@ -107,12 +107,12 @@ var dialectGroups = []group[DialectFixture]{
 	},
 	{
 		needs:  "a Listener",
-		has:    func(f DialectFixture) bool { _, ok := f.Dialect.(core.Listener); return ok },
+		has:    func(f DialectFixture) bool { _, ok := core.Ability[core.Listener](f.Dialect); return ok },
 		checks: listenChecks,
 	},
 	{
 		needs:  "a Notifier",
-		has:    func(f DialectFixture) bool { _, ok := f.elsewhere().(core.Notifier); return ok },
+		has:    func(f DialectFixture) bool { _, ok := core.Ability[core.Notifier](f.elsewhere()); return ok },
 		checks: notifyChecks,
 	},
 	{

@@ -25,7 +25,7 @@ var archiveChecks = []check[DialectFixture]{
 func (f DialectFixture) archive(ctx context.Context, use func(s core.Session, archive core.ArchiveStore) error) error {
 	f.Dialect = f.Archiving
 	return f.session(ctx, func(s core.Session) error {
-		store, ok := s.(core.ArchiveStore)
+		store, ok := core.Ability[core.ArchiveStore](s)
 		if !ok {
 			return fmt.Errorf("the session of the archiving dialect, a %T, is not an ArchiveStore", s)
 		}

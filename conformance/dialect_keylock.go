@@ -11,7 +11,7 @@ import (
 
 // keyLocker is the fixture's ability; its checks run only where there is one.
 func (f DialectFixture) keyLocker() core.KeyLocker {
-	locker, _ := f.Dialect.(core.KeyLocker)
+	locker, _ := core.Ability[core.KeyLocker](f.Dialect)
 	return locker
 }
 

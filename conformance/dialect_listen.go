@@ -48,7 +48,8 @@ func waitFor(ctx context.Context, call func(ctx context.Context, woke chan struc
 
 func (f DialectFixture) listen(ctx context.Context) *waiting {
 	return waitFor(ctx, func(ctx context.Context, woke chan struct{}) error {
-		return f.Dialect.(core.Listener).Listen(ctx, func() {
+		listener, _ := core.Ability[core.Listener](f.Dialect)
+		return listener.Listen(ctx, func() {
 			select {
 			case woke <- struct{}{}:
 			default:
@@ -61,7 +62,7 @@ func (f DialectFixture) listen(ctx context.Context) *waiting {
 func (f DialectFixture) notify(ctx context.Context) (w *waiting, committed chan<- struct{}) {
 	c := make(chan struct{}, 1)
 	return waitFor(ctx, func(ctx context.Context, _ chan struct{}) error {
-		if notifier, ok := f.elsewhere().(core.Notifier); ok {
+		if notifier, ok := core.Ability[core.Notifier](f.elsewhere()); ok {
 			return notifier.Notify(ctx, c)
 		}
 		return nil

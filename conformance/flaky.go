@@ -51,21 +51,6 @@ func Flaky(broker core.Broker, config FlakyConfig) core.Broker {
 	return wrap(broker, (&dice{config: config, random: rand.New(rand.NewPCG(config.Seed, 0))}).publish)
 }
 
-// ability finds an ability of broker or of what it wraps.
-func ability[T any](broker core.Broker) (able T, ok bool) {
-	for broker != nil {
-		if able, ok = broker.(T); ok {
-			return able, true
-		}
-		wrapper, wraps := broker.(interface{ Unwrap() core.Broker })
-		if !wraps {
-			break
-		}
-		broker = wrapper.Unwrap()
-	}
-	return able, false
-}
-
 // dice are shared by the brokers of all terms.
 type dice struct {
 	config FlakyConfig

@@ -93,10 +93,10 @@ func TestFlakyHasTheAbilitiesOfItsBroker(t *testing.T) {
 	for _, config := range []ClientConfig{{}, {KeyOrdered: true}, {Terms: true}, {KeyOrdered: true, Terms: true}} {
 		quiet := FlakyConfig{Logf: t.Logf}
 		broker := Flaky(Flaky((&Recorder{}).Client(config), quiet), quiet)
-		if _, ok := ability[core.KeyOrdered](broker); ok != config.KeyOrdered {
+		if _, ok := core.Ability[core.KeyOrdered](broker); ok != config.KeyOrdered {
 			t.Errorf("%+v: KeyOrdered is %v", config, ok)
 		}
-		terms, ok := ability[core.TermBroker](broker)
+		terms, ok := core.Ability[core.TermBroker](broker)
 		if ok != config.Terms {
 			t.Errorf("%+v: TermBroker is %v", config, ok)
 		}
@@ -107,7 +107,7 @@ func TestFlakyHasTheAbilitiesOfItsBroker(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, ok := ability[core.KeyOrdered](inTerm); ok != config.KeyOrdered {
+		if _, ok := core.Ability[core.KeyOrdered](inTerm); ok != config.KeyOrdered {
 			t.Errorf("%+v: in its term KeyOrdered is %v", config, ok)
 		}
 		if _, ok := inTerm.(interface{ Unwrap() core.Broker }); !ok {

@@ -14,7 +14,8 @@ type publishFunc func(ctx context.Context, inner core.Broker, msgs []core.Messag
 // for its terms are wrapped, too.
 func wrap(broker core.Broker, publish publishFunc) core.Broker {
 	w := wrapper{broker, publish}
-	if terms, ok := ability[core.TermBroker](broker); ok {
+	// Not core.Ability: what hides that it has terms inside has to be refused by the relay, and not to be passed over.
+	if terms, ok := broker.(core.TermBroker); ok {
 		return termWrapper{w, terms}
 	}
 	return w

@@ -57,7 +57,7 @@ func newApp(db *sql.DB, s statements, t *task) *app {
 
 // openApp opens the pool of the application: that of the dialect, where it has one.
 func openApp(d dialect, place database) (db *sql.DB, closePool func() error, err error) {
-	if own, ok := d.(interface{ DB() *sql.DB }); ok {
+	if own, ok := core.Ability[interface{ DB() *sql.DB }, core.Dialect](d); ok {
 		return own.DB(), func() error { return nil }, nil
 	}
 	db, err = place.pool()
