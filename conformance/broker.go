@@ -98,7 +98,7 @@ var brokerGroups = []group[BrokerFixture]{
 	}},
 	{
 		needs:  "OtherTopic",
-		has:    func(f BrokerFixture) bool { return f.OtherTopic != "" && f.ReadOther != nil },
+		has:    BrokerFixture.hasOther,
 		checks: []check[BrokerFixture]{{"several-topics", "the messages of a call may be for several topics: each is stored in its own", checkSeveralTopics}},
 	},
 	{
@@ -133,13 +133,20 @@ var brokerGroups = []group[BrokerFixture]{
 		},
 	},
 	{
+		needs:  "a Poison that leaves topic and key as they are",
+		has:    BrokerFixture.poisonsInPlace,
+		checks: []check[BrokerFixture]{{"poisons-in-a-call", "of several messages of a call that can never be stored each gets ErrPermanent, in that call or when it is sent again, and no other one does", checkPoisonsInACall}},
+	},
+	{
+		needs:  "OtherTopic, and a Poison that leaves topic and key as they are",
+		has:    func(f BrokerFixture) bool { return f.hasOther() && f.poisonsInPlace() },
+		checks: []check[BrokerFixture]{{"results-by-message", "the results of a call stand in the order of its messages, also where these are for several topics", checkResultsByMessage}},
+	},
+	{
 		needs: "a KeyOrdered broker, and a Poison that leaves topic and key as they are",
 		has: func(f BrokerFixture) bool {
-			if _, ok := core.Ability[core.KeyOrdered](f.Broker); !ok || f.Poison == nil {
-				return false
-			}
-			m := f.poisoned("k")
-			return m.Topic == f.Topic && m.Key == "k"
+			_, ok := core.Ability[core.KeyOrdered](f.Broker)
+			return ok && f.poisonsInPlace()
 		},
 		checks: []check[BrokerFixture]{{"keys-behind-a-poison", "after a message is refused for good, no later one of its key in the call is stored: those get ErrNotAttempted", checkBehindAPoison}},
 	},

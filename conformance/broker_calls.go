@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/lockstep-go/lockstep/core"
 )
@@ -75,48 +74,6 @@ func checkSeveralTopics(ctx context.Context, f BrokerFixture) error {
 		}
 		if err != nil {
 			return fmt.Errorf("the fixture's %s: %w", topic.what, err)
-		}
-	}
-	return nil
-}
-
-// checkBehindAPoison has a message refused for good amidst others of its key, and reads what is stored of them.
-func checkBehindAPoison(ctx context.Context, f BrokerFixture) error {
-	of := func(id, key string) core.Message { return core.Message{ID: id, Topic: f.Topic, Key: key} }
-	msgs := []core.Message{of("beside 1", "other"), of("before", "k"), f.poisoned("k"), of("beside 2", "other"), of("behind 1", "k"),
-		of("beside 3", "other"), of("behind 2", "k")}
-	results, err := resultsOf(f.Broker.Publish(ctx, msgs), len(msgs))
-	if err != nil {
-		return err
-	}
-	// Each key's last one: when it is stored, so is what may be stored before it.
-	last := []core.Message{of("last", "k"), of("last of the other key", "other")}
-	if err := f.publish(ctx, last...); err != nil {
-		return fmt.Errorf("the next call: %w", err)
-	}
-	want := idsOf(last)
-	for i, m := range msgs {
-		if results[i] == nil {
-			want = append(want, m.ID)
-		}
-	}
-	// Several times: who finds the guilty one by halves sends the others again.
-	stored, err := f.search(ctx, want, 5*len(msgs))
-	if err != nil {
-		return err
-	}
-	for i, m := range msgs {
-		there := slices.ContainsFunc(stored, func(s core.Message) bool { return s.ID == m.ID })
-		behind := i > 2 && m.Key == "k"
-		switch {
-		case behind && there:
-			return fmt.Errorf("message %q is stored, and its result is %w; the one before it of the same key is not stored: %w", m.ID, orNil(results[i]), orNil(results[2]))
-		case i == 2 && !errors.Is(results[i], core.ErrPermanent):
-			return fmt.Errorf("the result of a message that can never be stored is %w, want ErrPermanent", orNil(results[i]))
-		case behind && !errors.Is(results[i], core.ErrNotAttempted):
-			return fmt.Errorf("message %q stands behind one of its key that is not stored, and its result is %w, want ErrNotAttempted", m.ID, orNil(results[i]))
-		case there && (errors.Is(results[i], core.ErrNotAttempted) || errors.Is(results[i], core.ErrPermanent)):
-			return fmt.Errorf("message %q is stored, and its result is %w", m.ID, results[i])
 		}
 	}
 	return nil

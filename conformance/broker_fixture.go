@@ -75,12 +75,23 @@ func (f BrokerFixture) begin(ctx context.Context) error {
 	return nil
 }
 
+func (f BrokerFixture) hasOther() bool { return f.OtherTopic != "" && f.ReadOther != nil }
+
 // other is the fixture with the other topic as its topic.
 func (f BrokerFixture) other() BrokerFixture {
 	return BrokerFixture{Broker: f.Broker, Topic: f.OtherTopic, Read: f.ReadOther}
 }
 
 // poisoned returns a message of key k that is refused for good.
-func (f BrokerFixture) poisoned(k string) core.Message {
-	return f.Poison(core.Message{ID: "poison", Topic: f.Topic, Key: k, Headers: map[string]string{}, Payload: []byte("{}")})
+func (f BrokerFixture) poisoned(id, k string) core.Message {
+	return f.Poison(core.Message{ID: id, Topic: f.Topic, Key: k, Headers: map[string]string{}, Payload: []byte("{}")})
+}
+
+// poisonsInPlace says that a poisoned message is of the topic and the key that it was made for.
+func (f BrokerFixture) poisonsInPlace() bool {
+	if f.Poison == nil {
+		return false
+	}
+	m := f.poisoned("poison", "k")
+	return m.Topic == f.Topic && m.Key == "k"
 }

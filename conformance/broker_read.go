@@ -117,33 +117,35 @@ func (f BrokerFixture) find(ctx context.Context, ids []string, most int) error {
 
 // search is find, and returns what it looked at.
 func (f BrokerFixture) search(ctx context.Context, ids []string, most int) (stored []core.Message, err error) {
-	for n := len(ids); n > 0; n++ {
-		more, err := f.take(ctx, missing, n)
-		if err != nil {
-			if n == len(ids) {
-				stored, _ = f.held(ctx, n)
-			}
+	for n := len(ids); n > 0; {
+		if stored, err = f.take(ctx, missing, n); err != nil {
+			stored, _ = f.held(ctx, n)
 			return nil, fmt.Errorf("%s: %w", strings.Join(absent(ids, stored), ""), err)
 		}
-		stored = more
-		faults := absent(ids, stored)
-		if len(faults) == 0 {
+		lost := notAmong(ids, stored)
+		if len(lost) == 0 {
 			return stored, nil
 		}
 		if n >= most {
-			return nil, errors.New(faults[0])
+			return nil, errors.New(absent(ids, stored)[0])
 		}
+		n += len(lost) // the topic holds those, too, behind what was read
 	}
 	return nil, nil
 }
 
-// absent says which of ids are not among the stored messages.
-func absent(ids []string, stored []core.Message) []string {
+// notAmong returns those of ids that are not among the stored messages.
+func notAmong(ids []string, stored []core.Message) []string {
 	there := map[string]bool{}
 	for _, m := range stored {
 		there[m.ID] = true
 	}
-	lost := slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return there[id] })
+	return slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return there[id] })
+}
+
+// absent says which of ids are not among the stored messages.
+func absent(ids []string, stored []core.Message) []string {
+	lost := notAmong(ids, stored)
 	if len(lost) == 0 {
 		return nil
 	}

@@ -84,26 +84,3 @@ func checkBrokerCut(ctx context.Context, f BrokerFixture) error {
 	}
 	return f.find(ctx, append(claimed, "after"), 2*published) // twice: an answer that was lost may have been sent again
 }
-
-func checkPoison(ctx context.Context, f BrokerFixture) error {
-	poison := f.poisoned("p")
-	// Not through publish: the topic may be what is wrong with it.
-	msgs := []core.Message{{ID: "a", Topic: f.Topic, Key: "a"}, poison, {ID: "b", Topic: f.Topic, Key: "b"}}
-	results, err := resultsOf(f.Broker.Publish(ctx, msgs), len(msgs))
-	if err != nil {
-		return err
-	}
-	if !errors.Is(results[1], core.ErrPermanent) {
-		return fmt.Errorf("the result of a message that can never be stored is %v, want ErrPermanent", results[1])
-	}
-	var good []string
-	for i, id := range map[int]string{0: "a", 2: "b"} {
-		if errors.Is(results[i], core.ErrPermanent) {
-			return fmt.Errorf("the message beside one that can never be stored got %w", results[i])
-		}
-		if results[i] == nil {
-			good = append(good, id)
-		}
-	}
-	return f.find(ctx, good, 3)
-}

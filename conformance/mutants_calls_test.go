@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/lockstep-go/lockstep/core"
@@ -12,11 +15,11 @@ import (
 // callMutants are brokers that go wrong in what is special about a call: its keys, its topics, its neighbours, and what
 // becomes of it when the server is killed.
 var callMutants = map[string]brokerMutant{
-	"goes on behind a message that was refused for good": {[]string{"keys-behind-a-poison"}, `message "behind 1" is stored, and its result is no error`,
+	"goes on behind a message that was refused for good": {[]string{"keys-behind-a-poison"}, `message "behind 2" is stored, and its result is no error`,
 		func(ctx context.Context, b *brokenBroker, msgs []core.Message) error {
 			return oneByOne(ctx, b, msgs, nil)
 		}},
-	"says that a message behind a refused one was not attempted, and stores it": {[]string{"keys-behind-a-poison"}, `message "behind 1" is stored, and its result is not attempted`,
+	"says that a message behind a refused one was not attempted, and stores it": {[]string{"keys-behind-a-poison"}, `message "behind 2" is stored, and its result is not attempted`,
 		func(ctx context.Context, b *brokenBroker, msgs []core.Message) error {
 			return oneByOne(ctx, b, msgs, func(results []error, i int) {
 				for j := range i {
@@ -39,7 +42,7 @@ var callMutants = map[string]brokerMutant{
 			}
 			return err
 		}},
-	"gives up all that is behind a refused message, and has stored it": {[]string{"keys-behind-a-poison"}, `message "beside 1" is stored, and its result is not attempted`,
+	"gives up all that is behind a refused message, and has stored it": {[]string{"keys-behind-a-poison"}, `message "beside 0" is stored, and its result is not attempted`,
 		func(ctx context.Context, b *brokenBroker, msgs []core.Message) error {
 			err := b.Broker.Publish(ctx, msgs)
 			var batch *core.BatchError
@@ -52,6 +55,60 @@ var callMutants = map[string]brokerMutant{
 			}
 			return err
 		}},
+	"goes on with the next ten behind a message that was refused for good": {[]string{"keys-behind-a-poison"}, `message "behind 9" is stored, and its result is no error`,
+		func(ctx context.Context, b *brokenBroker, msgs []core.Message) error {
+			var results []error
+			for ten := range slices.Chunk(msgs, 10) {
+				some, err := resultsOf(b.Broker.Publish(ctx, ten), len(ten))
+				if err != nil {
+					return err
+				}
+				results = append(results, some...)
+			}
+			return answerOf(results)
+		}},
+	"sends the other half when its time is over": {[]string{"keys-with-a-hole"}, "message 10 of key 0 is stored, and message 0 before it is not",
+		func(ctx context.Context, b *brokenBroker, msgs []core.Message) error {
+			if ctx.Err() == nil {
+				return b.Broker.Publish(ctx, msgs)
+			}
+			_ = b.Broker.Publish(context.WithoutCancel(ctx), msgs[len(msgs)/2:])
+			return ctx.Err()
+		}},
+	"takes a second refusal for a repeated one": {[]string{"poisons-in-a-call"}, `"poison 3" can never be stored, and is said to be stored`,
+		saying(func(_ []core.Message, results []error) {
+			for i := refusedIn(results) + 1; i < len(results); i++ {
+				if errors.Is(results[i], core.ErrPermanent) {
+					results[i] = nil
+				}
+			}
+		})},
+	"condemns what stands between two refused messages": {[]string{"poisons-in-a-call"}, `message "good 2", in one call with others`,
+		saying(func(_ []core.Message, results []error) {
+			for i := refusedIn(results); i < len(results)-1; i++ {
+				results[i] = core.ErrPermanent
+			}
+		})},
+	"does not know which ones are refused, where there are several": {[]string{"poisons-in-a-call"}, "however often they are sent",
+		saying(func(_ []core.Message, results []error) {
+			if slices.Contains(results[refusedIn(results)+1:], core.ErrPermanent) {
+				for i := range results {
+					results[i] = core.ErrUncertain
+				}
+			}
+		})},
+	"stores what it refuses for good": {[]string{"poisons-in-a-call"}, "was refused for good, and is stored",
+		func(ctx context.Context, b *brokenBroker, msgs []core.Message) error {
+			stripped := copyMessages(msgs)
+			for i := range stripped {
+				stripped[i].Headers = nil
+			}
+			_ = b.Broker.Publish(ctx, stripped)
+			return b.Broker.Publish(ctx, msgs)
+		}},
+	"groups its results by topic": {[]string{"results-by-message"}, `message "here 1", in one call with others`, saying(byTopic(1))},
+	"groups its results by topic, the last one's first": {[]string{"results-by-message"}, `"poison" can never be stored, and is said to be stored`,
+		saying(byTopic(-1))},
 	"sends a call to the topic of its first message": {[]string{"several-topics"}, "which the check did not publish to it",
 		func(ctx context.Context, b *brokenBroker, msgs []core.Message) error {
 			msgs = slices.Clone(msgs)
@@ -138,8 +195,74 @@ func oneByOne(ctx context.Context, b *brokenBroker, msgs []core.Message, tell fu
 			tell(results, i)
 		}
 	}
+	return answerOf(results)
+}
+
+// answerOf makes Publish's error of its results.
+func answerOf(results []error) error {
 	if !slices.ContainsFunc(results, func(err error) bool { return err != nil }) {
 		return nil
 	}
 	return &core.BatchError{Results: results}
+}
+
+// saying stores what it is given, and changes what it says where a message was refused.
+func saying(change func(msgs []core.Message, results []error)) func(context.Context, *brokenBroker, []core.Message) error {
+	return func(ctx context.Context, b *brokenBroker, msgs []core.Message) error {
+		results, err := resultsOf(b.Broker.Publish(ctx, msgs), len(msgs))
+		if err != nil {
+			return err
+		}
+		if refusedIn(results) >= 0 {
+			change(msgs, results)
+		}
+		return answerOf(results)
+	}
+}
+
+// refusedIn is the place of the first message that was refused for good; -1 where none was.
+func refusedIn(results []error) int {
+	return slices.IndexFunc(results, func(err error) bool { return errors.Is(err, core.ErrPermanent) })
+}
+
+// byTopic puts the results of one topic before those of the other.
+func byTopic(sign int) func(msgs []core.Message, results []error) {
+	return func(msgs []core.Message, results []error) {
+		order := make([]int, len(msgs))
+		for i := range order {
+			order[i] = i
+		}
+		slices.SortStableFunc(order, func(a, b int) int { return sign * strings.Compare(msgs[a].Topic, msgs[b].Topic) })
+		kept := slices.Clone(results)
+		for place, i := range order {
+			results[place] = kept[i]
+		}
+	}
+}
+
+// A broker that stops at the first message that is not stored, and sends one by one, is slow and right.
+func TestALazyBrokerPasses(t *testing.T) {
+	lazy := func(ctx context.Context, b *brokenBroker, msgs []core.Message) error {
+		results := slices.Repeat([]error{core.ErrNotAttempted}, len(msgs))
+		for i := range msgs {
+			var batch *core.BatchError
+			results[i] = b.Broker.Publish(ctx, msgs[i:i+1])
+			if errors.As(results[i], &batch) {
+				results[i] = batch.Results[0]
+			}
+			if results[i] != nil {
+				break
+			}
+		}
+		return answerOf(results)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		report, err := VerifyBroker(t.Context(), func(context.Context) (BrokerFixture, error) {
+			r := &Recorder{}
+			return RecorderFixture(r, &brokenBroker{Broker: r.Client(ClientConfig{KeyOrdered: true}), publish: lazy}), nil
+		})
+		if ran := report.Count(Passed); err != nil || ran < 20 {
+			t.Errorf("%d checks passed: %v", ran, err)
+		}
+	})
 }

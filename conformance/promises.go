@@ -74,7 +74,9 @@ var promisesOf = map[string][]int{
 	"bury-blocks":   {promisePoison},
 	"batch-results": {promisePoison},
 
-	"poison-permanent": {promisePoison},
+	"poison-permanent":   {promisePoison},
+	"poisons-in-a-call":  {promiseDelivered, promisePoison},
+	"results-by-message": {promiseDelivered, promisePoison},
 
 	"database-outage": {promiseOutage},
 	"database-cut":    {promiseCrash},
