@@ -11,8 +11,8 @@ import (
 // A position is handed out to one transaction, once (until a restart loses commits, which ends every transaction), and
 // becomes visible when that transaction commits. So whoever can fill a gap of positions that are handed out already has
 // taken one before the first look at the gap, and is open at that look. The first look therefore notes the open
-// transactions that have taken any position: more than could fill this very gap, as with the locks of PostgreSQL, which
-// know tables and no positions. Once all of them have ended, nobody is left. One that committed just now has filled the
+// transactions that have taken any position: more than could fill this very gap, as with locks that know
+// tables and no positions. Once all of them have ended, nobody is left. One that committed just now has filled the
 // gap: Dead is not "empty", and the reader looks once more.
 //
 // Positions that were not handed out yet belong to no gap that can die: any later transaction may take them.

@@ -14,7 +14,8 @@ type ClientConfig struct {
 	KeyOrdered bool
 	// Terms makes it a [core.TermBroker].
 	Terms bool
-	// FenceByPublish shuts an earlier term out of a topic when the later one first publishes there, as Kafka does.
+	// FenceByPublish shuts an earlier term out of a topic when the later one first publishes there, as a log does
+	// that learns of a producer by its first write.
 	// Defaults to shutting it out of every topic by ForTerm.
 	FenceByPublish bool
 }
