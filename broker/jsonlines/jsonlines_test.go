@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -27,18 +28,28 @@ func TestConformance(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = broker.Close() })
-		var messages []core.Message // read so far
-		return conformance.BrokerFixture{Broker: broker, Topic: "events", Read: func(_ context.Context, n int) ([]core.Message, error) {
-			var err error
-			if len(messages) < n {
-				messages, err = read(path)
+		stored := func(topic string) func(context.Context) ([]core.Message, error) {
+			return func(context.Context) ([]core.Message, error) {
+				messages, err := read(path)
+				return slices.DeleteFunc(messages, func(m core.Message) bool { return m.Topic != topic }), err
 			}
-			if err == nil && len(messages) < n { // Publish has returned: nothing more comes
-				err = fmt.Errorf("the file holds %d messages, want %d", len(messages), n)
-			}
-			return messages[:min(n, len(messages))], err
-		}}
+		}
+		return conformance.BrokerFixture{
+			Broker: broker, Topic: "events", OtherTopic: "others", Stored: stored("events"),
+			Read: first(stored("events")), ReadOther: first(stored("others")),
+		}
 	})
+}
+
+// first returns the first messages of those that are stored. Publish has returned: nothing more comes.
+func first(stored func(context.Context) ([]core.Message, error)) func(context.Context, int) ([]core.Message, error) {
+	return func(ctx context.Context, n int) ([]core.Message, error) {
+		messages, err := stored(ctx)
+		if err == nil && len(messages) < n {
+			err = fmt.Errorf("the file holds %d messages, want %d", len(messages), n)
+		}
+		return messages[:min(n, len(messages))], err
+	}
 }
 
 // read is a consumer, that knows only the format.

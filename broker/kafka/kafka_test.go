@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"testing"
 	"time"
 
@@ -52,8 +53,9 @@ func testConformance(t *testing.T, restart func() error, use func(*testing.T, *k
 	const partitions = 3
 	conformance.TestBroker(t, func(t *testing.T) conformance.BrokerFixture {
 		address, topic, other := servers.Kafka(t), servers.KafkaTopic(t, partitions), servers.KafkaTopic(t, partitions)
-		return conformance.BrokerFixture{
-			Broker: use(t, open(t, address)),
+		proxy := servers.Proxy(t, address, conformance.ProxyConfig{})
+		f := conformance.BrokerFixture{
+			Broker: use(t, openThrough(t, proxy)),
 			Topic:  topic,
 			Read: func(ctx context.Context, n int) ([]core.Message, error) {
 				return read(ctx, address, topic, partitions, n)
@@ -67,12 +69,26 @@ func testConformance(t *testing.T, restart func() error, use func(*testing.T, *k
 				return m
 			},
 			Restart: restart,
-			Freeze: func() (thaw func(), err error) {
-				servers.Control(t, "pause", "kafka")
-				return func() { servers.Control(t, "resume", "kafka") }, nil
-			},
+		}.Through(proxy)
+		f.Freeze = func() (thaw func(), err error) { // the server itself
+			servers.Control(t, "pause", "kafka")
+			return func() { servers.Control(t, "resume", "kafka") }, nil
 		}
+		return f
 	})
+}
+
+// openThrough connects to proxy, whatever the cluster says that it is called.
+func openThrough(t *testing.T, proxy *conformance.Proxy) *kafka.Broker {
+	t.Helper()
+	b, err := kafka.Open(kafka.Config{Brokers: []string{proxy.Addr()}, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, network, proxy.Addr())
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close() })
+	return b
 }
 
 // read returns the first n records of a topic, each partition's in order.

@@ -34,41 +34,49 @@ func TestConformance(t *testing.T) {
 	conformance.TestBroker(t, func(t *testing.T) conformance.BrokerFixture {
 		channel := gochannel.NewGoChannel(gochannel.Config{BlockPublishUntilSubscriberAck: true}, wmill.NopLogger{})
 		t.Cleanup(func() { channel.Close() })
-		received, err := channel.Subscribe(context.Background(), "orders")
-		if err != nil {
-			t.Fatal(err)
-		}
 		var silence sync.Mutex
-		stored := make(chan core.Message, 10_000) // room for all that a check publishes
-		go func() {
-			for m := range received {
-				silence.Lock()
-				stored <- fromWatermill(m)
-				m.Ack()
-				silence.Unlock()
-			}
-		}()
-		var msgs []core.Message
 		return conformance.BrokerFixture{
-			Broker: open(t, channel),
-			Topic:  "orders",
-			Read: func(ctx context.Context, n int) ([]core.Message, error) {
-				for len(msgs) < n {
-					select {
-					case m := <-stored:
-						msgs = append(msgs, m)
-					case <-ctx.Done():
-						return nil, ctx.Err()
-					}
-				}
-				return msgs[:n], nil
-			},
+			Broker:     open(t, channel),
+			Topic:      "orders",
+			Read:       subscribed(t, channel, "orders", &silence),
+			OtherTopic: "payments",
+			ReadOther:  subscribed(t, channel, "payments", &silence),
 			Freeze: func() (thaw func(), err error) {
 				silence.Lock()
 				return silence.Unlock, nil
 			},
 		}
 	})
+}
+
+// subscribed stores what a topic receives, unless there is silence, and returns what reads it.
+func subscribed(t *testing.T, channel *gochannel.GoChannel, topic string, silence *sync.Mutex) func(ctx context.Context, n int) ([]core.Message, error) {
+	t.Helper()
+	received, err := channel.Subscribe(context.Background(), topic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored := make(chan core.Message, 10_000) // room for all that a check publishes
+	go func() {
+		for m := range received {
+			silence.Lock()
+			stored <- fromWatermill(m)
+			m.Ack()
+			silence.Unlock()
+		}
+	}()
+	var msgs []core.Message
+	return func(ctx context.Context, n int) ([]core.Message, error) {
+		for len(msgs) < n {
+			select {
+			case m := <-stored:
+				msgs = append(msgs, m)
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}
+		return msgs[:n], nil
+	}
 }
 
 func fromWatermill(m *message.Message) core.Message {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net"
 	"os"
 	"os/exec"
 	"strings"
@@ -61,7 +62,9 @@ func TestConformance(t *testing.T) {
 	conformance.TestBroker(t, func(t *testing.T) conformance.BrokerFixture {
 		const partitions = 4
 		address, topic, other := servers.Kafka(t), servers.KafkaTopic(t, partitions), servers.KafkaTopic(t, partitions)
+		proxy := servers.Proxy(t, address, conformance.ProxyConfig{})
 		config := wmkafka.PublisherConfig([]string{address})
+		config.OverwriteSaramaConfig.Net.Proxy.Enable, config.OverwriteSaramaConfig.Net.Proxy.Dialer = true, through{proxy}
 		if os.Getenv(mutantVariable) != "" {
 			mutants[os.Getenv(mutantVariable)].spoil(&config)
 		}
@@ -69,19 +72,31 @@ func TestConformance(t *testing.T) {
 		if os.Getenv(mutantVariable) != "" {
 			publisher = opaque(publisher.Publish)
 		}
-		return conformance.BrokerFixture{
+		f := conformance.BrokerFixture{
 			Broker: open(t, publisher),
 			Topic:  topic,
 			Read:   reader(t, address, topic),
 
 			OtherTopic: other,
 			ReadOther:  reader(t, address, other),
-			Freeze: func() (thaw func(), err error) {
-				servers.Control(t, "pause", "kafka")
-				return func() { servers.Control(t, "resume", "kafka") }, nil
+			Poison: func(m core.Message) core.Message {
+				m.Payload = make([]byte, 2*core.MaxPayloadBytes) // more than a topic takes that nobody has configured
+				return m
 			},
+		}.Through(proxy)
+		f.Freeze = func() (thaw func(), err error) { // the server itself
+			servers.Control(t, "pause", "kafka")
+			return func() { servers.Control(t, "resume", "kafka") }, nil
 		}
+		return f
 	})
+}
+
+// through connects to a proxy, whatever the cluster says that it is called.
+type through struct{ proxy *conformance.Proxy }
+
+func (d through) Dial(network, _ string) (net.Conn, error) {
+	return net.DialTimeout(network, d.proxy.Addr(), 10*time.Second)
 }
 
 // reader reads a topic with Watermill's own subscriber.
