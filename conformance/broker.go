@@ -54,6 +54,13 @@ type BrokerFixture struct {
 	Stored func(ctx context.Context) ([]core.Message, error)
 	// Close ends what the fixture was made of. Defaults to nothing, where open has registered that with t.
 	Close func() error
+
+	losses *losses // of the run
+}
+
+func (f BrokerFixture) told(l *losses) BrokerFixture {
+	f.losses = l
+	return f
 }
 
 // TestBroker runs every check for brokers. open is called once for each, and registers its clean-up with t, or sets
@@ -72,6 +79,7 @@ func VerifyBroker(ctx context.Context, open func(ctx context.Context) (BrokerFix
 var brokerSuite = suite[BrokerFixture]{
 	subject: "broker", groups: brokerGroups, close: closeBroker, lacks: BrokerFixture.lacks,
 	begin: func(ctx context.Context, f BrokerFixture) error { return f.begin(ctx) },
+	told:  BrokerFixture.told,
 }
 
 func closeBroker(f BrokerFixture) error {

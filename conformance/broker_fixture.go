@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,22 +22,14 @@ func checkFixture(ctx context.Context, f BrokerFixture) error {
 	case f.OtherTopic == f.Topic:
 		return errors.New("BrokerFixture.OtherTopic is Topic: it must be another one")
 	}
-	if err := f.begin(ctx); err != nil {
-		return err
-	}
-	// Of an empty topic Read can say nothing, and comes back when its time is over.
-	stored, err := f.take(ctx, 100*time.Millisecond, 1)
-	if err == nil {
-		return fmt.Errorf("the topic holds %s before anything was published: it has to be empty, and the check's own", list(idsOf(stored)))
-	}
-	if errors.Is(err, errRead) {
+	if err := f.empty(ctx); err != nil {
 		return err
 	}
 	for n := range 2 {
 		if err := f.publish(ctx, numbered(0, n, 0)); err != nil {
 			return fmt.Errorf("publish a message: %w", err)
 		}
-		stored, err = f.take(ctx, missing, n+1)
+		stored, err := f.await(ctx, n+1)
 		if err != nil {
 			return fmt.Errorf("Read, after %d messages were published, one by one: %w", n+1, err)
 		}
@@ -49,19 +42,41 @@ func checkFixture(ctx context.Context, f BrokerFixture) error {
 	return nil
 }
 
+// empty looks whether the topic is, by whatever the fixture reads it with.
+func (f BrokerFixture) empty(ctx context.Context) error {
+	if err := f.begin(ctx); err != nil || f.Read == nil {
+		return err
+	}
+	// Of an empty topic Read can say nothing, and comes back when its time is over.
+	stored, err := f.take(ctx, 100*time.Millisecond, 1)
+	if err == nil {
+		return fmt.Errorf("the topic holds %s before anything was published: it has to be empty, and the check's own", list(idsOf(stored)))
+	}
+	if errors.Is(err, errRead) {
+		return err
+	}
+	return nil
+}
+
 // lacks names the fields that no fixture may be without, and that are missing.
 func (f BrokerFixture) lacks() string {
-	var names []string
-	if f.Broker == nil {
-		names = append(names, "BrokerFixture.Broker")
+	return fields(f.lacksAddress(), field("BrokerFixture.Read", f.Read == nil))
+}
+
+func (f BrokerFixture) lacksAddress() string {
+	return fields(field("BrokerFixture.Broker", f.Broker == nil), field("BrokerFixture.Topic", f.Topic == ""))
+}
+
+// field is name, where the fixture lacks it.
+func field(name string, lacking bool) string {
+	if lacking {
+		return name
 	}
-	if f.Topic == "" {
-		names = append(names, "BrokerFixture.Topic")
-	}
-	if f.Read == nil {
-		names = append(names, "BrokerFixture.Read")
-	}
-	return strings.Join(names, ", ")
+	return ""
+}
+
+func fields(names ...string) string {
+	return strings.Join(slices.DeleteFunc(names, func(name string) bool { return name == "" }), ", ")
 }
 
 // begin looks whether the topic is empty when a check begins, where that costs nothing.
@@ -79,7 +94,7 @@ func (f BrokerFixture) hasOther() bool { return f.OtherTopic != "" && f.ReadOthe
 
 // other is the fixture with the other topic as its topic.
 func (f BrokerFixture) other() BrokerFixture {
-	return BrokerFixture{Broker: f.Broker, Topic: f.OtherTopic, Read: f.ReadOther}
+	return BrokerFixture{Broker: f.Broker, Topic: f.OtherTopic, Read: f.ReadOther, losses: f.losses}
 }
 
 // poisoned returns a message of key k that is refused for good.

@@ -61,9 +61,27 @@ func (f BrokerFixture) take(ctx context.Context, limit time.Duration, n int) ([]
 	return msgs[:n], nil
 }
 
+// await is take for messages that were said to be stored.
+func (f BrokerFixture) await(ctx context.Context, n int) ([]core.Message, error) {
+	return f.awaitFor(ctx, missing, n)
+}
+
+// awaitFor is await, for so long at most. Once some never came in this run, it fails anyway, and another check that waits as long
+// tells nothing new.
+func (f BrokerFixture) awaitFor(ctx context.Context, most time.Duration, n int) ([]core.Message, error) {
+	limit := f.losses.patience(most)
+	began := time.Now()
+	msgs, err := f.take(ctx, limit, n)
+	f.losses.note(time.Since(began), err == nil)
+	if err != nil && limit < most {
+		err = fmt.Errorf("%w (looked for no longer than %v: an earlier check had waited in vain)", err, limit)
+	}
+	return msgs, err
+}
+
 // held returns what the topic holds, where Read has not found n messages, and whether that is sure.
 func (f BrokerFixture) held(ctx context.Context, n int) (msgs []core.Message, sure bool) {
-	ctx, cancel := context.WithTimeout(ctx, probes)
+	ctx, cancel := context.WithTimeout(ctx, f.losses.patience(probes))
 	defer cancel()
 	if f.Stored != nil {
 		msgs, err := f.Stored(ctx)
@@ -86,7 +104,7 @@ func (f BrokerFixture) held(ctx context.Context, n int) (msgs []core.Message, su
 
 // exactly returns the topic's messages. They are those with ids, each once, or it says which are not.
 func (f BrokerFixture) exactly(ctx context.Context, ids []string) ([]core.Message, error) {
-	stored, err := f.take(ctx, missing, len(ids))
+	stored, err := f.await(ctx, len(ids))
 	if err != nil {
 		return nil, f.lost(ctx, ids, err)
 	}
@@ -118,7 +136,7 @@ func (f BrokerFixture) find(ctx context.Context, ids []string, most int) error {
 // search is find, and returns what it looked at.
 func (f BrokerFixture) search(ctx context.Context, ids []string, most int) (stored []core.Message, err error) {
 	for n := len(ids); n > 0; {
-		if stored, err = f.take(ctx, missing, n); err != nil {
+		if stored, err = f.await(ctx, n); err != nil {
 			stored, _ = f.held(ctx, n)
 			return nil, fmt.Errorf("%s: %w", strings.Join(absent(ids, stored), ""), err)
 		}

@@ -70,7 +70,7 @@ func checkLaterTerm(ctx context.Context, f BrokerFixture) error {
 	if err := f.inTerm(ctx, newer, last); err != nil {
 		return fmt.Errorf("the second owner goes on: %w", err)
 	}
-	stored, err := f.take(ctx, missing, 4)
+	stored, err := f.await(ctx, 4)
 	if err != nil {
 		return err
 	}

@@ -72,7 +72,7 @@ func VerifyDialect(ctx context.Context, open func(ctx context.Context) (DialectF
 	return dialectSuite.verify(ctx, open)
 }
 
-var dialectSuite = suite[DialectFixture]{subject: "dialect", groups: dialectGroups, close: closeDialect}
+var dialectSuite = suite[DialectFixture]{subject: "dialect", groups: dialectGroups, close: closeDialect, lacks: DialectFixture.lacks}
 
 func closeDialect(f DialectFixture) error {
 	if f.Close == nil {
@@ -82,6 +82,10 @@ func closeDialect(f DialectFixture) error {
 }
 
 var dialectGroups = []group[DialectFixture]{
+	{
+		ofFixture: true,
+		checks:    []check[DialectFixture]{{"dialect-fixture", "the fixture has a Dialect with an empty outbox, and a Begin", checkDialectFixture}},
+	},
 	{checks: slices.Concat(enqueueChecks, fetchChecks, gapChecks, settleChecks, promoteChecks, leaseChecks, deadChecks, pauseChecks,
 		sessionChecks)},
 	{

@@ -34,8 +34,8 @@
 //
 // # What a fixture adds
 //
-// broker-fixture tests the fixture: a topic that is not empty or a Read that does not wait would make every other check say
-// something else than what is wrong. Each thing that an adapter, or its fixture, can do adds checks. None takes a check away, and there is no list of known
+// broker-fixture, dialect-fixture, inbox-fixture and pair-fixture test the fixture: a field that is missing, a topic that is not
+// empty or a Read that does not wait would make every other check say something else than what is wrong. Each thing that an adapter, or its fixture, can do adds checks. None takes a check away, and there is no list of known
 // failures. What was not exercised is skipped by name, and says what it would need.
 //
 //	the dialect is a core.KeyLocker, Listener, Notifier,     their contracts
@@ -49,7 +49,7 @@
 //	BrokerFixture.Outage, Freeze, Cut                        the message system away, silent, connections broken
 //	BrokerFixture.Restart                                    kill -9 of the message system: what was confirmed is there
 //	BrokerFixture.Delay                                      a slow message system; TestPair alone has checks for it
-//	BrokerFixture.Poison                                     a message that is refused for good, and what is behind it
+//	BrokerFixture.Poison                                     messages that are refused for good, and what is behind them
 //
 // Restart must lose what is not synced, as a power cut does, or at least what the server's process had to itself: otherwise
 // an adapter passes that confirms what is not safe. examples/custom-broker has one for a broker without a server.

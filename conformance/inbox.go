@@ -22,9 +22,13 @@ func VerifyInbox(ctx context.Context, open func(ctx context.Context) (DialectFix
 	return inboxSuite.verify(ctx, open)
 }
 
-var inboxSuite = suite[DialectFixture]{subject: "inbox", groups: inboxGroups, close: closeDialect}
+var inboxSuite = suite[DialectFixture]{subject: "inbox", groups: inboxGroups, close: closeDialect, lacks: DialectFixture.lacks}
 
 var inboxGroups = []group[DialectFixture]{
+	{
+		ofFixture: true,
+		checks:    []check[DialectFixture]{{"inbox-fixture", "the fixture has a Dialect with an empty outbox, and a Begin", checkDialectFixture}},
+	},
 	{
 		needs:  "an InboxStore",
 		has:    keepsInbox,

@@ -53,14 +53,25 @@ const pairWorkers = 6
 var pairSuite = suite[pair]{
 	subject: "pair",
 	groups:  pairGroups,
+	lacks:   pair.lacks,
+	told:    pair.told,
 	close:   func(p pair) error { return errors.Join(closeBroker(p.broker), closeDialect(p.DialectFixture)) },
 	limit:   func(p pair) time.Duration { return 4 * checkTimeout * time.Duration(p.scale()) },
 	workers: pairWorkers,
 }
 
+func (p pair) told(l *losses) pair {
+	p.broker = p.broker.told(l)
+	return p
+}
+
 func (p pair) scale() int { return max(1, p.Scale) }
 
 var pairGroups = []group[pair]{
+	{
+		ofFixture: true,
+		checks:    []check[pair]{{"pair-fixture", "the fixtures have a Dialect with an empty outbox, and a Begin; a Broker, an empty Topic, and a Read or Stored", checkPairFixture}},
+	},
 	{checks: slices.Concat(pairAtomicChecks, pairDeliveryChecks, pairOrderChecks, pairDeadChecks)},
 	{
 		needs:     "ConcurrentWriters",

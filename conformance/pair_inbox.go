@@ -110,13 +110,7 @@ func (s *scenario) arrived() ([]core.Message, error) {
 	if s.broker.Stored != nil {
 		return s.broker.Stored(s.ctx)
 	}
-	limited, cancel := context.WithTimeout(s.ctx, inTheEnd)
-	defer cancel()
-	msgs, err := s.broker.Read(limited, len(s.committed))
-	if err != nil {
-		return nil, fmt.Errorf("read the %d messages that the topic must hold: %w", len(s.committed), err)
-	}
-	return msgs, nil
+	return s.read(len(s.committed))
 }
 
 // live settles msgs, in some lives.

@@ -75,11 +75,9 @@ func (s *scenario) stored(atLeast int) ([]core.Message, error) {
 	if s.broker.Stored != nil {
 		return s.broker.Stored(s.ctx)
 	}
-	limited, cancel := context.WithTimeout(s.ctx, inTheEnd)
-	msgs, err := s.broker.Read(limited, atLeast)
-	cancel()
+	msgs, err := s.read(atLeast)
 	if err != nil {
-		return nil, fmt.Errorf("read the %d messages that the topic must hold: %w", atLeast, err)
+		return nil, err
 	}
 	for step := 1; step > 0; {
 		limited, cancel := context.WithTimeout(s.ctx, probing)
@@ -90,6 +88,15 @@ func (s *scenario) stored(atLeast int) ([]core.Message, error) {
 			continue
 		}
 		msgs, step = more, step*2
+	}
+	return msgs, nil
+}
+
+// read reads as many messages as the topic must hold.
+func (s *scenario) read(n int) ([]core.Message, error) {
+	msgs, err := s.broker.awaitFor(s.ctx, inTheEnd, n)
+	if err != nil {
+		return nil, fmt.Errorf("read the %d messages that the topic must hold: %w", n, err)
 	}
 	return msgs, nil
 }

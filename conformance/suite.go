@@ -21,6 +21,8 @@ type suite[F any] struct {
 	// nothing.
 	lacks func(F) (needs string)
 	begin func(ctx context.Context, f F) error
+	// told returns the fixture with what is known of earlier ones of the run. Defaults to the fixture.
+	told func(f F, l *losses) F
 	// limit is the time of one check. Defaults to checkTimeout.
 	limit func(F) time.Duration
 	// workers is how many checks run at the same time. Defaults to one after another.
@@ -40,15 +42,15 @@ func (s suite[F]) each(f func(i int, g group[F], c check[F])) {
 
 // judge runs c on fixture.
 func (s suite[F]) judge(ctx context.Context, g group[F], c check[F], fixture F) CheckResult {
-	if g.needs != "" && !g.has(fixture) {
-		result := c.missing(g.needs)
-		result.Pointless = g.pointless != nil && g.pointless(fixture)
-		return result
-	}
 	if s.lacks != nil && !g.ofFixture {
 		if needs := s.lacks(fixture); needs != "" {
 			return c.missing(needs)
 		}
+	}
+	if g.needs != "" && !g.has(fixture) {
+		result := c.missing(g.needs)
+		result.Pointless = g.pointless != nil && g.pointless(fixture)
+		return result
 	}
 	if run := c.run; s.begin != nil && !g.ofFixture {
 		c.run = func(ctx context.Context, f F) error {
@@ -71,7 +73,7 @@ func (s suite[F]) judge(ctx context.Context, g group[F], c check[F], fixture F) 
 // test runs each check as a subtest, on a fixture of its own. The report is complete when t's subtests have ended.
 func (s suite[F]) test(t *testing.T, open func(t *testing.T) F) *Report {
 	t.Helper()
-	report := s.blank()
+	report, tell := s.blank(), s.teller()
 	var mu sync.Mutex
 	t.Cleanup(func() {
 		mu.Lock()
@@ -90,7 +92,7 @@ func (s suite[F]) test(t *testing.T, open func(t *testing.T) F) *Report {
 				defer mu.Unlock()
 				report.Checks[i] = result
 			}()
-			fixture := open(t)
+			fixture := tell(open(t))
 			t.Cleanup(func() {
 				if err := s.close(fixture); err != nil {
 					t.Errorf("close the fixture: %v", err)
@@ -110,14 +112,14 @@ func (s suite[F]) test(t *testing.T, open func(t *testing.T) F) *Report {
 
 // verify is test without a test.
 func (s suite[F]) verify(ctx context.Context, open func(ctx context.Context) (F, error)) (Report, error) {
-	report := s.blank()
+	report, tell := s.blank(), s.teller()
 	s.dispatch(func(i int, g group[F], c check[F]) {
 		fixture, err := open(ctx)
 		if err != nil {
 			report.Checks[i] = c.result(fmt.Errorf("no fixture could be opened: %w", err))
 			return
 		}
-		result := s.judge(ctx, g, c, fixture)
+		result := s.judge(ctx, g, c, tell(fixture))
 		if err := s.close(fixture); err != nil && result.Status != Failed {
 			took := result.Took
 			result = c.result(fmt.Errorf("close the fixture: %w", err))
@@ -161,6 +163,15 @@ func (s suite[F]) dispatch(run func(i int, g group[F], c check[F])) {
 	for _, j := range alone {
 		run(j.i, j.g, j.c)
 	}
+}
+
+// teller returns what tells a run's fixtures of each other.
+func (s suite[F]) teller() func(F) F {
+	if s.told == nil {
+		return func(f F) F { return f }
+	}
+	l := &losses{}
+	return func(f F) F { return s.told(f, l) }
 }
 
 // blank is a report of nothing: what is never run stays so.
