@@ -18,8 +18,7 @@ import (
 
 func TestCheck(t *testing.T) {
 	t.Parallel()
-	address, good, small := servers.Kafka(t), servers.KafkaTopic(t, 2), servers.KafkaTopic(t, 1)
-	setTopic(t, address, small, "max.message.bytes", "100000")
+	address, good, small := servers.Kafka(t), servers.KafkaTopic(t, 2), servers.KafkaTopic(t, 1, limit(100_000))
 	b := open(t, address)
 	if err := b.Check(t.Context()); err != nil {
 		t.Errorf("Check of nothing: %v", err)

@@ -152,8 +152,8 @@ func TestAHeaderInAnAttributesPlace(t *testing.T) {
 // A topic that takes no record of the past, after a long outage, takes it with the present's time.
 func TestATopicThatRefusesTheEnqueueTime(t *testing.T) {
 	t.Parallel()
-	address, topic := servers.Kafka(t), servers.KafkaTopic(t, 1)
-	setTopic(t, address, topic, "message.timestamp.before.max.ms", "3600000")
+	address := servers.Kafka(t)
+	topic := servers.KafkaTopic(t, 1, kafkago.ConfigEntry{ConfigName: "message.timestamp.before.max.ms", ConfigValue: "3600000"})
 	b := open(t, address)
 	term, err := b.ForTerm(t.Context(), core.Term{Outbox: core.NewID(), Epoch: 1})
 	if err != nil {

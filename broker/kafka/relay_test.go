@@ -87,8 +87,7 @@ func TestARefusedRightLeavesTheRow(t *testing.T) {
 func TestOneOversizedBecomesADeadLetter(t *testing.T) {
 	t.Parallel()
 	const count = 500
-	address, topic := servers.Kafka(t), servers.KafkaTopic(t, 1)
-	setTopic(t, address, topic, "max.message.bytes", "3000")
+	address, topic := servers.Kafka(t), servers.KafkaTopic(t, 1, limit(3000))
 	m := shop(t, topic, count)
 	r := relay(t, m, open(t, address))
 	if _, err := r.RunOnce(t.Context()); err != nil {

@@ -14,6 +14,11 @@ import (
 	"github.com/lockstep-go/lockstep/internal/servers"
 )
 
+// limit is a topic's largest message.
+func limit(bytes int) kafkago.ConfigEntry {
+	return kafkago.ConfigEntry{ConfigName: "max.message.bytes", ConfigValue: fmt.Sprint(bytes)}
+}
+
 // setTopic sets a part of a topic's configuration.
 func setTopic(t *testing.T, address, topic, name, value string) {
 	t.Helper()
@@ -83,8 +88,7 @@ func TestABacklogIsDelivered(t *testing.T) {
 // Rule 34: one oversize among 500, as the adapter reports it.
 func TestOneOversizedAmongMany(t *testing.T) {
 	const count = 500
-	address, topic := servers.Kafka(t), servers.KafkaTopic(t, 1)
-	setTopic(t, address, topic, "max.message.bytes", "3000")
+	address, topic := servers.Kafka(t), servers.KafkaTopic(t, 1, limit(3000))
 	var msgs []core.Message
 	var want []string
 	for i := range count {

@@ -42,7 +42,7 @@ const partitions = 3
 func kafkaTopic(t *testing.T) (topic string, proxy *conformance.Proxy, f conformance.BrokerFixture) {
 	t.Helper()
 	address := servers.Kafka(t)
-	topic = servers.KafkaTopic(t, partitions)
+	topic = servers.KafkaTopic(t, partitions, kafkago.ConfigEntry{ConfigName: "max.message.bytes", ConfigValue: fmt.Sprint(topicLimit)})
 	var advertised, own []byte
 	ready := make(chan struct{})
 	proxy = servers.Proxy(t, address, conformance.ProxyConfig{Rewrite: func(piece []byte) {
@@ -68,7 +68,6 @@ func kafkaTopic(t *testing.T) (topic string, proxy *conformance.Proxy, f conform
 			return m
 		},
 	}.Through(proxy)
-	limitTopic(t, address, topic)
 	return topic, proxy, f
 }
 
@@ -88,27 +87,6 @@ func onTheWire(t *testing.T, address string) []byte {
 
 // topicLimit is the topic's max.message.bytes.
 const topicLimit = 100_000
-
-func limitTopic(t *testing.T, address, topic string) {
-	t.Helper()
-	transport := &kafkago.Transport{}
-	defer transport.CloseIdleConnections()
-	client := &kafkago.Client{Addr: kafkago.TCP(address), Transport: transport, Timeout: 10 * time.Second}
-	answer, err := client.IncrementalAlterConfigs(t.Context(), &kafkago.IncrementalAlterConfigsRequest{
-		Resources: []kafkago.IncrementalAlterConfigsRequestResource{{
-			ResourceType: kafkago.ResourceTypeTopic, ResourceName: topic,
-			Configs: []kafkago.IncrementalAlterConfigsRequestConfig{{
-				Name: "max.message.bytes", Value: fmt.Sprint(topicLimit), ConfigOperation: kafkago.ConfigOperationSet,
-			}},
-		}},
-	})
-	if err == nil {
-		err = answer.Resources[0].Error
-	}
-	if err != nil {
-		t.Fatalf("limit %s: %v", topic, err)
-	}
-}
 
 // consume returns what a topic holds, partition by partition, without the proxy and without any of our code. After a
 // restart Kafka names leaders that are not yet: a consumer asks again, as every one does.

@@ -116,7 +116,10 @@ func freshName() string {
 
 // KafkaTopic creates a topic and returns its name once each of its partitions takes records. The topic is deleted when
 // the test ends. A client that is older than the topic may not know it yet: kafka-go keeps metadata for seconds.
-func KafkaTopic(t TB, partitions int) string {
+//
+// config is what is set for the topic. Kafka answers a change of it before the topic obeys, and takes a message in between that is
+// larger than the new limit.
+func KafkaTopic(t TB, partitions int, config ...kafkago.ConfigEntry) string {
 	t.Helper()
 	address := Kafka(t)
 	client, done := kafkaClient(address, freshWithin)
@@ -124,7 +127,7 @@ func KafkaTopic(t TB, partitions int) string {
 	ctx, cancel := context.WithTimeout(context.Background(), freshWithin)
 	defer cancel()
 	name := freshName()
-	if err := createTopic(ctx, client, name, partitions); err != nil {
+	if err := createTopic(ctx, client, name, partitions, config...); err != nil {
 		t.Fatalf("create topic %s: %v", name, err)
 	}
 	t.Cleanup(func() {
@@ -138,10 +141,10 @@ func KafkaTopic(t TB, partitions int) string {
 	return name
 }
 
-func createTopic(ctx context.Context, client *kafkago.Client, name string, partitions int) error {
+func createTopic(ctx context.Context, client *kafkago.Client, name string, partitions int, config ...kafkago.ConfigEntry) error {
 	return onceLetIn(ctx, func() error {
 		created, err := client.CreateTopics(ctx, &kafkago.CreateTopicsRequest{
-			Topics: []kafkago.TopicConfig{{Topic: name, NumPartitions: partitions, ReplicationFactor: 1}},
+			Topics: []kafkago.TopicConfig{{Topic: name, NumPartitions: partitions, ReplicationFactor: 1, ConfigEntries: config}},
 		})
 		if err != nil {
 			return err
