@@ -42,7 +42,8 @@ type BrokerFixture struct {
 	// Delay holds up by d whatever is sent to the message system from now on; 0 ends it.
 	Delay func(d time.Duration)
 	// Poison makes of m, which is for Topic, a message that the message system, or the adapter, refuses for good. Where it
-	// leaves topic and key as they are, it adds the check of what a [core.KeyOrdered] broker stores behind it.
+	// leaves topic and key as they are, it adds checks of calls with several, with messages of two topics, and of what a
+	// [core.KeyOrdered] broker stores behind one.
 	Poison func(m core.Message) core.Message
 
 	// Restart kills the message system's server, as kill -9 or a power cut does, and brings it up again: what is not synced
