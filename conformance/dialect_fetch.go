@@ -16,7 +16,7 @@ var fetchChecks = []check[DialectFixture]{
 	{"fetch-not-due", "the result holds every record that is visible in the snapshot, whatever its retry time", checkFetchNotDue},
 	{"fetch-blocked", "records whose key is blocked are left out, and no others", checkFetchBlocked},
 	{"fetch-incarnation", "the incarnation names the server and its start", checkFetchIncarnation},
-	{"fetch-generation", "the generation changes when records appear or disappear by an operator's action, in the same transaction", checkFetchGeneration},
+	{"fetch-generation", "the generation changes when records appear or disappear by an operator's action or by promotion, in the same transaction", checkFetchGeneration},
 }
 
 var fetchWritersChecks = []check[DialectFixture]{
@@ -218,44 +218,6 @@ func checkFetchIncarnation(ctx context.Context, f DialectFixture) error {
 			}
 			if again.Incarnation != first.Incarnation {
 				return fmt.Errorf("the server went on, and its incarnation changed from %q to %q", first.Incarnation, again.Incarnation)
-			}
-		}
-		return nil
-	})
-}
-
-// A fetch that reads the generation before the records could miss that one came back.
-func checkFetchGeneration(ctx context.Context, f DialectFixture) error {
-	records, err := f.stored(ctx, event("a"))
-	if err != nil {
-		return err
-	}
-	return f.sessions(ctx, func(reader, operator core.Session) error {
-		for range 20 {
-			if err := bury(ctx, operator, records[0]); err != nil {
-				return err
-			}
-			before, err := reader.Fetch(ctx, everything)
-			if err != nil {
-				return err
-			}
-			if len(before.Records) > 0 {
-				return fmt.Errorf("the buried record is fetched")
-			}
-			retried := make(chan error, 1)
-			go func() {
-				_, err := operator.RetryDead(ctx, core.DeadFilter{ID: "a"}, 1)
-				retried <- err
-			}()
-			err = eventually(ctx, "a retried dead letter is not fetched", func() (bool, error) {
-				now, err := reader.Fetch(ctx, everything)
-				if err == nil && len(now.Records) > 0 && now.Generation == before.Generation {
-					return false, fmt.Errorf("the record came back, and the generation still is %d", now.Generation)
-				}
-				return len(now.Records) > 0, err
-			})
-			if err := firstError(<-retried, err); err != nil {
-				return err
 			}
 		}
 		return nil

@@ -143,6 +143,11 @@ func eventually(ctx context.Context, what string, done func() (bool, error)) err
 
 // within asks done until it says so, for so long at most.
 func within(ctx context.Context, most time.Duration, what string, done func() (bool, error)) error {
+	return polled(ctx, most, 5*time.Millisecond, what, done)
+}
+
+// polled asks done until it says so, for so long at most, with so long a pause between.
+func polled(ctx context.Context, most, pause time.Duration, what string, done func() (bool, error)) error {
 	limit := time.NewTimer(most)
 	defer limit.Stop()
 	for {
@@ -155,7 +160,7 @@ func within(ctx context.Context, most time.Duration, what string, done func() (b
 			return fmt.Errorf("%s: %w", what, ctx.Err())
 		case <-limit.C:
 			return fmt.Errorf("%s: not within %v", what, most)
-		case <-time.After(5 * time.Millisecond):
+		case <-time.After(pause):
 		}
 	}
 }

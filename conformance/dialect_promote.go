@@ -144,25 +144,6 @@ func checkPromoteFenced(ctx context.Context, f DialectFixture) error {
 	return firstError(err, f.expect(ctx), f.promote(ctx, 10, 1), f.expect(ctx, "a"))
 }
 
-// bumps runs act, and expects another generation afterwards than before.
-func (f DialectFixture) bumps(ctx context.Context, what string, act func(s core.Session) error) error {
-	before, err := f.fetch(ctx, everything)
-	if err != nil {
-		return err
-	}
-	if err := f.session(ctx, act); err != nil {
-		return err
-	}
-	after, err := f.fetch(ctx, everything)
-	if err != nil {
-		return err
-	}
-	if before.Generation == after.Generation {
-		return fmt.Errorf("after %s the generation still is %d", what, after.Generation)
-	}
-	return nil
-}
-
 func checkPromoteGeneration(ctx context.Context, f DialectFixture) error {
 	if err := f.commit(ctx, delayed("a", -time.Hour)); err != nil {
 		return err

@@ -14,7 +14,7 @@ var settleChecks = []check[DialectFixture]{
 	{"acknowledge-both", "an acknowledgement removes the records that match both position and id, and leaves every other", checkAcknowledgeBoth},
 	{"acknowledge-again", "a record that is already gone is no error", checkAcknowledgeAgain},
 	{"acknowledge-many", "an acknowledgement removes the records that match, however many", checkAcknowledgeMany},
-	{"fail-noted", "a record that failed gets its attempts and its retry time, by the database's clock", checkFailNoted},
+	{"fail-noted", "each record that failed gets its attempts and its retry time, by the database's clock", checkFailNoted},
 	{"fail-once", "a failure is noted where the record has one attempt less, and so once when it is repeated", checkFailOnce},
 	{"fail-both", "a failure is noted where position and id match, and nowhere else", checkFailBoth},
 	{"bury-moves", "what is buried is removed from the outbox and inserted into the dead letters, complete", checkBuryMoves},
@@ -105,6 +105,9 @@ func checkFailNoted(ctx context.Context, f DialectFixture) error {
 	}
 	if a := failed[0]; a.Attempts != 1 || a.RetryIn > time.Hour || a.RetryIn < 50*time.Minute {
 		return fmt.Errorf("after its first failure, to be retried in an hour, it has %d attempts and is due in %v", a.Attempts, a.RetryIn)
+	}
+	if b := failed[1]; b.Attempts != 1 || b.RetryIn > 150*time.Millisecond {
+		return fmt.Errorf("the second of two failures in one call, to be retried in 150 ms, has %d attempts and is due in %v", b.Attempts, b.RetryIn)
 	}
 	if c := failed[2]; c.Attempts != 0 || c.RetryIn > 0 {
 		return fmt.Errorf("a record that did not fail has %d attempts and is due in %v", c.Attempts, c.RetryIn)

@@ -53,7 +53,7 @@ var pauseMutants = map[string]mutant{
 	"pauses any case": {pausing(func(m *Memory, topic string, _ int64) {
 		m.blocked[topicKey{topic: strings.ToUpper(topic[:1]) + topic[1:]}] = m.blocked[topicKey{topic: topic}]
 	}), []string{"pause"}},
-	"pauses in secret": {pausing(func(m *Memory, _ string, generation int64) { m.generation = generation }), []string{"pause-reports"}},
+	"pauses in secret": {pausing(func(m *Memory, _ string, generation int64) { m.generation = generation }), []string{"pause-reports", "fetch-generation"}},
 	"always says paused": {alteredDialect{session: altered{pause: func(ctx context.Context, s *memorySession, topic string) (bool, error) {
 		_, err := s.PauseTopic(ctx, topic)
 		return true, err
@@ -74,7 +74,7 @@ var pauseMutants = map[string]mutant{
 		generation := s.memory.generation
 		defer func() { s.memory.generation = generation }()
 		return s.ResumeTopic(ctx, topic)
-	}), []string{"pause-reports"}},
+	}), []string{"pause-reports", "fetch-generation"}},
 	"always says resumed": {resuming(func(ctx context.Context, s *memorySession, topic string) (bool, error) {
 		_, err := s.ResumeTopic(ctx, topic)
 		return true, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/lockstep-go/lockstep/core"
 )
@@ -35,6 +36,19 @@ func retrying(before func(m *Memory, f *core.DeadFilter, limit *int), after func
 	}}}
 }
 
+// retryingInTwo is a retry that changes m right after its transaction, and again in a second one.
+func retryingInTwo(first, second func(m *Memory, generation int64)) alteredDialect {
+	return alteredDialect{session: altered{retry: func(ctx context.Context, s *memorySession, f core.DeadFilter, limit int) (int, error) {
+		m := s.memory
+		generation := m.generation
+		n, err := s.RetryDead(ctx, f, limit)
+		m.locked(func() { first(m, generation) })
+		time.Sleep(time.Millisecond)
+		m.locked(func() { second(m, generation) })
+		return n, err
+	}}}
+}
+
 func dropping(drop func(ctx context.Context, s *memorySession, f core.DeadFilter, reason string, limit int) (int, error)) alteredDialect {
 	return alteredDialect{session: altered{drop: drop}}
 }
@@ -62,6 +76,30 @@ var deadMutants = map[string]mutant{
 
 	"retries all":       {retrying(func(_ *Memory, _ *core.DeadFilter, limit *int) { *limit = 1000 }, nil), []string{"dead-limit"}},
 	"retries in secret": {retrying(nil, func(m, old *Memory) { m.generation = old.generation }), []string{"dead-retry", "fetch-generation"}},
+	"retries without a key in secret": {alteredDialect{session: altered{retry: func(ctx context.Context, s *memorySession, f core.DeadFilter, limit int) (int, error) {
+		m := s.memory
+		generation, keyed := m.generation, false
+		for _, row := range m.dead.rows {
+			keyed = keyed || row.message.Key != ""
+		}
+		n, err := s.RetryDead(ctx, f, limit)
+		if !keyed {
+			m.locked(func() { m.generation = generation })
+		}
+		return n, err
+	}}}, []string{"fetch-generation"}},
+	"retries, and then says so": {retryingInTwo(func(m *Memory, generation int64) { // what a process that dies between them leaves
+		m.generation = generation
+	}, func(m *Memory, generation int64) { m.generation = generation + 1 }), []string{"fetch-generation"}},
+	"says that it retries, and does": {alteredDialect{session: altered{retry: func(ctx context.Context, s *memorySession, f core.DeadFilter, limit int) (int, error) {
+		m := s.memory
+		m.locked(func() { m.generation++ })
+		time.Sleep(time.Millisecond)
+		generation := m.generation
+		n, err := s.RetryDead(ctx, f, limit)
+		m.locked(func() { m.generation = generation })
+		return n, err
+	}}}, []string{"fetch-generation"}},
 	"retries and stays blocked": {retrying(nil, func(m, old *Memory) { m.blocked = old.blocked }),
 		[]string{"dead-retry", "dead-retry-blocked", "dead-limit"}},
 	"retries and unblocks always": {retrying(nil, func(m, _ *Memory) { clear(m.blocked) }), []string{"dead-retry-blocked", "dead-limit"}},
@@ -97,13 +135,13 @@ var deadMutants = map[string]mutant{
 		generation := s.memory.generation
 		defer func() { s.memory.generation = generation }()
 		return s.DropDead(ctx, f, reason, limit)
-	}), []string{"dead-drop"}},
+	}), []string{"dead-drop", "fetch-generation"}},
 
 	"unblocks in secret": {alteredDialect{session: altered{unblock: func(ctx context.Context, s *memorySession, topic, key string) (bool, error) {
 		generation := s.memory.generation
 		defer func() { s.memory.generation = generation }()
 		return s.Unblock(ctx, topic, key)
-	}}}, []string{"unblock"}},
+	}}}, []string{"unblock", "fetch-generation"}},
 	"unblocks and forgets": {alteredDialect{session: altered{unblock: func(ctx context.Context, s *memorySession, topic, key string) (bool, error) {
 		s.memory.dead.rows = nil
 		return s.Unblock(ctx, topic, key)

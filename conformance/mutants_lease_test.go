@@ -43,7 +43,7 @@ var promoteMutants = map[string]mutant{
 	"promotes for anybody":         {promoting(func(m *Memory, epoch *int64, _ *int) { *epoch = m.lease.epoch }, nil), []string{"promote-fenced"}},
 	"promotes for a newer one":     {promoting(func(m *Memory, epoch *int64, _ *int) { *epoch = min(*epoch, m.lease.epoch) }, nil), []string{"promote-fenced"}},
 	"does not say Fenced":          {promoting(nil, func(_ *Memory, _ int64, p *core.Promotion) { p.Fenced = false }), []string{"promote-fenced"}},
-	"promotes in secret":           {promoting(nil, func(m *Memory, generation int64, _ *core.Promotion) { m.generation = generation }), []string{"promote-generation"}},
+	"promotes in secret":           {promoting(nil, func(m *Memory, generation int64, _ *core.Promotion) { m.generation = generation }), []string{"promote-generation", "fetch-generation"}},
 	"keeps the time of enqueueing": {promoting(nil, func(m *Memory, _ int64, _ *core.Promotion) { m.outbox.rows[0].created = time.Now() }), []string{"promote-time"}},
 	"promotes without the payload": {promoting(nil, func(m *Memory, _ int64, _ *core.Promotion) { m.outbox.rows[0].message.Payload = nil }), []string{"promote-complete"}},
 }
@@ -71,6 +71,13 @@ func stealing(change func(seen *core.Lease, now core.Lease)) alteredDialect {
 	return alteredDialect{session: altered{take: func(ctx context.Context, s *memorySession, seen core.Lease, holder string, ttl time.Duration) (bool, error) {
 		change(&seen, s.memory.Contents().Lease)
 		return s.TakeLease(ctx, seen, holder, ttl)
+	}}}
+}
+
+// renewingFor alters for how long a renewal is.
+func renewingFor(change func(ttl time.Duration) time.Duration) alteredDialect {
+	return alteredDialect{session: altered{renew: func(ctx context.Context, s *memorySession, holder string, epoch int64, ttl time.Duration, progress bool) (bool, error) {
+		return s.RenewLease(ctx, holder, epoch, change(ttl), progress)
 	}}}
 }
 
@@ -103,6 +110,27 @@ var leaseMutants = map[string]mutant{
 	"takes by holder":        {stealing(func(seen *core.Lease, now core.Lease) { seen.Epoch, seen.Renewals = now.Epoch, now.Renewals }), []string{"lease-take-seen"}},
 	"takes by epoch":         {stealing(func(seen *core.Lease, now core.Lease) { seen.Holder, seen.Renewals = now.Holder, now.Renewals }), []string{"lease-take-seen"}},
 	"takes without renewals": {stealing(func(seen *core.Lease, now core.Lease) { seen.Renewals = now.Renewals }), []string{"lease-take-seen"}},
+	"takes its own whatever came between": {alteredDialect{session: altered{take: func(ctx context.Context, s *memorySession, seen core.Lease, holder string, ttl time.Duration) (bool, error) {
+		if now := s.memory.Contents().Lease; now.Holder == holder && seen.Holder == holder {
+			seen = now
+		}
+		return s.TakeLease(ctx, seen, holder, ttl)
+	}}}, []string{"lease-take-seen"}},
+	"takes what is free whatever was seen": {stealing(func(seen *core.Lease, now core.Lease) {
+		if now.Expired {
+			*seen = now
+		}
+	}), []string{"lease-take-seen"}},
+	"begins no term for the same holder": {leasing(func(before memoryLease, l *memoryLease) {
+		if before.holder == l.holder {
+			l.epoch = before.epoch
+		}
+	}), []string{"lease-take"}},
+	"takes for half the time": {alteredDialect{session: altered{take: func(ctx context.Context, s *memorySession, seen core.Lease, holder string, ttl time.Duration) (bool, error) {
+		return s.TakeLease(ctx, seen, holder, ttl/2)
+	}}}, []string{"lease-expires"}},
+	"renews for half the time": {renewingFor(func(ttl time.Duration) time.Duration { return ttl / 2 }), []string{"lease-expires"}},
+	"renews for a millisecond": {renewingFor(func(time.Duration) time.Duration { return time.Millisecond }), []string{"lease-expires"}},
 	"takes expired ones only": {alteredDialect{session: altered{take: func(ctx context.Context, s *memorySession, seen core.Lease, holder string, ttl time.Duration) (bool, error) {
 		if !s.memory.Contents().Lease.Expired {
 			return false, nil

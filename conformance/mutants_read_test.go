@@ -109,6 +109,23 @@ func calling(dead func(m *Memory, gap *core.Gap) bool) alteredDialect {
 	}}}
 }
 
+// answering alters which gaps of a call are called dead.
+func answering(change func(gaps []core.Gap, dead []bool) []bool) alteredDialect {
+	return alteredDialect{session: altered{resolve: func(ctx context.Context, s *memorySession, gaps []core.Gap) error {
+		if err := s.ResolveGaps(ctx, gaps); err != nil {
+			return err
+		}
+		dead := make([]bool, len(gaps))
+		for i := range gaps {
+			dead[i] = gaps[i].Dead
+		}
+		for i, answer := range change(gaps, dead) {
+			gaps[i].Dead = answer
+		}
+		return nil
+	}}}
+}
+
 var gapMutants = map[string]mutant{
 	"calls every gap dead": {calling(func(*Memory, *core.Gap) bool { return true }), []string{"gaps-open", "gaps-filled"}},
 	"calls no gap dead":    {calling(func(*Memory, *core.Gap) bool { return false }), []string{"gaps-dead", "gaps-open", "gaps-filled"}},
@@ -119,7 +136,27 @@ var gapMutants = map[string]mutant{
 		return time.Since(gap.Witness.(time.Time)) > 10*time.Millisecond
 	}), []string{"gaps-open"}},
 	"waits for every transaction": {calling(func(m *Memory, _ *core.Gap) bool { return len(m.open) == 0 }), []string{"gaps-later-transactions"}},
-	"changes gaps":                {calling(func(_ *Memory, gap *core.Gap) bool { gap.First++; return true }), []string{"gaps-dead"}},
+	"has one answer for all gaps of a call": {answering(func(gaps []core.Gap, dead []bool) []bool {
+		return slices.Repeat([]bool{slices.Contains(dead, true)}, len(dead))
+	}), []string{"gaps-later-transactions"}},
+	"answers for all gaps or for none": {answering(func(gaps []core.Gap, dead []bool) []bool {
+		return slices.Repeat([]bool{!slices.Contains(dead, false)}, len(dead))
+	}), []string{"gaps-later-transactions"}},
+	"has one witness for all gaps of a call": {alteredDialect{session: altered{resolve: func(ctx context.Context, s *memorySession, gaps []core.Gap) error {
+		for i := range gaps {
+			gaps[i].Witness = gaps[0].Witness
+		}
+		return s.ResolveGaps(ctx, gaps)
+	}}}, []string{"gaps-later-transactions"}},
+	"looks anew for all gaps of a call": {alteredDialect{session: altered{resolve: func(ctx context.Context, s *memorySession, gaps []core.Gap) error {
+		if slices.ContainsFunc(gaps, func(gap core.Gap) bool { return gap.Witness == nil }) {
+			for i := range gaps {
+				gaps[i].Witness = nil
+			}
+		}
+		return s.ResolveGaps(ctx, gaps)
+	}}}, []string{"gaps-later-transactions"}},
+	"changes gaps": {calling(func(_ *Memory, gap *core.Gap) bool { gap.First++; return true }), []string{"gaps-dead"}},
 }
 
 var sessionMutants = map[string]mutant{

@@ -153,7 +153,10 @@ var settleMutants = map[string]mutant{
 	"counts each failure": {failing(func(m *Memory, f *core.Failure) { f.Attempts = m.at(f.Position).attempts + 1 }),
 		[]string{"fail-once", "sessions-at-once"}},
 	"takes minutes for hours": {failing(func(_ *Memory, f *core.Failure) { f.RetryIn /= 60 }), []string{"fail-noted"}},
-	"never retries":           {failing(func(_ *Memory, f *core.Failure) { f.RetryIn += time.Minute }), []string{"fail-noted"}},
+	"notes the first failure of a call": {alteredDialect{session: altered{fail: func(ctx context.Context, s *memorySession, failures []core.Failure) error {
+		return s.Fail(ctx, failures[:min(1, len(failures))])
+	}}}, []string{"fail-noted"}},
+	"never retries": {failing(func(_ *Memory, f *core.Failure) { f.RetryIn += time.Minute }), []string{"fail-noted"}},
 
 	"buries by position alone": {burying(func(m *Memory, b *core.Burial) { m.byPosition(&b.Ref) }), []string{"bury-both"}},
 	"buries by id alone":       {burying(func(m *Memory, b *core.Burial) { m.byID(&b.Ref) }), []string{"bury-both"}},
