@@ -14,11 +14,13 @@ const reportMark = "conformance of "
 // Status is what came of a check, or of a promise.
 type Status string
 
-// The statuses. A check passes, and a promise is proven by its checks.
+// The statuses. A check passes, and a promise is proven by its checks. It is not proven, though none of them failed, where
+// one failed that is of no promise: it enforces a rule between adapter and engine, on which all of them rest.
 const (
 	Passed       Status = "passed"
 	Proven       Status = "proven"
 	Failed       Status = "failed"
+	NotProven    Status = "not proven"
 	NotExercised Status = "not exercised"
 )
 
@@ -57,8 +59,8 @@ type CheckResult struct {
 type PromiseResult struct {
 	Promise
 	// Status is Proven where checks of the promise passed, none failed, and none is missing that it cannot do without; with
-	// one missing it is NotExercised, and Passed is what was found to hold of it all the same.
-	// In a report about a dialect or a broker that is this adapter's part of the promise.
+	// one missing it is NotExercised, and with a broken rule NotProven, and Passed is what was found to hold of it all the
+	// same. In a report about a dialect or a broker that is this adapter's part of the promise.
 	Status Status `json:"status"`
 	// Passed, Failed and NotExercised are the ids of its checks.
 	Passed       []string `json:"passed,omitempty"`
@@ -66,6 +68,8 @@ type PromiseResult struct {
 	NotExercised []string `json:"not_exercised,omitempty"`
 	// Needs is what was missing for the checks that were not exercised, each once.
 	Needs []string `json:"needs,omitempty"`
+	// Broken is the ids of the checks without a promise that failed, where the promise would be proven otherwise.
+	Broken []string `json:"broken,omitempty"`
 }
 
 // Count returns how many checks have the status.
@@ -118,7 +122,7 @@ func (r Report) String() string {
 
 // String is a line about the promise.
 func (p PromiseResult) String() string {
-	text := fmt.Sprintf("%d. %s: %s", p.Number, p.Name, p.Status)
+	text := fmt.Sprintf("%d. %s: %s", p.Number, p.Name, p.Verdict())
 	for _, part := range []struct {
 		what string
 		ids  []string
@@ -130,11 +134,28 @@ func (p PromiseResult) String() string {
 	return text
 }
 
+// Verdict is the status, and which checks are to blame where none of the promise's own is.
+func (p PromiseResult) Verdict() string {
+	switch len(p.Broken) {
+	case 0:
+		return string(p.Status)
+	case 1:
+		return string(p.Status) + ": check " + p.Broken[0] + " failed"
+	}
+	return string(p.Status) + ": checks " + strings.Join(p.Broken, ", ") + " failed"
+}
+
 // conclude says for each promise what its checks came to.
 func (r *Report) conclude() {
 	r.Promises = nil
 	if !slices.ContainsFunc(r.Checks, func(c CheckResult) bool { return len(c.Promises) > 0 }) {
 		return // the inbox's: the eight are about what reaches the broker
+	}
+	var broken []string
+	for _, c := range r.Checks {
+		if c.Status == Failed && len(c.Promises) == 0 {
+			broken = append(broken, c.ID)
+		}
 	}
 	for _, promise := range Promises() {
 		p := PromiseResult{Promise: promise, Status: NotExercised}
@@ -149,6 +170,8 @@ func (r *Report) conclude() {
 		switch {
 		case len(p.Failed) > 0:
 			p.Status = Failed
+		case len(p.Passed) > 0 && !lacking && len(broken) > 0:
+			p.Status, p.Broken = NotProven, broken
 		case len(p.Passed) > 0 && !lacking:
 			p.Status = Proven
 		}

@@ -147,6 +147,46 @@ func TestAPromiseIsNotProvenWithoutItsHarm(t *testing.T) {
 	}
 }
 
+// A failed check that is of no promise takes the proof from all of them, and leaves them no failure of their own.
+func TestABrokenRuleLeavesNoPromiseProven(t *testing.T) {
+	const rule = "fail-both"
+	if _, ofPromise := promisesOf[rule]; ofPromise {
+		t.Fatalf("%s is of a promise", rule)
+	}
+	for name, c := range map[string]struct {
+		fails   func(context.Context, int) error
+		status  Status // of promise 1, whose check passes
+		verdict string
+	}{
+		"kept":   {func(context.Context, int) error { return nil }, Proven, "proven"},
+		"broken": {func(context.Context, int) error { return errors.New("it is not") }, NotProven, "not proven: check " + rule + " failed"},
+	} {
+		s := trial()
+		s.groups = []group[int]{{checks: []check[int]{
+			{"atomic-commit", "a rule", func(context.Context, int) error { return nil }},
+			{"nil-is-stored", "a rule", func(context.Context, int) error { return errors.New("it is not") }},
+			{rule, "a rule", c.fails},
+		}}}
+		report, err := s.verify(t.Context(), func(context.Context) (int, error) { return 1, nil })
+		if err == nil {
+			t.Error("a check failed, and there is no error")
+		}
+		if got := report.Promises[0]; got.Status != c.status || got.Verdict() != c.verdict || !strings.Contains(report.String(), "1. Atomic: "+c.verdict+"; passed: atomic-commit") {
+			t.Errorf("%s: got %+v in\n%s\nwant %s", name, got, report, c.verdict)
+		}
+		if got := report.Promises[1]; got.Status != Failed || len(got.Broken) > 0 {
+			t.Errorf("%s: got %s, want a failure of its own", name, got)
+		}
+		if got := report.Promises[2]; got.Status != NotExercised || len(got.Broken) > 0 {
+			t.Errorf("%s: got %s, want what nothing was found out about", name, got)
+		}
+		text, err := json.Marshal(report.Promises[0])
+		if err != nil || strings.Contains(string(text), `"status":"not proven"`) != (c.status == NotProven) || strings.Contains(string(text), rule) != (c.status == NotProven) {
+			t.Errorf("%s: got %s and %v", name, text, err)
+		}
+	}
+}
+
 func TestReportAsJSON(t *testing.T) {
 	report, err := VerifyBroker(t.Context(), func(context.Context) (BrokerFixture, error) {
 		r := &Recorder{}

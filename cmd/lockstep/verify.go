@@ -33,7 +33,8 @@ The database's user needs to create tables, the broker's to create topics, or
 exchanges and queues. It takes minutes, and makes some load: begin in staging.
 
 Exit code: 0 when no check failed, 1 when one did or something was left behind, 2
-when it could not run. A promise that is not exercised lacks something, which is named.`
+when it could not run. A promise that is not exercised lacks something, which is named;
+one is not proven while a check fails that is of no promise: a rule on which all rest.`
 
 // verifyParts are what can be verified.
 var verifyParts = []string{"database", "broker", "pair"}

@@ -17,7 +17,7 @@ func (v *verified) print(p *printer) {
 			r.Report.Count(conformance.Passed), r.Report.Count(conformance.Failed), r.Report.Count(conformance.NotExercised), r.Took.Round(time.Second))
 		p.row("PROMISE", "STATUS", "PASSED", "FAILED", "NOT EXERCISED")
 		for _, promise := range r.Report.Promises {
-			p.row(fmt.Sprintf("%d. %s", promise.Number, promise.Name), promise.Status, len(promise.Passed), len(promise.Failed), missing(promise))
+			p.row(fmt.Sprintf("%d. %s", promise.Number, promise.Name), promise.Verdict(), len(promise.Passed), len(promise.Failed), missing(promise))
 		}
 		for _, c := range r.Report.Checks {
 			if c.Status == conformance.Failed {

@@ -279,6 +279,22 @@ func (f *forgetful) stored(context.Context) ([]core.Message, error) {
 	return f.first, nil
 }
 
+// A broken rule that is of no promise stands where the proof would.
+func TestVerifySaysWhyAPromiseIsNotProven(t *testing.T) {
+	promise := conformance.PromiseResult{
+		Promise: conformance.Promises()[0], Status: conformance.NotProven, Passed: []string{"atomic-commit"}, Broken: []string{"fail-both"},
+	}
+	var text bytes.Buffer
+	p := newPrinter(&text)
+	(&verified{Reports: []verifyReport{{Report: conformance.Report{Subject: "dialect", Promises: []conformance.PromiseResult{promise}}}}}).print(p)
+	if err := p.flush(); err != nil {
+		t.Fatal(err)
+	}
+	if want := "not proven: check fail-both failed"; !strings.Contains(text.String(), want) {
+		t.Errorf("got %s, want it to say %q", &text, want)
+	}
+}
+
 func TestVerifySaysWhatFailedAndWhatIsLeft(t *testing.T) {
 	dir := t.TempDir()
 	v := &verified{Outbox: "shop", LeftBehind: []string{}, only: []string{"broker"}, outbox: &config.Outbox{Brokers: map[string]core.Broker{"liar": liar{dir}}}}
