@@ -66,6 +66,29 @@
 // String method and fields for JSON. A failure that is nothing but the end of a check's time says so
 // (CheckResult.TimedOut): look first at the failures that are not.
 //
+// # Rules
+//
+// Which checks prove a promise is in the README's table. The others enforce a rule between adapter and engine on which all
+// promises rest, or one of the inbox: while one of them fails, no promise of that report is proven. They are:
+//
+//	dialect  round-trip enqueue-keeps-nothing enqueue-statement enqueue-error
+//	dialect  fetch-limit fetch-max-bytes fetch-incarnation gaps-dead
+//	dialect  acknowledge-many fail-noted fail-both bury-both
+//	dialect  promote-due promote-fenced promote-generation promote-time promote-complete
+//	dialect  lease-new lease-take lease-take-seen lease-renew lease-release
+//	dialect  dead-filter dead-older dead-pages dead-retry-blocked dead-limit blocked-pages
+//	dialect  pause pause-reports pause-listed pause-stays
+//	dialect  stats retryable sessions-at-once lock-keys-order
+//	dialect  archive-filter archive-pages replay-copies replay-pages
+//	dialect  listen-begins listen-commit listen-ends notify-repeats notify-ends
+//	broker   broker-fixture arguments-untouched later-term other-outbox
+//	pair     pair-inbox pair-inbox-restart
+//	inbox    inbox-once inbox-same-transaction inbox-rollback inbox-savepoint inbox-atomic inbox-usable
+//	inbox    inbox-bytewise inbox-migrate inbox-forget-age inbox-forget-limit inbox-waits inbox-others-go-on
+//	inbox    inbox-race inbox-no-result inbox-answer-lost
+//
+// # Seeds
+//
 // TestPair makes random choices; a failure names their seed, and DialectFixture.Seed sets it. The timing is the machine's:
 // a seed repeats what was done, and not when.
 //

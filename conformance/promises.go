@@ -56,6 +56,7 @@ var promisesOf = map[string][]int{
 	"fetch-requested":         {promiseOrdered},
 	"fetch-not-due":           {promiseOrdered},
 	"fetch-snapshot":          {promiseOrdered},
+	"fetch-generation":        {promiseOrdered, promiseCrash},
 	"gaps-open":               {promiseOrdered},
 	"gaps-filled":             {promiseOrdered},
 	"gaps-later-transactions": {promiseOrdered},

@@ -240,7 +240,7 @@ func TestEveryPromiseOfACheckIsThere(t *testing.T) {
 	}
 }
 
-// Each row of the README's table names checks, and they are parts of that row's promise.
+// Each row of the README's table names the checks of that row's promise, all of them and no other.
 func TestTheREADMENamesTheChecks(t *testing.T) {
 	readme, err := os.ReadFile("../README.md")
 	if err != nil {
@@ -256,15 +256,69 @@ func TestTheREADMENamesTheChecks(t *testing.T) {
 			t.Errorf("row %d is %.40q, want promise %d, %s", i+1, rows[i], p.Number, p.Name)
 			continue
 		}
-		named := 0
-		for _, id := range regexp.MustCompile("`([a-z]+-[a-z-]+)`").FindAllStringSubmatch(rows[i], -1) {
-			named++
-			if !slices.Contains(promisesOf[id[1]], p.Number) {
-				t.Errorf("the README says that %s proves promise %d, and it does not", id[1], p.Number)
+		var named, want []string
+		for _, id := range regexp.MustCompile("`([a-z]+(?:-[a-z]+)*)`").FindAllStringSubmatch(rows[i], -1) {
+			if id[1] != "demo" { // the command
+				named = append(named, id[1])
 			}
 		}
-		if named == 0 {
-			t.Errorf("the README names no check for promise %d", p.Number)
+		for id, promises := range promisesOf {
+			if slices.Contains(promises, p.Number) {
+				want = append(want, id)
+			}
+		}
+		slices.Sort(named)
+		slices.Sort(want)
+		for _, id := range missingFrom(named, want) {
+			t.Errorf("the README does not name %s, which is of promise %d", id, p.Number)
+		}
+		for _, id := range missingFrom(want, named) {
+			t.Errorf("the README says that %s proves promise %d, and it does not", id, p.Number)
+		}
+		if len(named) != len(slices.Compact(named)) {
+			t.Errorf("the README names a check of promise %d twice", p.Number)
+		}
+	}
+}
+
+// missingFrom returns what there is of want that is not in got.
+func missingFrom(got, want []string) (missing []string) {
+	for _, id := range want {
+		if !slices.Contains(got, id) {
+			missing = append(missing, id)
+		}
+	}
+	return missing
+}
+
+// The package's documentation lists the checks that are of no promise, all of them and no other.
+func TestTheDocumentationNamesTheRules(t *testing.T) {
+	text, err := os.ReadFile("doc.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(text), "// # Rules\n")
+	if !found {
+		t.Fatal("the documentation has no list of rules")
+	}
+	rest, _, _ = strings.Cut(rest, "// # ")
+	for _, r := range []*Report{dialectSuite.blank(), brokerSuite.blank(), pairSuite.blank(), inboxSuite.blank()} {
+		var named, want []string
+		for _, line := range strings.Split(rest, "\n") {
+			if fields := strings.Fields(strings.TrimPrefix(line, "//\t")); strings.HasPrefix(line, "//\t"+r.Subject+" ") {
+				named = append(named, fields[1:]...)
+			}
+		}
+		for _, c := range r.Checks {
+			if len(c.Promises) == 0 {
+				want = append(want, c.ID)
+			}
+		}
+		for _, id := range missingFrom(named, want) {
+			t.Errorf("the documentation does not name %s among the rules of a %s", id, r.Subject)
+		}
+		for _, id := range missingFrom(want, named) {
+			t.Errorf("the documentation names %s among the rules of a %s, and it is none", id, r.Subject)
 		}
 	}
 }
