@@ -47,6 +47,8 @@ type ScratchTopic struct {
 	Topic  string
 	// Stored returns what the topic holds now, those of one key in the order in which they were stored.
 	Stored func(ctx context.Context) ([]core.Message, error)
+	// Other makes a second topic for Broker, and returns what is Stored of it. Remove removes it, too, also after an error.
+	Other func(ctx context.Context) (topic string, stored func(ctx context.Context) ([]core.Message, error), err error)
 	// Poison makes of a message one that is refused for good. Defaults to none.
 	Poison func(m core.Message) core.Message
 	// Where names what was made, for who has to remove it by hand.

@@ -61,7 +61,7 @@ func (b *scratch) tryOutbox(ctx context.Context) (led bool, err error) {
 }
 
 func (b *scratch) tryTopic(ctx context.Context, name string) (led bool, err error) {
-	f, harm, err := b.topic(ctx, name)
+	f, harm, err := b.topic(ctx, name, false)
 	if err != nil {
 		return false, err
 	}
@@ -94,8 +94,8 @@ func (b *scratch) outbox(ctx context.Context) (conformance.DialectFixture, *harm
 	return f, harm, nil
 }
 
-// topic makes a topic for one check, and what does harm to it.
-func (b *scratch) topic(ctx context.Context, name string) (conformance.BrokerFixture, *harm, error) {
+// topic makes a topic for one check, or two of them, and what does harm to it.
+func (b *scratch) topic(ctx context.Context, name string, two bool) (conformance.BrokerFixture, *harm, error) {
 	harm, through := harmOf(*b.brokerHarm[name])
 	s, err := b.brokers[name].ScratchTopic(ctx, scratchName(), through)
 	if err != nil {
@@ -108,6 +108,13 @@ func (b *scratch) topic(ctx context.Context, name string) (conformance.BrokerFix
 	f.Close = func() error {
 		b.remove(ctx, s.Where, s.Remove)
 		return harm.close()
+	}
+	if two && s.Other != nil {
+		topic, stored, err := s.Other(ctx)
+		if err != nil {
+			return conformance.BrokerFixture{}, nil, errors.Join(err, f.Close())
+		}
+		f.OtherTopic, f.ReadOther = topic, reader(stored)
 	}
 	return f, harm, nil
 }

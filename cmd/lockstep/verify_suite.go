@@ -45,7 +45,7 @@ func brokerSuite(b *scratch, name string) *verifySuite {
 	s.run = func(ctx context.Context) conformance.Report {
 		report, _ := conformance.VerifyBroker(ctx, func(ctx context.Context) (conformance.BrokerFixture, error) {
 			s.begun.Add(1)
-			return s.topic(ctx, b)
+			return s.topic(ctx, b, true)
 		})
 		return report
 	}
@@ -59,7 +59,9 @@ func pairSuite(b *scratch, name string) *verifySuite {
 		}, nil)
 	s := &verifySuite{what: "pair with " + name, broker: name, checks: len(counted.Checks)}
 	s.run = func(ctx context.Context) conformance.Report {
-		report, _ := conformance.VerifyPair(ctx, s.outbox(b), func(ctx context.Context) (conformance.BrokerFixture, error) { return s.topic(ctx, b) })
+		report, _ := conformance.VerifyPair(ctx, s.outbox(b), func(ctx context.Context) (conformance.BrokerFixture, error) {
+			return s.topic(ctx, b, false)
+		})
 		return report
 	}
 	return s
@@ -77,10 +79,11 @@ func (s *verifySuite) outbox(b *scratch) func(ctx context.Context) (conformance.
 	}
 }
 
-func (s *verifySuite) topic(ctx context.Context, b *scratch) (conformance.BrokerFixture, error) {
+// topic opens a check's topic, or two.
+func (s *verifySuite) topic(ctx context.Context, b *scratch, two bool) (conformance.BrokerFixture, error) {
 	if ctx.Err() != nil {
 		return conformance.BrokerFixture{}, context.Cause(ctx)
 	}
-	f, _, err := b.topic(ctx, s.broker)
+	f, _, err := b.topic(ctx, s.broker, two)
 	return f, err
 }

@@ -16,6 +16,9 @@ import (
 // makeWithin bounds the making of a thing.
 const makeWithin = 20 * time.Second
 
+// otherTopic ends the name of the second of two throw-away topics.
+const otherTopic = "other"
+
 // scratchTable returns the name of the application's table beside a throw-away outbox, in the outbox's schema.
 func scratchTable(schema, name string, quote func(name string) string) string {
 	table := quote(name + "application")

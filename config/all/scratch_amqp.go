@@ -37,6 +37,7 @@ func (a besideAMQP) ScratchTopic(ctx context.Context, name string, through confi
 	}
 	q := &scratchQueue{nodes: a.config.URLs, name: name}
 	closed := false
+	queues := []*scratchQueue{q}
 	s := &config.ScratchTopic{
 		Broker: broker, Topic: name, Stored: q.stored, Where: "the exchange and the queue " + name,
 		Poison: func(m core.Message) core.Message { // RabbitMQ wants a list there, and headers are text
@@ -48,12 +49,24 @@ func (a besideAMQP) ScratchTopic(ctx context.Context, name string, through confi
 			return m
 		},
 		Remove: func(ctx context.Context) error {
-			var err error
+			var errs []error
 			if !closed {
-				err, closed = broker.Close(), true
+				errs, closed = append(errs, broker.Close()), true
 			}
-			return errors.Join(err, q.remove(ctx))
+			for _, q := range queues {
+				errs = append(errs, q.remove(ctx))
+			}
+			return errors.Join(errs...)
 		},
+	}
+	s.Other = func(ctx context.Context) (string, func(ctx context.Context) ([]core.Message, error), error) {
+		other := &scratchQueue{nodes: q.nodes, name: name + otherTopic}
+		queues = append(queues, other)
+		s.Where += " and the exchange and the queue " + other.name
+		if err := toTheEnd(ctx, other.declare); err != nil {
+			return "", nil, fmt.Errorf("make a second throw-away exchange and queue: %w", err)
+		}
+		return other.name, other.stored, nil
 	}
 	if a.pipelined {
 		s.Broker = broker.Pipelined()

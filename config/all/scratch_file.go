@@ -26,9 +26,13 @@ func (b fileBroker) ScratchTopic(_ context.Context, name string, _ config.Throug
 		return nil, fmt.Errorf("make a throw-away file: %w", err)
 	}
 	closed := false
+	lines := &lineReader{path: at}
 	return &config.ScratchTopic{
 		Broker: own, Topic: name, Where: "the file " + at,
-		Stored: (&lineReader{path: at}).stored,
+		Stored: lines.of(name),
+		Other: func(context.Context) (string, func(ctx context.Context) ([]core.Message, error), error) { // in the same file
+			return name + otherTopic, lines.of(name + otherTopic), nil
+		},
 		Remove: func(context.Context) error {
 			var err error
 			if !closed {
@@ -49,6 +53,19 @@ type lineReader struct {
 	mu     sync.Mutex
 	offset int64
 	all    []core.Message
+}
+
+// of reads a topic.
+func (r *lineReader) of(topic string) func(ctx context.Context) ([]core.Message, error) {
+	return func(ctx context.Context) (msgs []core.Message, err error) {
+		all, err := r.stored(ctx)
+		for _, m := range all {
+			if m.Topic == topic {
+				msgs = append(msgs, m)
+			}
+		}
+		return msgs, err
+	}
 }
 
 func (r *lineReader) stored(context.Context) ([]core.Message, error) {

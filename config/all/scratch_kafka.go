@@ -81,15 +81,28 @@ func dialThrough(through config.Through) func(ctx context.Context, network, addr
 
 func scratchKafka(ctx context.Context, r *kafkaReader, broker core.Broker, closer io.Closer) (*config.ScratchTopic, error) {
 	closed := false
+	readers := []*kafkaReader{r}
 	s := &config.ScratchTopic{
 		Broker: broker, Topic: r.topic, Stored: r.stored, Where: "the topic " + r.topic,
 		Remove: func(ctx context.Context) error {
-			var err error
+			var errs []error
 			if !closed {
-				err, closed = closer.Close(), true
+				errs, closed = append(errs, closer.Close()), true
 			}
-			return errors.Join(err, r.remove(ctx))
+			for _, r := range readers {
+				errs = append(errs, r.remove(ctx))
+			}
+			return errors.Join(errs...)
 		},
+	}
+	s.Other = func(ctx context.Context) (string, func(ctx context.Context) ([]core.Message, error), error) {
+		other := &kafkaReader{topic: r.topic + otherTopic, client: r.client, transport: r.transport, decode: r.decode}
+		readers = append(readers, other)
+		s.Where += " and the topic " + other.topic
+		if err := other.create(ctx); err != nil {
+			return "", nil, fmt.Errorf("make a second throw-away topic: %w", err)
+		}
+		return other.topic, other.stored, nil
 	}
 	if err := r.create(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("make a throw-away topic: %w", err), s.Remove(context.WithoutCancel(ctx)))

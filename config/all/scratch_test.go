@@ -19,6 +19,7 @@ import (
 
 	"github.com/lockstep-go/lockstep/config"
 	"github.com/lockstep-go/lockstep/config/all"
+	"github.com/lockstep-go/lockstep/core"
 	"github.com/lockstep-go/lockstep/dialect/mysql"
 	"github.com/lockstep-go/lockstep/internal/servers"
 )
@@ -255,6 +256,12 @@ func TestAnInterruptedScratchLeavesNoExchange(t *testing.T) {
 		t.Fatalf("it was not interrupted: %v", err)
 	}
 	h.settled()
+	expectNoExchange(t, address, name)
+}
+
+// expectNoExchange looks for an exchange and a queue.
+func expectNoExchange(t *testing.T, address, name string) {
+	t.Helper()
 	conn, dialled := amqp091.Dial(address)
 	if dialled != nil {
 		t.Fatal(dialled)
@@ -274,7 +281,7 @@ func TestAnInterruptedScratchLeavesNoExchange(t *testing.T) {
 			t.Fatal(opened)
 		}
 		if declare(channel) == nil {
-			t.Errorf("the %s is left, after %v", what, err)
+			t.Errorf("the %s %s is left", what, name)
 		}
 	}
 }
@@ -296,6 +303,12 @@ func TestAnInterruptedScratchLeavesNoTopic(t *testing.T) {
 		t.Fatalf("it was not interrupted: %v", err)
 	}
 	h.settled()
+	expectNoTopic(t, address, name)
+}
+
+// expectNoTopic looks for a topic until there is none.
+func expectNoTopic(t *testing.T, address, name string) {
+	t.Helper()
 	client := &kafkago.Client{Addr: kafkago.TCP(address), Transport: &kafkago.Transport{}}
 	defer client.Transport.(*kafkago.Transport).CloseIdleConnections()
 	// A broker knows a little later than the controller what the controller did.
@@ -304,12 +317,57 @@ func TestAnInterruptedScratchLeavesNoTopic(t *testing.T) {
 	for tick := time.NewTicker(50 * time.Millisecond); ; {
 		cluster, asked := client.Metadata(within, &kafkago.MetadataRequest{})
 		if asked != nil {
-			t.Fatalf("the topic is left, after %v: %v", err, asked)
+			t.Fatalf("the topic %s is left: %v", name, asked)
 		}
 		if !slices.ContainsFunc(cluster.Topics, func(topic kafkago.Topic) bool { return topic.Name == name }) {
 			tick.Stop()
 			return
 		}
 		<-tick.C
+	}
+}
+
+// The second topic takes what the broker sends there and nothing else, and is removed with the first.
+func TestASecondScratchTopicIsRemovedToo(t *testing.T) {
+	for scheme, expectNothing := range map[string]func(t *testing.T, address, name string){
+		"kafka://": expectNoTopic, "amqp://": expectNoExchange,
+	} {
+		t.Run(scheme, func(t *testing.T) {
+			var address, target string
+			if scheme == "kafka://" {
+				address = servers.Kafka(t)
+				target = scheme + address
+			} else {
+				address = servers.RabbitMQ(t)
+				target = address
+			}
+			broker, err := all.Registry().OpenBroker(config.NewURL(target), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, err := broker.(config.ScratchBroker).ScratchTopic(t.Context(), scratchName(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			other, stored, err := s.Other(t.Context())
+			if err == nil {
+				err = s.Broker.Publish(t.Context(), []core.Message{{ID: "here", Topic: s.Topic}, {ID: "there", Topic: other}})
+			}
+			var here, there []core.Message
+			if err == nil {
+				here, err = s.Stored(t.Context())
+			}
+			if err == nil {
+				there, err = stored(t.Context())
+			}
+			if err != nil || len(here) != 1 || here[0].ID != "here" || len(there) != 1 || there[0].ID != "there" {
+				t.Errorf("got %v and %v: %v", here, there, err)
+			}
+			if err := s.Remove(t.Context()); err != nil || !strings.Contains(s.Where, other) {
+				t.Errorf("%s: %v", s.Where, err)
+			}
+			expectNothing(t, address, s.Topic)
+			expectNothing(t, address, other)
+		})
 	}
 }
