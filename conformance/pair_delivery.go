@@ -148,11 +148,8 @@ func pairRelayKilled(ctx context.Context, p pair) error {
 		s.startRelay(slow)
 		return s.underLoad(loadPlan{keys: 10}, func() error {
 			for range s.times(2) {
-				leader, err := s.leader()
+				leader, err := s.publishingLeader(1 + s.random.IntN(5))
 				if err != nil {
-					return err
-				}
-				if err := s.progress(leader, 1+s.random.IntN(5)); err != nil {
 					return err
 				}
 				if err := leader.killed(ctx); err != nil {

@@ -26,11 +26,14 @@ func (s *scenario) stopRelays() error {
 	return errors.Join(errs...)
 }
 
+// statsPause is between two looks at the stats, each of which takes a session of its own.
+const statsPause = 25 * time.Millisecond
+
 // awaitStats waits for stats that are as enough wants them, and tells the last ones where they never are.
 func (s *scenario) awaitStats(what string, enough func(core.Stats) bool) error {
 	var last core.Stats
 	var failure error
-	err := within(s.ctx, pairPatience, what, func() (bool, error) {
+	err := polled(s.ctx, pairPatience, statsPause, what, func() (bool, error) {
 		limited, cancel := context.WithTimeout(s.ctx, waitLimit)
 		defer cancel()
 		if last, failure = s.operator.Stats(limited); failure != nil {

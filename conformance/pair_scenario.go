@@ -165,17 +165,36 @@ func (s *scenario) await(what string, done func() bool) error {
 // leader returns the relay that has the lease, once one has.
 func (s *scenario) leader() (leader *process, err error) {
 	err = s.await("a relay with the lease", func() bool {
-		for _, p := range s.processes {
-			select {
-			case <-p.done:
-			default:
-				if p.leads.Load() && p.dead.Err() == nil {
-					leader = p
-					return true
-				}
+		leader = s.leading()
+		return leader != nil
+	})
+	return leader, err
+}
+
+// leading returns the relay that has the lease, or nil.
+func (s *scenario) leading() *process {
+	for _, p := range s.processes {
+		select {
+		case <-p.done:
+		default:
+			if p.leads.Load() && p.dead.Err() == nil {
+				return p
 			}
 		}
-		return false
+	}
+	return nil
+}
+
+// publishingLeader returns the relay that has the lease, once it has stored something in n more calls. On a slow machine a
+// short lease may go from one to another meanwhile.
+func (s *scenario) publishingLeader(n int) (leader *process, err error) {
+	from := map[*process]int64{}
+	for _, p := range s.processes {
+		from[p] = p.publishes.Load()
+	}
+	err = s.await("a relay with the lease that publishes", func() bool {
+		leader = s.leading()
+		return leader != nil && leader.publishes.Load() >= from[leader]+int64(n)
 	})
 	return leader, err
 }
