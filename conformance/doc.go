@@ -60,11 +60,16 @@
 //
 // A suite returns a [Report]: what came of each check, and what that says of each of the eight promises. A promise is
 // proven when checks of it passed, none failed, no check failed that is of no promise (see Rules below), and none is missing
-// that it cannot do without, which are those that do the harm that it is about: without a way to break and to heal, an outage is not exercised, and never green. A database that
-// is a file has no server to kill and no connection to break; DialectFixture.NoServer says so, and no promise misses what
-// needs them. What was not exercised stands beside what was proven, and what passed beside what was not. Report has a
-// String method and fields for JSON. A failure that is nothing but the end of a check's time says so
+// that it cannot do without, which are those that do the harm that it is about: without a way to break and to heal, an outage
+// is not exercised, and never green. What was not exercised stands beside what was proven, and what passed beside what was
+// not. Report has a String method and fields for JSON. A failure that is nothing but the end of a check's time says so
 // (CheckResult.TimedOut): look first at the failures that are not.
+//
+// A database that is a file has one writer at a time, and no server to kill; DialectFixture.NoServer says so, and no promise
+// misses what needs them: pair-late-commit and pair-database-restart, the checks of ConcurrentWriters and of Restart. Cut and
+// LoseAnswers it can have. What breaks is a process there: begin the application's transactions in one of its own, and kill
+// that, once before COMMIT and once before its answer, as the tests of SQLite in internal/matrix do. Without that, the
+// checks of the two are not missed either.
 //
 // # Rules
 //

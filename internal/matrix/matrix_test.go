@@ -16,6 +16,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(appVariable) != "" {
+		beApp()
+		return
+	}
 	goleak.VerifyTestMain(m, leaks.OfSarama()...)
 }
 
@@ -75,6 +79,7 @@ func TestWholeMissesWhatIsNotProven(t *testing.T) {
 
 // TestMatrix runs every combination, one after another: their checks restart the servers.
 func TestMatrix(t *testing.T) {
+	t.Cleanup(endIdle)
 	var rows, columns []string
 	for _, b := range brokers {
 		columns = append(columns, b.name)
