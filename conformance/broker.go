@@ -49,6 +49,9 @@ type BrokerFixture struct {
 	// Restart kills the message system's server, as kill -9 or a power cut does, and brings it up again: what is not synced
 	// has to be lost, or the fixture proves nothing. It may concern other fixtures as well.
 	Restart func() error
+	// Server names what Restart restarts, where other fixtures are on it, too: the checks of [TestPair] that restart it then
+	// run at the same time, and it is restarted once for all of them. Defaults to no name, and one check after another.
+	Server string
 
 	// Stored returns what the topic holds now, those of one key in the order in which they were stored. It saves
 	// [TestPair] the time of finding that out by Read.

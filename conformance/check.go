@@ -36,6 +36,9 @@ type group[F any] struct {
 	pointless func(F) bool
 	// alone says that the checks harm what other fixtures use, and run while nothing else does.
 	alone bool
+	// server names what the checks of an alone group restart, as fixtures do that share it; empty where this one does not.
+	// One server at most is named by the groups of a suite. It may be nil: nobody shares it.
+	server func(F) string
 	// ofFixture says that the checks are of the fixture itself, on which the others rely.
 	ofFixture bool
 }

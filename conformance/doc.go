@@ -68,7 +68,7 @@
 // A database that is a file has one writer at a time, and no server to kill; DialectFixture.NoServer says so, and no promise
 // misses what needs them: pair-late-commit and pair-database-restart, the checks of ConcurrentWriters and of Restart. Cut and
 // LoseAnswers it can have. What breaks is a process there: begin the application's transactions in one of its own, and kill
-// that, once before COMMIT and once before its answer, as the tests of SQLite in internal/matrix do. Without that, the
+// that, once before COMMIT and once before its answer, as internal/matrix does for a file. Without that, the
 // checks of the two are not missed either.
 //
 // # Rules

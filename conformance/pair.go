@@ -57,6 +57,11 @@ var pairSuite = suite[pair]{
 	told:    pair.told,
 	close:   func(p pair) error { return errors.Join(closeBroker(p.broker), closeDialect(p.DialectFixture)) },
 	limit:   func(p pair) time.Duration { return 4 * checkTimeout * time.Duration(p.scale()) },
+	share: func(p pair, restart func(own func() error) error) pair {
+		own := p.broker.Restart
+		p.broker.Restart = func() error { return restart(own) }
+		return p
+	},
 	workers: pairWorkers,
 }
 
@@ -138,12 +143,14 @@ var pairGroups = []group[pair]{
 		has:    func(p pair) bool { return p.broker.Restart != nil },
 		checks: pairBrokerRestartChecks,
 		alone:  true,
+		server: func(p pair) string { return p.broker.Server },
 	},
 	{
 		needs:  "an InboxStore and the broker's Restart",
 		has:    func(p pair) bool { return p.broker.Restart != nil && keepsInbox(p.DialectFixture) },
 		checks: pairInboxRestartChecks,
 		alone:  true,
+		server: func(p pair) string { return p.broker.Server },
 	},
 }
 

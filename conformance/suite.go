@@ -25,6 +25,8 @@ type suite[F any] struct {
 	told func(f F, l *losses) F
 	// limit is the time of one check. Defaults to checkTimeout.
 	limit func(F) time.Duration
+	// share returns the fixture with what restarts its server led through restart. Where no group names a server, it is nil.
+	share func(f F, restart func(own func() error) error) F
 	// workers is how many checks run at the same time. Defaults to one after another.
 	workers int
 }
@@ -81,8 +83,11 @@ func (s suite[F]) test(t *testing.T, open func(t *testing.T) F) *Report {
 		report.conclude()
 		t.Logf("%s%s: %s", reportMark, t.Name(), report)
 	})
-	s.dispatch(func(i int, g group[F], c check[F]) {
+	s.dispatch(func(j job[F], p *party) {
+		i, g, c := j.i, j.g, j.c
 		t.Run(c.id, func(t *testing.T) {
+			leave := p.leaver()
+			t.Cleanup(leave) // when the fixture is closed, for which its server must be up
 			result := c.result(errors.New("no fixture could be opened"))
 			defer func() {
 				if t.Skipped() && result.Status == Failed {
@@ -98,7 +103,7 @@ func (s suite[F]) test(t *testing.T, open func(t *testing.T) F) *Report {
 					t.Errorf("close the fixture: %v", err)
 				}
 			})
-			result = s.judge(t.Context(), g, c, fixture)
+			result = s.judge(t.Context(), g, c, s.join(p, g, fixture, leave))
 			switch result.Status {
 			case NotExercised:
 				t.Skipf("not exercised: needs %s", result.Needs)
@@ -113,13 +118,16 @@ func (s suite[F]) test(t *testing.T, open func(t *testing.T) F) *Report {
 // verify is test without a test.
 func (s suite[F]) verify(ctx context.Context, open func(ctx context.Context) (F, error)) (Report, error) {
 	report, tell := s.blank(), s.teller()
-	s.dispatch(func(i int, g group[F], c check[F]) {
+	s.dispatch(func(j job[F], p *party) {
+		i, g, c := j.i, j.g, j.c
+		leave := p.leaver()
+		defer leave()
 		fixture, err := open(ctx)
 		if err != nil {
 			report.Checks[i] = c.result(fmt.Errorf("no fixture could be opened: %w", err))
 			return
 		}
-		result := s.judge(ctx, g, c, tell(fixture))
+		result := s.judge(ctx, g, c, s.join(p, g, tell(fixture), leave))
 		if err := s.close(fixture); err != nil && result.Status != Failed {
 			took := result.Took
 			result = c.result(fmt.Errorf("close the fixture: %w", err))
@@ -131,22 +139,21 @@ func (s suite[F]) verify(ctx context.Context, open func(ctx context.Context) (F,
 	return *report, report.Err()
 }
 
-// dispatch calls run for every check: those that may be together on the workers, then the others.
-func (s suite[F]) dispatch(run func(i int, g group[F], c check[F])) {
-	type job struct {
-		i int
-		g group[F]
-		c check[F]
-	}
-	var together, alone []job
+// dispatch calls run for every check: those that may be together on the workers, then the others, of which those that restart
+// a server of one kind may be a party.
+func (s suite[F]) dispatch(run func(j job[F], p *party)) {
+	var together, alone, guests []job[F]
 	s.each(func(i int, g group[F], c check[F]) {
-		if g.alone {
-			alone = append(alone, job{i, g, c})
-		} else {
-			together = append(together, job{i, g, c})
+		switch j := (job[F]{i, g, c}); {
+		case g.server != nil:
+			guests = append(guests, j)
+		case g.alone:
+			alone = append(alone, j)
+		default:
+			together = append(together, j)
 		}
 	})
-	jobs := make(chan job, len(together))
+	jobs := make(chan job[F], len(together))
 	for _, j := range together {
 		jobs <- j
 	}
@@ -155,13 +162,16 @@ func (s suite[F]) dispatch(run func(i int, g group[F], c check[F])) {
 	for range max(1, s.workers) {
 		workers.Go(func() {
 			for j := range jobs {
-				run(j.i, j.g, j.c)
+				run(j, nil)
 			}
 		})
 	}
 	workers.Wait()
 	for _, j := range alone {
-		run(j.i, j.g, j.c)
+		run(j, nil)
+	}
+	if len(guests) > 0 {
+		gather(guests, run)
 	}
 }
 

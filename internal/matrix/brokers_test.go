@@ -63,6 +63,7 @@ func kafkaTopic(t *testing.T) (topic string, proxy *conformance.Proxy, f conform
 	f = conformance.BrokerFixture{
 		Topic:   topic,
 		Restart: restart(t, "kafka"),
+		Server:  "kafka",
 		Poison: func(m core.Message) core.Message {
 			m.Payload = make([]byte, 2*topicLimit)
 			return m

@@ -42,6 +42,7 @@ func openRabbitMQ(t *testing.T) conformance.BrokerFixture {
 		Elsewhere: open(),
 		Topic:     name,
 		Restart:   restart(t, "rabbitmq"),
+		Server:    "rabbitmq",
 		Poison: func(m core.Message) core.Message { // RabbitMQ wants a list there, and headers are text
 			m.Headers = maps.Clone(m.Headers)
 			m.Headers["CC"] = "x"
