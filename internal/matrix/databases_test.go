@@ -55,13 +55,19 @@ type migrated interface {
 
 func migrate(t *testing.T, d migrated, err error) {
 	t.Helper()
+	opened(t, d, err)
+	if err := d.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// opened is for one on an outbox that is there.
+func opened(t *testing.T, d migrated, err error) {
+	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { d.Close() })
-	if err := d.Migrate(t.Context()); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // pool is an application's.
@@ -89,7 +95,7 @@ func openPostgres(t *testing.T) conformance.DialectFixture {
 	f := conformance.SQLFixture(dialect, pool(t, "postgres", dsn.String())).Through(proxy)
 	f.ConcurrentWriters = true
 	other, err := postgres.Open(dsn.String(), postgres.Config{})
-	migrate(t, other, err)
+	opened(t, other, err)
 	f.Elsewhere = other
 	f.Restart = restart(t, "postgres")
 	return scaled(t, f)
@@ -115,7 +121,7 @@ func openMySQL(t *testing.T, dsn, server string) conformance.DialectFixture {
 	f := conformance.SQLFixture(dialect, db).Through(proxy)
 	f.ConcurrentWriters = true
 	other, err := mysql.Open(dsn, mysql.Config{})
-	migrate(t, other, err)
+	opened(t, other, err)
 	f.Elsewhere = other
 	f.Restart = restart(t, server)
 	return scaled(t, f)
@@ -135,7 +141,7 @@ func openSQLite(t *testing.T) conformance.DialectFixture {
 	t.Cleanup(func() { writes.close(t) })
 	f.Begin, f.Cut, f.LoseAnswers = writes.begin, writes.cut, writes.loseAnswers
 	other, err := sqlite.Open(path, sqlite.Config{})
-	migrate(t, other, err)
+	opened(t, other, err)
 	f.Elsewhere = other
 	f.Outage = func() (heal func(), err error) {
 		tx, err := pool(t, "sqlite", "file:"+path+"?_txlock=immediate&_pragma=busy_timeout(10000)").Begin()
