@@ -72,7 +72,7 @@ var pauseMutants = map[string]mutant{
 	"resumes nothing": {resuming(func(context.Context, *memorySession, string) (bool, error) { return true, nil }), []string{"pause"}},
 	"resumes in secret": {resuming(func(ctx context.Context, s *memorySession, topic string) (bool, error) {
 		generation := s.memory.generation
-		defer func() { s.memory.generation = generation }()
+		defer s.memory.locked(func() { s.memory.generation = generation })
 		return s.ResumeTopic(ctx, topic)
 	}), []string{"pause-reports", "fetch-generation"}},
 	"always says resumed": {resuming(func(ctx context.Context, s *memorySession, topic string) (bool, error) {

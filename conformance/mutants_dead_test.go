@@ -133,13 +133,13 @@ var deadMutants = map[string]mutant{
 	}), []string{"dead-limit"}},
 	"drops in secret": {dropping(func(ctx context.Context, s *memorySession, f core.DeadFilter, reason string, limit int) (int, error) {
 		generation := s.memory.generation
-		defer func() { s.memory.generation = generation }()
+		defer s.memory.locked(func() { s.memory.generation = generation })
 		return s.DropDead(ctx, f, reason, limit)
 	}), []string{"dead-drop", "fetch-generation"}},
 
 	"unblocks in secret": {alteredDialect{session: altered{unblock: func(ctx context.Context, s *memorySession, topic, key string) (bool, error) {
 		generation := s.memory.generation
-		defer func() { s.memory.generation = generation }()
+		defer s.memory.locked(func() { s.memory.generation = generation })
 		return s.Unblock(ctx, topic, key)
 	}}}, []string{"unblock", "fetch-generation"}},
 	"unblocks and forgets": {alteredDialect{session: altered{unblock: func(ctx context.Context, s *memorySession, topic, key string) (bool, error) {

@@ -43,7 +43,7 @@ var promoteMutants = map[string]mutant{
 	"promotes for anybody":         {promoting(func(m *Memory, epoch *int64, _ *int) { *epoch = m.lease.epoch }, nil), []string{"promote-fenced"}},
 	"promotes for a newer one":     {promoting(func(m *Memory, epoch *int64, _ *int) { *epoch = min(*epoch, m.lease.epoch) }, nil), []string{"promote-fenced"}},
 	"does not say Fenced":          {promoting(nil, func(_ *Memory, _ int64, p *core.Promotion) { p.Fenced = false }), []string{"promote-fenced"}},
-	"promotes in secret":           {promoting(nil, func(m *Memory, generation int64, _ *core.Promotion) { m.generation = generation }), []string{"promote-generation", "fetch-generation"}},
+	"promotes in secret":           {promoting(nil, func(m *Memory, generation int64, _ *core.Promotion) { m.locked(func() { m.generation = generation }) }), []string{"promote-generation", "fetch-generation"}},
 	"keeps the time of enqueueing": {promoting(nil, func(m *Memory, _ int64, _ *core.Promotion) { m.outbox.rows[0].created = time.Now() }), []string{"promote-time"}},
 	"promotes without the payload": {promoting(nil, func(m *Memory, _ int64, _ *core.Promotion) { m.outbox.rows[0].message.Payload = nil }), []string{"promote-complete"}},
 }
