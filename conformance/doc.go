@@ -76,7 +76,7 @@
 // Which checks prove a promise is in the README's table. The others enforce a rule between adapter and engine on which all
 // promises rest, or one of the inbox: while one of them fails, no promise of that report is proven. They are:
 //
-//	dialect  round-trip enqueue-keeps-nothing enqueue-statement enqueue-error
+//	dialect  dialect-fixture round-trip enqueue-keeps-nothing enqueue-statement enqueue-error
 //	dialect  fetch-limit fetch-max-bytes fetch-incarnation gaps-dead
 //	dialect  acknowledge-many fail-noted fail-both bury-both
 //	dialect  promote-due promote-fenced promote-generation promote-time promote-complete
@@ -87,8 +87,8 @@
 //	dialect  archive-filter archive-pages replay-copies replay-pages
 //	dialect  listen-begins listen-commit listen-ends notify-repeats notify-ends
 //	broker   broker-fixture arguments-untouched later-term other-outbox
-//	pair     pair-inbox pair-inbox-restart
-//	inbox    inbox-once inbox-same-transaction inbox-rollback inbox-savepoint inbox-atomic inbox-usable
+//	pair     pair-fixture pair-inbox pair-inbox-restart
+//	inbox    inbox-fixture inbox-once inbox-same-transaction inbox-rollback inbox-savepoint inbox-atomic inbox-usable
 //	inbox    inbox-bytewise inbox-migrate inbox-forget-age inbox-forget-limit inbox-waits inbox-others-go-on
 //	inbox    inbox-race inbox-no-result inbox-answer-lost
 //

@@ -109,8 +109,8 @@ func calling(dead func(m *Memory, gap *core.Gap) bool) alteredDialect {
 	}}}
 }
 
-// answering alters which gaps of a call are called dead.
-func answering(change func(gaps []core.Gap, dead []bool) []bool) alteredDialect {
+// deciding alters which gaps of a call are called dead.
+func deciding(change func(gaps []core.Gap, dead []bool) []bool) alteredDialect {
 	return alteredDialect{session: altered{resolve: func(ctx context.Context, s *memorySession, gaps []core.Gap) error {
 		if err := s.ResolveGaps(ctx, gaps); err != nil {
 			return err
@@ -136,10 +136,10 @@ var gapMutants = map[string]mutant{
 		return time.Since(gap.Witness.(time.Time)) > 10*time.Millisecond
 	}), []string{"gaps-open"}},
 	"waits for every transaction": {calling(func(m *Memory, _ *core.Gap) bool { return len(m.open) == 0 }), []string{"gaps-later-transactions"}},
-	"has one answer for all gaps of a call": {answering(func(gaps []core.Gap, dead []bool) []bool {
+	"has one answer for all gaps of a call": {deciding(func(gaps []core.Gap, dead []bool) []bool {
 		return slices.Repeat([]bool{slices.Contains(dead, true)}, len(dead))
 	}), []string{"gaps-later-transactions"}},
-	"answers for all gaps or for none": {answering(func(gaps []core.Gap, dead []bool) []bool {
+	"answers for all gaps or for none": {deciding(func(gaps []core.Gap, dead []bool) []bool {
 		return slices.Repeat([]bool{!slices.Contains(dead, false)}, len(dead))
 	}), []string{"gaps-later-transactions"}},
 	"has one witness for all gaps of a call": {alteredDialect{session: altered{resolve: func(ctx context.Context, s *memorySession, gaps []core.Gap) error {
