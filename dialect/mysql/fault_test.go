@@ -2,9 +2,6 @@ package mysql_test
 
 import (
 	"context"
-	"errors"
-	"log/slog"
-	"sync"
 	"testing"
 	"time"
 
@@ -13,6 +10,7 @@ import (
 	"github.com/lockstep-go/lockstep/conformance"
 	"github.com/lockstep-go/lockstep/core"
 	"github.com/lockstep-go/lockstep/dialect/mysql"
+	"github.com/lockstep-go/lockstep/internal/dialecttest"
 	"github.com/lockstep-go/lockstep/internal/servers"
 )
 
@@ -27,160 +25,15 @@ func through(t *testing.T, dsn string) (string, *conformance.Proxy) {
 	return changed, proxy
 }
 
-// started runs a relay until stop is called, or the test ends.
-func started(t *testing.T, d core.Dialect, broker core.Broker, config core.RelayConfig) (stop func()) {
-	t.Helper()
-	config.Logger = slog.New(slog.DiscardHandler)
-	relay, err := core.NewRelay(d, broker, config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- relay.Run(ctx) }()
-	stop = sync.OnceFunc(func() {
-		cancel()
-		if err := <-ended; err != nil && !errors.Is(err, context.Canceled) {
-			t.Errorf("Run: %v", err)
-		}
-	})
-	t.Cleanup(stop)
-	return stop
-}
-
-// sessionCalls is every method of a session that talks to the server.
-var sessionCalls = map[string]func(ctx context.Context, s core.Session) error{
-	"Fetch": func(ctx context.Context, s core.Session) error {
-		_, err := s.Fetch(ctx, core.FetchRequest{Limit: 10, MaxBytes: 1000})
-		return err
-	},
-	"ResolveGaps": func(ctx context.Context, s core.Session) error { return s.ResolveGaps(ctx, make([]core.Gap, 1)) },
-	"Acknowledge": func(ctx context.Context, s core.Session) error { return s.Acknowledge(ctx, make([]core.Ref, 1)) },
-	"Fail":        func(ctx context.Context, s core.Session) error { return s.Fail(ctx, make([]core.Failure, 1)) },
-	"Bury":        func(ctx context.Context, s core.Session) error { return s.Bury(ctx, make([]core.Burial, 1)) },
-	"Promote": func(ctx context.Context, s core.Session) error {
-		_, err := s.Promote(ctx, 0, 10)
-		return err
-	},
-	"ReadLease": func(ctx context.Context, s core.Session) error {
-		_, err := s.ReadLease(ctx)
-		return err
-	},
-	"TakeLease": func(ctx context.Context, s core.Session) error {
-		_, err := s.TakeLease(ctx, core.Lease{Epoch: -1}, "me", time.Second)
-		return err
-	},
-	"RenewLease": func(ctx context.Context, s core.Session) error {
-		_, err := s.RenewLease(ctx, "me", -1, time.Second, false)
-		return err
-	},
-	"ReleaseLease": func(ctx context.Context, s core.Session) error { return s.ReleaseLease(ctx, "me", -1) },
-	"ListDead": func(ctx context.Context, s core.Session) error {
-		_, err := s.ListDead(ctx, core.DeadFilter{}, core.Ref{}, 10)
-		return err
-	},
-	"CountDead": func(ctx context.Context, s core.Session) error {
-		_, err := s.CountDead(ctx, core.DeadFilter{})
-		return err
-	},
-	"RetryDead": func(ctx context.Context, s core.Session) error {
-		_, err := s.RetryDead(ctx, core.DeadFilter{}, 10)
-		return err
-	},
-	"DropDead": func(ctx context.Context, s core.Session) error {
-		_, err := s.DropDead(ctx, core.DeadFilter{}, "reason", 10)
-		return err
-	},
-	"Unblock": func(ctx context.Context, s core.Session) error {
-		_, err := s.Unblock(ctx, "t", "k")
-		return err
-	},
-	"ListBlocked": func(ctx context.Context, s core.Session) error {
-		_, err := s.ListBlocked(ctx, "", "", 10)
-		return err
-	},
-	"PauseTopic": func(ctx context.Context, s core.Session) error {
-		_, err := s.PauseTopic(ctx, "paused")
-		return err
-	},
-	"ResumeTopic": func(ctx context.Context, s core.Session) error {
-		_, err := s.ResumeTopic(ctx, "paused")
-		return err
-	},
-	"MarkSuspect": func(ctx context.Context, s core.Session) error {
-		_, err := s.MarkSuspect(ctx, "me", -1, core.Ref{})
-		return err
-	},
-	"ListArchived": func(ctx context.Context, s core.Session) error {
-		_, err := s.(core.ArchiveStore).ListArchived(ctx, core.ArchiveFilter{}, core.Ref{}, 10)
-		return err
-	},
-	"Replay": func(ctx context.Context, s core.Session) error {
-		_, _, err := s.(core.ArchiveStore).Replay(ctx, core.ArchiveFilter{}, core.Ref{}, 10)
-		return err
-	},
-	"Purge": func(ctx context.Context, s core.Session) error {
-		_, err := s.(core.ArchiveStore).Purge(ctx, time.Hour, 10)
-		return err
-	},
-	"Stats": func(ctx context.Context, s core.Session) error {
-		_, err := s.Stats(ctx)
-		return err
-	},
-}
-
-const (
-	patience = 200 * time.Millisecond
-	soon     = 2 * time.Second // after that; the machine may be busy
-)
-
-// returnsSoon checks that call ends with its context, and says so.
-func returnsSoon(t *testing.T, what string, call func(ctx context.Context) error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	begun := time.Now()
-	err := call(ctx)
-	if took := time.Since(begun); took > patience+soon {
-		t.Errorf("%s on a silent server returned after %v, want soon after its context ended (%v)", what, took, patience)
-	}
-	if !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("%s on a silent server: got %v, want the context's error", what, err)
-	}
-}
-
 func TestASilentServerHangsNobody(t *testing.T) {
 	onBoth(t, func(t *testing.T, flavour flavour) {
 		direct := flavour.database(t)
 		open(t, direct, mysql.Config{})
-		for name, call := range sessionCalls {
-			t.Run(name, func(t *testing.T) {
-				t.Parallel()
-				dsn, proxy := through(t, direct)
-				s := openSession(t, conformance.DialectFixture{Dialect: dialect(t, dsn, mysql.Config{})})
-				if err := call(t.Context(), s); err != nil {
-					t.Fatalf("%s on a live server: %v", name, err)
-				}
-				proxy.Freeze()
-				returnsSoon(t, name, func(ctx context.Context) error { return call(ctx, s) })
-				if err := call(t.Context(), s); err == nil {
-					t.Errorf("%s after an error: got nil, want that the session is over", name)
-				}
-				closesSoon(t, s)
-			})
-		}
+		dialecttest.SilentServerHangsNobody(t, func(t *testing.T) (core.Dialect, *conformance.Proxy) {
+			dsn, proxy := through(t, direct)
+			return dialect(t, dsn, mysql.Config{}), proxy
+		})
 	})
-}
-
-func closesSoon(t *testing.T, s core.Session) {
-	t.Helper()
-	begun := time.Now()
-	if err := s.Close(); err != nil {
-		t.Errorf("Close: %v", err)
-	}
-	if took := time.Since(begun); took > soon {
-		t.Errorf("Close took %v", took)
-	}
 }
 
 func TestASilentServerHangsNeitherOpenNorClose(t *testing.T) {
@@ -192,13 +45,13 @@ func TestASilentServerHangsNeitherOpenNorClose(t *testing.T) {
 		}
 		s := openSession(t, conformance.DialectFixture{Dialect: d})
 		proxy.Freeze()
-		returnsSoon(t, "Open", func(ctx context.Context) error {
+		dialecttest.ReturnsSoon(t, "Open", func(ctx context.Context) error {
 			_, err := d.Open(ctx)
 			return err
 		})
-		returnsSoon(t, "Migrate", d.Migrate)
-		returnsSoon(t, "Check", d.Check)
-		closesSoon(t, s)
+		dialecttest.ReturnsSoon(t, "Migrate", d.Migrate)
+		dialecttest.ReturnsSoon(t, "Check", d.Check)
+		dialecttest.ClosesSoon(t, s)
 	})
 }
 
@@ -242,7 +95,7 @@ func TestTheServerGivesUpWithTheSession(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := openSession(t, f)
-		returnsSoon(t, "Bury of a locked row", func(ctx context.Context) error {
+		dialecttest.ReturnsSoon(t, "Bury of a locked row", func(ctx context.Context) error {
 			return s.Bury(ctx, []core.Burial{{Ref: core.Ref{Position: position, ID: "a"}, Attempts: 1, Cause: "c"}})
 		})
 		noneWaits(t, f)
@@ -292,7 +145,7 @@ func TestAPromotionThatMustWaitEndsWithinASecond(t *testing.T) {
 			s := openSession(t, f)
 			begun := time.Now()
 			_, err = s.Promote(t.Context(), 0, 10)
-			if took := time.Since(begun); err == nil || took > time.Second+soon/2 {
+			if took := time.Since(begun); err == nil || took > time.Second+dialecttest.Soon/2 {
 				t.Errorf("Promote: got %v after %v, want an error within a second", err, took)
 			}
 			took, err := openSession(t, f).TakeLease(t.Context(), core.Lease{}, "me", time.Second)

@@ -14,6 +14,7 @@ import (
 	"github.com/lockstep-go/lockstep/conformance"
 	"github.com/lockstep-go/lockstep/core"
 	"github.com/lockstep-go/lockstep/dialect/mysql"
+	"github.com/lockstep-go/lockstep/internal/dialecttest"
 	"github.com/lockstep-go/lockstep/internal/dose"
 )
 
@@ -101,11 +102,7 @@ func produce(ctx context.Context, f conformance.DialectFixture, i int) error {
 
 func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !done(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within 30 s: %s", what)
-		}
-	}
+	dialecttest.Eventually(t, what, func() (bool, error) { return done(), nil })
 }
 
 // The rows next to those that a call is about belong to a transaction that stays open, and the table is small: nothing is read

@@ -10,16 +10,26 @@ import (
 	_ "time/tzdata" // the time zones, where the machine has none
 
 	mysqldriver "github.com/go-sql-driver/mysql"
-	"go.uber.org/goleak"
 
 	"github.com/lockstep-go/lockstep/conformance"
 	"github.com/lockstep-go/lockstep/core"
 	"github.com/lockstep-go/lockstep/dialect/mysql"
+	"github.com/lockstep-go/lockstep/internal/dialecttest"
 	"github.com/lockstep-go/lockstep/internal/dose"
 	"github.com/lockstep-go/lockstep/internal/servers"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { dialecttest.Main(m) }
+
+// What the tests of all dialects share, under short names.
+var (
+	enqueued    = dialecttest.Enqueued
+	execute     = dialecttest.Execute
+	expectSetup = dialecttest.ExpectSetup
+	fetchAll    = dialecttest.FetchAll
+	openSession = dialecttest.OpenSession
+	started     = dialecttest.Started
+)
 
 // flavour is a kind of server.
 type flavour struct {
@@ -89,16 +99,6 @@ func open(t testing.TB, dsn string, config mysql.Config) conformance.DialectFixt
 	return f
 }
 
-func openSession(t testing.TB, f conformance.DialectFixture) core.Session {
-	t.Helper()
-	s, err := f.Dialect.Open(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.Close() })
-	return s
-}
-
 // with returns dsn with its settings changed.
 func with(t testing.TB, dsn string, change func(c *mysqldriver.Config)) string {
 	t.Helper()
@@ -113,22 +113,9 @@ func with(t testing.TB, dsn string, change func(c *mysqldriver.Config)) string {
 	return c.FormatDSN()
 }
 
-// emptied removes everything that a check left: making the tables anew takes longer than most checks.
 func emptied(t testing.TB, f conformance.DialectFixture, prefix string) {
 	t.Helper()
-	for _, table := range []string{"outbox", "outbox_delayed", "outbox_dead", "outbox_archive", "outbox_blocked", "outbox_lease"} {
-		execute(t, f, "DELETE FROM "+prefix+table)
-	}
-	execute(t, f, "INSERT INTO "+prefix+"outbox_lease () VALUES ()")
-}
-
-func execute(t testing.TB, f conformance.DialectFixture, statements ...string) {
-	t.Helper()
-	for _, statement := range statements {
-		if _, err := f.DB.ExecContext(t.Context(), statement); err != nil {
-			t.Fatalf("%.200s: %v", statement, err)
-		}
-	}
+	dialecttest.Emptied(t, f, prefix, "() VALUES ()")
 }
 
 // fill inserts n events with the ids 1 to n, of so many keys.
@@ -136,31 +123,6 @@ func fill(t testing.TB, f conformance.DialectFixture, n, keys int, payload strin
 	t.Helper()
 	execute(t, f, fmt.Sprintf("INSERT INTO outbox (id, topic, `key`, payload) WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 999) "+
 		"SELECT 1000 * a.i + b.i + 1, 't', (1000 * a.i + b.i) %% %d, '%s' FROM n AS a, n AS b WHERE 1000 * a.i + b.i < %d ORDER BY a.i, b.i", keys, payload, n))
-}
-
-// enqueued commits an event.
-func enqueued(t testing.TB, f conformance.DialectFixture, m core.Message) {
-	t.Helper()
-	tx, err := f.DB.BeginTx(t.Context(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer tx.Rollback()
-	if err := core.NewOutbox(f.Dialect, core.OutboxConfig{}).Enqueue(t.Context(), tx, m); err != nil {
-		t.Fatal(err)
-	}
-	if err := tx.Commit(); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func fetchAll(t testing.TB, s core.Session) core.FetchResult {
-	t.Helper()
-	result, err := s.Fetch(t.Context(), core.FetchRequest{Limit: 100_000, MaxBytes: 1 << 30})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return result
 }
 
 func location(t *testing.T, name string) *time.Location {
@@ -201,14 +163,17 @@ var variants = []variant{
 // The application's pool in ways in which values travel otherwise, and with settings that change what statements and values
 // mean. The sessions have settings of their own.
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, f flavour) {
 		for _, v := range variants[:dose.Of(t, 1, len(variants))] {
 			t.Run(v.name, func(t *testing.T) {
 				t.Parallel()
-				dsn := with(t, f.database(t), func(c *mysqldriver.Config) { v.change(t, c) })
-				fixture := open(t, dsn, mysql.Config{Prefix: "shop_"})
+				direct := with(t, f.database(t), func(c *mysqldriver.Config) { v.change(t, c) })
+				empty := open(t, direct, mysql.Config{Prefix: "shop_"})
+				dsn, proxy := through(t, direct)
+				fixture := open(t, dsn, mysql.Config{Prefix: "shop_"}).Through(proxy)
 				conformance.TestDialect(t, func(t *testing.T) conformance.DialectFixture {
-					emptied(t, fixture, "shop_")
+					emptied(t, empty, "shop_")
 					return fixture
 				})
 			})

@@ -6,6 +6,7 @@ import (
 
 	"github.com/lockstep-go/lockstep/core"
 	"github.com/lockstep-go/lockstep/dialect/mysql"
+	"github.com/lockstep-go/lockstep/internal/dialecttest"
 )
 
 // What is due at once may be more than the server moves in the time that a promotion has: large events, or a slow disk, for
@@ -61,7 +62,7 @@ func TestAPromotionBesideABulkInsert(t *testing.T) {
 		}()
 		begun := time.Now()
 		p, err := openSession(t, f).Promote(t.Context(), 1, 10)
-		if took := time.Since(begun); took > time.Second+soon/2 {
+		if took := time.Since(begun); took > time.Second+dialecttest.Soon/2 {
 			t.Errorf("Promote: got %v after %v, want an end within a second", err, took)
 		}
 		if waits := mode < 2; (err != nil) != waits {

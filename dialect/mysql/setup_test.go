@@ -16,21 +16,6 @@ import (
 	"github.com/lockstep-go/lockstep/internal/servers"
 )
 
-// expectSetup expects a SetupError that holds the words, in its problem or its cure.
-func expectSetup(t *testing.T, what string, err error, words ...string) {
-	t.Helper()
-	var setup *core.SetupError
-	if !errors.As(err, &setup) || setup.Problem == "" || setup.Cure == "" {
-		t.Errorf("%s: got %v, want a SetupError with a problem and a cure", what, err)
-		return
-	}
-	for _, word := range words {
-		if !strings.Contains(err.Error(), word) {
-			t.Errorf("%s: got %q, want it to say %q", what, err, word)
-		}
-	}
-}
-
 func TestCheckSaysWhatIsWrong(t *testing.T) {
 	const all = `DROP TABLE outbox, outbox_delayed, outbox_dead, outbox_archive, outbox_blocked, outbox_control, outbox_lease, outbox_key_lock`
 	for name, tt := range map[string]struct {
@@ -105,14 +90,16 @@ func TestCheckSaysWhatTheUserLacks(t *testing.T) {
 
 // A relay needs the tables and nothing else; an application needs less. The suite runs under their privileges.
 func TestConformanceUnderLeastPrivileges(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, flavour flavour) {
-		dsn := flavour.database(t)
-		f := open(t, dsn, mysql.Config{})
+		direct := flavour.database(t)
+		f := open(t, direct, mysql.Config{})
+		dsn, proxy := through(t, direct)
 		application, relay := as(t, f, dsn, applicationUser), as(t, f, dsn, relayUser)
+		fixture := conformance.SQLFixture(relay.Dialect, application.DB).Through(proxy)
+		fixture.ConcurrentWriters, fixture.Archiving = true, relay.Archiving
 		conformance.TestDialect(t, func(t *testing.T) conformance.DialectFixture {
 			emptied(t, f, "")
-			fixture := conformance.SQLFixture(relay.Dialect, application.DB)
-			fixture.ConcurrentWriters, fixture.Archiving = true, relay.Archiving
 			return fixture
 		})
 	})

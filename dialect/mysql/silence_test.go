@@ -4,15 +4,14 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"log/slog"
 	"testing"
 	"time"
 
 	mysqldriver "github.com/go-sql-driver/mysql"
 
-	"github.com/lockstep-go/lockstep/conformance"
 	"github.com/lockstep-go/lockstep/core"
 	"github.com/lockstep-go/lockstep/dialect/mysql"
+	"github.com/lockstep-go/lockstep/internal/dialecttest"
 	"github.com/lockstep-go/lockstep/internal/servers"
 )
 
@@ -53,59 +52,19 @@ func TestOpenDBGivesUpASilentServer(t *testing.T) {
 	})
 }
 
-// A database that goes silent in the middle of everything, its connections open: Run ends in its drain time and its lease is
-// another's for the taking. Frozen is the network, or the server itself.
+// Frozen is the network, or the server itself.
 func TestRunEndsBesideASilentServer(t *testing.T) {
-	for name, freeze := range map[string]func(t *testing.T, flavour flavour, proxy *conformance.Proxy){
-		"network": func(_ *testing.T, _ flavour, proxy *conformance.Proxy) { proxy.Freeze() },
-		"server":  func(t *testing.T, flavour flavour, _ *conformance.Proxy) { servers.Control(t, "pause", flavour.server) },
-	} {
-		for _, flavour := range flavours { // one after the other: a server that is frozen is so for everybody
-			t.Run(name+", "+flavour.name, func(t *testing.T) {
-				direct := flavour.database(t)
-				f := open(t, direct, mysql.Config{})
-				dsn, proxy := through(t, direct)
-				fill(t, f, 2000, 100, "x")
-				broker := &conformance.Recorder{}
-				publishing := make(chan struct{}, 1_000_000)
-				broker.Inject(func(conformance.PublishCall) conformance.PublishFault {
-					publishing <- struct{}{}
-					return conformance.PublishFault{}
-				})
-				const ttl, drain, release = time.Second, time.Second, time.Second // Run gives the lease up last, within a second
-				relay, err := core.NewRelay(dialect(t, dsn, mysql.Config{}), broker,
-					core.RelayConfig{LeaseTTL: ttl, DrainTimeout: drain, Logger: slog.New(slog.DiscardHandler)})
-				if err != nil {
-					t.Fatal(err)
-				}
-				ctx, cancel := context.WithCancel(t.Context())
-				ended := make(chan error, 1)
-				go func() { ended <- relay.Run(ctx) }()
-				<-publishing
-				freeze(t, flavour, proxy)
-				cancel()
-				begun := time.Now()
-				err = <-ended // the test's time-out ends it otherwise
-				t.Logf("Run returned after %v: %v", time.Since(begun).Round(time.Millisecond), err)
-				var drained *core.DrainError
-				if err != nil && !errors.As(err, &drained) {
-					t.Errorf("Run: got %v, want nil or a DrainError", err)
-				}
-				if took := time.Since(begun); took > drain+release+soon {
-					t.Errorf("Run returned %v after it was told to, want at most its drain time of %v, and a second for the lease", took, drain)
-				}
-				if name == "server" {
-					servers.Control(t, "resume", flavour.server)
-				}
-				sofar := len(broker.Stored())
-				execute(t, f, `INSERT INTO outbox (topic, payload) VALUES ('t', 'after')`)
-				started(t, f.Dialect, broker, core.RelayConfig{LeaseTTL: ttl})
-				eventually(t, "another relay takes over and delivers the rest", func() bool {
-					var left int
-					err := f.DB.QueryRowContext(t.Context(), `SELECT COUNT(*) FROM outbox`).Scan(&left)
-					return err == nil && left == 0 && len(broker.Stored()) > sofar
-				})
-			})
-		}
+	each(t, "network", func(t *testing.T, flavour flavour) {
+		o := reached(t, flavour, mysql.Config{})
+		fill(t, o.DialectFixture, 2000, 100, "x")
+		dialecttest.RunEndsBesideASilentServer(t, o, o.Proxy.Freeze, func() {})
+	})
+	for _, flavour := range flavours { // one after the other: a server that is frozen is so for everybody
+		t.Run("server/"+flavour.name, func(t *testing.T) {
+			o := reached(t, flavour, mysql.Config{})
+			fill(t, o.DialectFixture, 2000, 100, "x")
+			dialecttest.RunEndsBesideASilentServer(t, o, func() { servers.Control(t, "pause", flavour.server) },
+				func() { servers.Control(t, "resume", flavour.server) })
+		})
 	}
 }

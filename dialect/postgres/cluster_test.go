@@ -15,7 +15,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/lockstep-go/lockstep/internal/servers"
 )
@@ -188,23 +187,6 @@ func either(nodes ...*node) string {
 	}
 	return "host=" + strings.Join(hosts, ",") + " port=" + strings.Join(ports, ",") +
 		" user=lockstep dbname=postgres sslmode=disable target_session_attrs=read-write connect_timeout=2"
-}
-
-// eventually asks done until it says so.
-func eventually(t *testing.T, what string, done func() (bool, error)) {
-	t.Helper()
-	const limit = 30 * time.Second
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(limit); ; <-tick.C {
-		ok, err := done()
-		if ok {
-			return
-		}
-		if err != nil || time.Now().After(end) {
-			t.Fatalf("%s: not so after %v (%v)", what, limit, err)
-		}
-	}
 }
 
 // ids reads a column of texts.

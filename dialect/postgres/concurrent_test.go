@@ -13,6 +13,7 @@ import (
 	"github.com/lockstep-go/lockstep/conformance"
 	"github.com/lockstep-go/lockstep/core"
 	"github.com/lockstep-go/lockstep/dialect/postgres"
+	"github.com/lockstep-go/lockstep/internal/dialecttest"
 	"github.com/lockstep-go/lockstep/internal/servers"
 )
 
@@ -69,15 +70,6 @@ func TestGenerationCountsEveryChange(t *testing.T) {
 	}
 }
 
-func fetchAll(t *testing.T, s core.Session) core.FetchResult {
-	t.Helper()
-	result, err := s.Fetch(t.Context(), core.FetchRequest{Limit: 100_000, MaxBytes: 1 << 30})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return result
-}
-
 // Callers that name the same keys in opposite orders wait for each other instead of deadlocking.
 func TestLockKeysHasOneOrder(t *testing.T) {
 	f := open(t, servers.PostgresSchema(t), postgres.Config{})
@@ -124,7 +116,7 @@ func TestSessionNeedsNoPrivilegeButTheTables(t *testing.T) {
 	execute(t, f, f.Dialect.(*postgres.Dialect).Grants("", relay))
 	own := open(t, as(t, dsn, relay), postgres.Config{}) // which migrates: nothing is missing
 	enqueued(t, f, core.Message{ID: "a", Topic: "t", Key: "k"})
-	for name, call := range sessionCalls {
+	for name, call := range dialecttest.SessionCalls {
 		if err := call(t.Context(), openSession(t, own)); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -3,10 +3,7 @@ package postgres_test
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"sync"
 	"testing"
 	"time"
@@ -16,8 +13,6 @@ import (
 	"github.com/lockstep-go/lockstep/dialect/postgres"
 	"github.com/lockstep-go/lockstep/internal/dose"
 )
-
-var silent = slog.New(slog.NewTextHandler(io.Discard, nil))
 
 // shop commits orders with their events, from several goroutines, until it is stopped.
 type shop struct {
@@ -61,27 +56,6 @@ func (s *shop) order(ctx context.Context, id string, writer int) error {
 func (s *shop) close() {
 	s.stop()
 	s.group.Wait()
-}
-
-// started runs a relay until the test ends, or stop is called.
-func started(t *testing.T, d core.Dialect, broker core.Broker, config core.RelayConfig) (stop func()) {
-	t.Helper()
-	config.Logger = silent
-	relay, err := core.NewRelay(d, broker, config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- relay.Run(ctx) }()
-	stop = sync.OnceFunc(func() {
-		cancel()
-		if err := <-ended; err != nil && !errors.Is(err, context.Canceled) {
-			t.Errorf("Run: %v", err)
-		}
-	})
-	t.Cleanup(stop)
-	return stop
 }
 
 // A primary with a synchronous standby: first the standby is taken for the primary, by mistake; then it becomes it.

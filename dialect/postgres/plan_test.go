@@ -48,15 +48,6 @@ func explain(t *testing.T, f conformance.DialectFixture, statement string) (plan
 	return answer[0].Plan, answer[0].Time
 }
 
-func execute(t testing.TB, f conformance.DialectFixture, statements ...string) {
-	t.Helper()
-	for _, statement := range statements {
-		if _, err := f.DB.ExecContext(t.Context(), statement); err != nil {
-			t.Fatalf("%.200s: %v", statement, err)
-		}
-	}
-}
-
 // What was delivered leaves dead rows before the tail, which nothing can remove while any transaction in the database
 // is older. A poll must not read them, whatever the statistics say.
 func TestFetchReadsByPositionWhateverTheStatistics(t *testing.T) {

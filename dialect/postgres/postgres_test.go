@@ -8,11 +8,10 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/lockstep-go/lockstep/conformance"
 	"github.com/lockstep-go/lockstep/core"
 	"github.com/lockstep-go/lockstep/dialect/postgres"
+	"github.com/lockstep-go/lockstep/internal/dialecttest"
 	"github.com/lockstep-go/lockstep/internal/servers"
 )
 
@@ -56,7 +55,18 @@ func pool(t testing.TB, dsn string) *sql.DB {
 	return db
 }
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { dialecttest.Main(m) }
+
+// What the tests of all dialects share, under short names.
+var (
+	enqueued    = dialecttest.Enqueued
+	eventually  = dialecttest.Eventually
+	execute     = dialecttest.Execute
+	expectSetup = dialecttest.ExpectSetup
+	fetchAll    = dialecttest.FetchAll
+	openSession = dialecttest.OpenSession
+	started     = dialecttest.Started
+)
 
 func TestSchemaIsUsed(t *testing.T) {
 	f := open(t, servers.Postgres(t), postgres.Config{})

@@ -12,21 +12,6 @@ import (
 	"github.com/lockstep-go/lockstep/internal/servers"
 )
 
-// expectSetup expects a SetupError that holds the words, in its problem or its cure.
-func expectSetup(t *testing.T, what string, err error, words ...string) {
-	t.Helper()
-	var setup *core.SetupError
-	if !errors.As(err, &setup) || setup.Problem == "" || setup.Cure == "" {
-		t.Errorf("%s: got %v, want a SetupError with a problem and a cure", what, err)
-		return
-	}
-	for _, word := range words {
-		if !strings.Contains(err.Error(), word) {
-			t.Errorf("%s: got %q, want it to say %q", what, err, word)
-		}
-	}
-}
-
 func TestCheckSaysWhatIsWrong(t *testing.T) {
 	for name, tt := range map[string]struct {
 		harm  string
