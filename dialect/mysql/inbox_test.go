@@ -18,9 +18,11 @@ import (
 )
 
 func TestInbox(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, f flavour) {
 		for _, v := range variants {
 			t.Run(v.name, func(t *testing.T) {
+				t.Parallel()
 				dsn := with(t, f.database(t), func(c *mysqldriver.Config) { v.change(t, c) })
 				fixture := openThroughProxy(t, dsn)
 				fixture.Patience = dose.Of(t, 200*time.Millisecond, 3*time.Second)
@@ -43,18 +45,10 @@ func TestInbox(t *testing.T) {
 func openThroughProxy(t *testing.T, dsn string) conformance.DialectFixture {
 	t.Helper()
 	f := open(t, dsn, mysql.Config{Prefix: "shop_"})
-	var proxy *conformance.Proxy
-	changed := with(t, dsn, func(c *mysqldriver.Config) {
-		var err error
-		if proxy, err = conformance.NewProxy(c.Addr, conformance.ProxyConfig{}); err != nil {
-			t.Fatal(err)
-		}
-		c.Addr = proxy.Addr()
-	})
-	t.Cleanup(func() { proxy.Close() })
-	through := conformance.SQLFixture(f.Dialect, pool(t, changed)).Through(proxy)
-	through.ConcurrentWriters = true
-	return through
+	changed, proxy := through(t, dsn)
+	proxied := conformance.SQLFixture(f.Dialect, pool(t, changed)).Through(proxy)
+	proxied.ConcurrentWriters = true
+	return proxied
 }
 
 // What an operator can act on says so.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -19,19 +18,28 @@ import (
 
 func TestInbox(t *testing.T) {
 	for name, open := range map[string]func(t *testing.T) conformance.DialectFixture{
-		"through a proxy": func(t *testing.T) conformance.DialectFixture { return openThroughProxy(t, servers.PostgresSchema(t)) },
+		"defaults": func(t *testing.T) conformance.DialectFixture {
+			dsn := servers.PostgresSchema(t)
+			return proxied(t, open(t, dsn, postgres.Config{}), dsn)
+		},
 		"binary parameters, prefix": func(t *testing.T) conformance.DialectFixture {
-			return open(t, with(t, servers.PostgresSchema(t), "binary_parameters", "yes"), postgres.Config{Prefix: "shop_"})
+			dsn := with(t, servers.PostgresSchema(t), "binary_parameters", "yes")
+			return proxied(t, open(t, dsn, postgres.Config{Prefix: prefix}), dsn)
 		},
 		"repeatable read": func(t *testing.T) conformance.DialectFixture {
-			return open(t, with(t, servers.PostgresSchema(t), "default_transaction_isolation", "repeatable read"), postgres.Config{})
+			dsn := with(t, servers.PostgresSchema(t), "default_transaction_isolation", "repeatable read")
+			return proxied(t, open(t, dsn, postgres.Config{}), dsn)
 		},
 		"serializable": func(t *testing.T) conformance.DialectFixture {
-			return open(t, with(t, servers.PostgresSchema(t), "default_transaction_isolation", "serializable"), postgres.Config{})
+			dsn := with(t, servers.PostgresSchema(t), "default_transaction_isolation", "serializable")
+			return proxied(t, open(t, dsn, postgres.Config{}), dsn)
 		},
-		"PgBouncer": openBehindPooler,
+		"PgBouncer": func(t *testing.T) conformance.DialectFixture {
+			return proxied(t, openBehindPooler(t), servers.PgBouncer(t))
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			f := open(t)
 			f.Patience = dose.Of(t, 200*time.Millisecond, 3*time.Second)
 			if err := f.Dialect.(*postgres.Dialect).MigrateInbox(t.Context()); err != nil {
@@ -64,21 +72,13 @@ func TestInbox(t *testing.T) {
 	}
 }
 
-// openThroughProxy has a proxy before the application's pool, and not before the dialect's own connections.
-func openThroughProxy(t *testing.T, dsn string) conformance.DialectFixture {
+// proxied has a proxy before the application's pool, and not before the dialect's own connections.
+func proxied(t *testing.T, f conformance.DialectFixture, dsn string) conformance.DialectFixture {
 	t.Helper()
-	open(t, dsn, postgres.Config{})
-	u, err := url.Parse(dsn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	proxy, err := conformance.NewProxy(u.Host, conformance.ProxyConfig{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { proxy.Close() })
-	u.Host = proxy.Addr()
-	return fixture(t, dsn, u.String(), postgres.Config{}).Through(proxy)
+	changed, proxy := through(t, dsn)
+	own := conformance.SQLFixture(f.Dialect, pool(t, changed)).Through(proxy)
+	own.ConcurrentWriters = true
+	return own
 }
 
 // What an operator can act on says so.

@@ -2,6 +2,7 @@ package ormtest
 
 import (
 	"database/sql"
+	"net/url"
 	"testing"
 	"time"
 
@@ -9,31 +10,47 @@ import (
 
 	"github.com/lockstep-go/lockstep/conformance"
 	"github.com/lockstep-go/lockstep/dialect/postgres"
+	"github.com/lockstep-go/lockstep/internal/dialecttest"
+	"github.com/lockstep-go/lockstep/internal/dose"
 	"github.com/lockstep-go/lockstep/internal/servers"
 )
 
-// The suite with pgx under the application's database/sql, beside the dialect's own lib/pq.
+// The suite with pgx under the application's database/sql, beside the dialect's own lib/pq, and a proxy before the server. The
+// outbox is emptied between two checks, without the proxy.
 func TestConformanceOverPGX(t *testing.T) {
+	direct := servers.PostgresSchema(t)
+	u, err := url.Parse(direct)
+	if err != nil {
+		t.Fatal("the server's address cannot be parsed")
+	}
+	proxy := servers.Proxy(t, u.Host, conformance.ProxyConfig{})
+	u.Host = proxy.Addr()
+	d, err := postgres.Open(u.String(), postgres.Config{Archive: []string{"*"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	if err := d.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	db, emptier := openPGX(t, u.String()), openPGX(t, direct)
+	if err := d.CheckDB(t.Context(), db); err != nil {
+		t.Fatal(err)
+	}
+	f := conformance.SQLFixture(d, db).Through(proxy)
+	f.ConcurrentWriters, f.Patience, f.Archiving = true, dose.Of(t, 300*time.Millisecond, 3*time.Second), d
 	conformance.TestDialect(t, func(t *testing.T) conformance.DialectFixture {
-		dsn := servers.PostgresSchema(t)
-		d, err := postgres.Open(dsn, postgres.Config{Archive: []string{"*"}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { d.Close() })
-		if err := d.Migrate(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		db, err := sql.Open("pgx", dsn)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { db.Close() })
-		if err := d.CheckDB(t.Context(), db); err != nil {
-			t.Fatal(err)
-		}
-		f := conformance.SQLFixture(d, db)
-		f.ConcurrentWriters, f.Patience, f.Archiving = true, 300*time.Millisecond, d
+		dialecttest.Emptied(t, conformance.SQLFixture(d, emptier), "", "DEFAULT VALUES")
 		return f
 	})
+}
+
+func openPGX(t *testing.T, dsn string) *sql.DB {
+	t.Helper()
+	db, err := sql.Open("pgx", dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	return db
 }
