@@ -239,6 +239,30 @@ func TestPollsBesideAnOldSnapshot(t *testing.T) {
 	})
 }
 
+// What was delivered and kept, and what is dead, costs a poll nothing.
+func TestPollsDoNotSeeTheHistory(t *testing.T) {
+	rows := dose.Of(t, 10_000, 300_000)
+	onBoth(t, func(t *testing.T, flavour flavour) {
+		f := open(t, flavour.database(t), mysql.Config{})
+		s := openSession(t, f)
+		enqueued(t, f, core.Message{ID: "a", Topic: "t"})
+		before, _ := pages(t, f, s, 0)
+		const numbered = "WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 999) SELECT 1000 * a.i + b.i + 1000, 1000 * a.i + b.i, " +
+			"'t', 'k', '{}', REPEAT('x', 300), UTC_TIMESTAMP(), 1%s FROM n AS a, n AS b WHERE 1000 * a.i + b.i < %d"
+		execute(t, f,
+			"INSERT INTO outbox_archive (position, id, topic, `key`, headers, payload, created_at, attempts) "+fmt.Sprintf(numbered, "", rows),
+			"INSERT INTO outbox_dead (position, id, topic, `key`, headers, payload, created_at, attempts, cause) "+fmt.Sprintf(numbered, ", 'c'", rows))
+		after, _ := pages(t, f, s, 0)
+		t.Logf("a poll reads %d pages, and %d beside an archive of %d and as many dead letters", before, after, rows)
+		if after > 2*before {
+			t.Errorf("a poll reads %d pages, and %d beside what is kept", before, after)
+		}
+		if got := fetchAll(t, s).Records; len(got) != 1 {
+			t.Errorf("Fetch: got %d events, want 1", len(got))
+		}
+	})
+}
+
 // insert commits n events.
 func insert(t *testing.T, f conformance.DialectFixture, n int) {
 	t.Helper()

@@ -140,6 +140,15 @@ func TestAHeldSnapshotCostsNoPoll(t *testing.T) {
 	if _, err := held.ExecContext(t.Context(), `SELECT count(*) FROM outbox`); err != nil {
 		t.Fatal(err)
 	}
+	straggler, err := f.DB.BeginTx(t.Context(), nil) // its position comes before all that follow, and it commits behind them
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer straggler.Rollback()
+	var late int64
+	if err := straggler.QueryRowContext(t.Context(), `INSERT INTO outbox (topic, payload) VALUES ('t', '') RETURNING position`).Scan(&late); err != nil {
+		t.Fatal(err)
+	}
 	before, ms := pollCost(t, f, tailOf(t, f))
 	tick, n, begun := time.NewTicker(100*time.Millisecond), 0, time.Now()
 	defer tick.Stop()
@@ -151,6 +160,15 @@ func TestAHeldSnapshotCostsNoPoll(t *testing.T) {
 	reached := float64(n) / time.Since(begun).Seconds()
 	after, msAfter := pollCost(t, f, tailOf(t, f))
 	t.Logf("%d events at %.0f a second under a held snapshot: %d pages and %.2f ms a poll before, %d and %.2f after", n, reached, before, ms, after, msAfter)
+	begun = time.Now()
+	if err := straggler.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a straggler is delivered", func() (gone bool, err error) {
+		err = f.DB.QueryRowContext(t.Context(), `SELECT NOT EXISTS (SELECT FROM outbox WHERE position = $1)`, late).Scan(&gone)
+		return gone, err
+	})
+	t.Logf("a straggler was delivered %v after its COMMIT", time.Since(begun).Round(time.Millisecond))
 	logRates(t, f, other, backlog, dose.Of(t, 1, 9))
 	all, _ := pollCost(t, f, 0)
 	if after > 2*before {
@@ -159,6 +177,26 @@ func TestAHeldSnapshotCostsNoPoll(t *testing.T) {
 	if all < 5*after {
 		t.Errorf("a poll from the beginning reads %d pages: the server has removed what was delivered, and the test shows nothing", all)
 	}
+}
+
+// What was delivered and kept, and what is dead, costs a poll nothing.
+func TestPollsDoNotSeeTheHistory(t *testing.T) {
+	t.Parallel()
+	rows := dose.Of(t, 10_000, 300_000)
+	f := open(t, servers.PostgresSchema(t), postgres.Config{})
+	enqueued(t, f, core.Message{ID: "a", Topic: "t"})
+	before, _ := pollCost(t, f, 0)
+	execute(t, f,
+		fmt.Sprintf(`INSERT INTO outbox_archive (position, id, topic, key, headers, payload, created_at, attempts)
+SELECT i, i, 't', i, '{}', repeat('x', 300)::bytea, now(), 0 FROM generate_series(1000, %d) AS i`, 999+rows),
+		fmt.Sprintf(`INSERT INTO outbox_dead (position, id, topic, key, headers, payload, created_at, attempts, cause)
+SELECT i, i, 't', '', '{}', repeat('x', 300)::bytea, now(), 1, 'c' FROM generate_series(1000, %d) AS i`, 999+rows))
+	after, _ := pollCost(t, f, 0)
+	t.Logf("a poll reads %d pages, and %d beside an archive of %d and as many dead letters", before, after, rows)
+	if after != before {
+		t.Errorf("a poll reads %d pages, and %d beside what is kept", before, after)
+	}
+	fetchOne(t, openSession(t, f), "a")
 }
 
 // newDatabase returns the address of a database that ends with the test.
