@@ -12,7 +12,6 @@ import (
 	"github.com/lockstep-go/lockstep/core"
 )
 
-// sessionCall is a call, and whether there was anything to do.
 type sessionCall = func(ctx context.Context, s core.Session) error
 
 var lostEvent = core.Ref{Position: 1, ID: "a"}
