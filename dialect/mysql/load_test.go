@@ -70,7 +70,7 @@ func TestProducersWaitForNobody(t *testing.T) {
 		}
 		group.Wait()
 		waits := status(t, f.DB, "Innodb_row_lock_waits") - before
-		t.Logf("%d transactions, %d deliveries, %d waits for a row", committed.Load(), len(broker.Stored()), waits)
+		t.Logf("result: %d transactions, %d deliveries, %d waits for a row", committed.Load(), len(broker.Stored()), waits)
 		if waits > 0 {
 			t.Errorf("there were %d waits for a row, want none", waits)
 		}
@@ -158,7 +158,8 @@ func TestAFrozenRelayHoldsNobodyUp(t *testing.T) {
 	onBoth(t, func(t *testing.T, flavour flavour) {
 		direct := flavour.database(t)
 		f := open(t, direct, mysql.Config{})
-		for i := range dose.Of(t, 10, 200) {
+		rounds := dose.Of(t, 10, 200)
+		for i := range rounds {
 			fill(t, f, 100, 100, "x")
 			dsn, proxy := through(t, direct)
 			s := openSession(t, conformance.DialectFixture{Dialect: dialect(t, dsn, mysql.Config{Archive: []string{"*"}})})
@@ -189,6 +190,7 @@ func TestAFrozenRelayHoldsNobodyUp(t *testing.T) {
 			})
 			execute(t, f, `DELETE FROM outbox_dead`, `DELETE FROM outbox_archive`)
 		}
+		t.Logf("result: frozen %d times", rounds)
 	})
 }
 
@@ -223,7 +225,7 @@ func TestPollsBesideAnOldSnapshot(t *testing.T) {
 		last, lastTook := pages(t, f, s, cursor)
 		beside := drain(t, f, s, cursor, backlog)
 		all, _ := pages(t, f, s, 0)
-		t.Logf("%d events at %.0f a second under a held snapshot: a poll read %d pages in %v at first, %d in %v at last, and from the beginning "+
+		t.Logf("result: %d events at %.0f a second under a held snapshot: a poll read %d pages in %v at first, %d in %v at last, and from the beginning "+
 			"it would be %d; a drain of %d read %.1f pages an event in %v before, %.1f in %v beside it (rate × %.2f)", events,
 			float64(events)/took.Seconds(), first, firstTook, last, lastTook, all, backlog,
 			usual.pages, usual.took, beside.pages, beside.took, usual.took.Seconds()/beside.took.Seconds())
@@ -253,7 +255,7 @@ func TestPollsDoNotSeeTheHistory(t *testing.T) {
 			"INSERT INTO outbox_archive (position, id, topic, `key`, headers, payload, created_at, attempts) "+fmt.Sprintf(numbered, "", rows),
 			"INSERT INTO outbox_dead (position, id, topic, `key`, headers, payload, created_at, attempts, cause) "+fmt.Sprintf(numbered, ", 'c'", rows))
 		after, _ := pages(t, f, s, 0)
-		t.Logf("a poll reads %d pages, and %d beside an archive of %d and as many dead letters", before, after, rows)
+		t.Logf("result: a poll reads %d pages, and %d beside an archive of %d and as many dead letters", before, after, rows)
 		if after > 2*before {
 			t.Errorf("a poll reads %d pages, and %d beside what is kept", before, after)
 		}

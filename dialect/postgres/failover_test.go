@@ -144,7 +144,7 @@ func failover(t *testing.T, d *postgres.Dialect, primary, standby *node) {
 	for _, delivery := range broker.Stored() {
 		events[delivery.Message.ID] = true
 	}
-	t.Logf("%d orders, of which %d were answered; %d deliveries; delivery was back %v after the first write",
+	t.Logf("result: %d orders, of which %d were answered; %d deliveries; delivery was back %v after the first write",
 		len(orders), len(s.acked), len(broker.Stored()), took.Round(time.Millisecond))
 	contains(t, "every order that was answered is there", orders, s.acked)
 	contains(t, "every order has its event", events, orders)

@@ -166,6 +166,8 @@ func TestThatTestNoticesAGapDeclaredDeadTooEarly(t *testing.T) {
 	})
 	if left := dialecttest.Left(0); err == nil || errors.As(err, &left) {
 		t.Errorf("every gap was declared dead at once, and nothing was missed: %v", err)
+	} else {
+		t.Logf("result: %v", err)
 	}
 }
 

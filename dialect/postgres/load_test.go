@@ -81,7 +81,7 @@ func TestProducersAndRelaysWaitForNobody(t *testing.T) {
 	eventually(t, "everything is delivered", func() (bool, error) {
 		return int64(len(broker.Stored())) >= committed.Load(), nil
 	})
-	t.Logf("%d transactions, %d looks", committed.Load(), looks)
+	t.Logf("result: %d transactions, and %d looks for somebody who waits", committed.Load(), looks)
 }
 
 func schemaOf(t *testing.T, dsn string) string {
@@ -159,7 +159,7 @@ func TestAHeldSnapshotCostsNoPoll(t *testing.T) {
 	}
 	reached := float64(n) / time.Since(begun).Seconds()
 	after, msAfter := pollCost(t, f, tailOf(t, f))
-	t.Logf("%d events at %.0f a second under a held snapshot: %d pages and %.2f ms a poll before, %d and %.2f after", n, reached, before, ms, after, msAfter)
+	t.Logf("result: %d events at %.0f a second under a held snapshot: %d pages and %.2f ms a poll before, %d and %.2f after", n, reached, before, ms, after, msAfter)
 	begun = time.Now()
 	if err := straggler.Commit(); err != nil {
 		t.Fatal(err)
@@ -168,7 +168,7 @@ func TestAHeldSnapshotCostsNoPoll(t *testing.T) {
 		err = f.DB.QueryRowContext(t.Context(), `SELECT NOT EXISTS (SELECT FROM outbox WHERE position = $1)`, late).Scan(&gone)
 		return gone, err
 	})
-	t.Logf("a straggler was delivered %v after its COMMIT", time.Since(begun).Round(time.Millisecond))
+	t.Logf("result: a straggler was delivered %v after its COMMIT", time.Since(begun).Round(time.Millisecond))
 	logRates(t, f, other, backlog, dose.Of(t, 1, 9))
 	all, _ := pollCost(t, f, 0)
 	if after > 2*before {
@@ -192,7 +192,7 @@ SELECT i, i, 't', i, '{}', repeat('x', 300)::bytea, now(), 0 FROM generate_serie
 		fmt.Sprintf(`INSERT INTO outbox_dead (position, id, topic, key, headers, payload, created_at, attempts, cause)
 SELECT i, i, 't', '', '{}', repeat('x', 300)::bytea, now(), 1, 'c' FROM generate_series(1000, %d) AS i`, 999+rows))
 	after, _ := pollCost(t, f, 0)
-	t.Logf("a poll reads %d pages, and %d beside an archive of %d and as many dead letters", before, after, rows)
+	t.Logf("result: a poll reads %d pages, and %d beside an archive of %d and as many dead letters", before, after, rows)
 	if after != before {
 		t.Errorf("a poll reads %d pages, and %d beside what is kept", before, after)
 	}
@@ -238,7 +238,7 @@ func logRates(t *testing.T, beside, usual conformance.DialectFixture, backlog, r
 		t.Logf("%d events drained in %v usually, in %v beside it", backlog, took[false].Round(time.Millisecond), took[true].Round(time.Millisecond))
 	}
 	slices.Sort(shares)
-	t.Logf("%d rounds: drained at %.2f of the usual rate (median), %.2f to %.2f", rounds, shares[rounds/2], shares[0], shares[rounds-1])
+	t.Logf("result: %d rounds: drained at %.2f of the usual rate (median), %.2f to %.2f", rounds, shares[rounds/2], shares[0], shares[rounds-1])
 }
 
 // tailOf is the last position that was taken.
@@ -289,10 +289,11 @@ func drain(t *testing.T, f conformance.DialectFixture, n int) time.Duration {
 // Forty clients share eight server connections: none gets an answer, or a value, of another one's.
 func TestNobodyGetsAnothersAnswerBehindAPooler(t *testing.T) {
 	t.Parallel()
+	const clients = 40
 	rounds := dose.Of(t, 20, 300)
 	f := openBehindPooler(t)
 	var group sync.WaitGroup
-	for c := range 40 {
+	for c := range clients {
 		s := openArchive(t, f)
 		group.Go(func() {
 			for i := range rounds {
@@ -304,6 +305,7 @@ func TestNobodyGetsAnothersAnswerBehindAPooler(t *testing.T) {
 		})
 	}
 	group.Wait()
+	t.Logf("result: %d clients, each with %d rounds", clients, rounds)
 }
 
 func openArchive(t *testing.T, f conformance.DialectFixture) core.Session {

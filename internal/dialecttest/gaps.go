@@ -59,11 +59,14 @@ func (g GapSearch) Run(t *testing.T, d time.Duration) error {
 	if missed == nil {
 		missed = p.poll(t.Context()) // what they committed last
 	}
-	t.Logf("%d polls, %d events, %d dead positions, at most %d gaps at once, %d left", polls, len(p.seen), len(p.resolved), most, len(p.gaps))
-	if missed != nil {
-		return missed
+	if missed == nil {
+		missed = p.lost(t.Context(), true)
 	}
-	return p.lost(t.Context(), true)
+	if missed != nil {
+		return fmt.Errorf("after %d polls: %w", polls, missed)
+	}
+	t.Logf("result: %d polls, %d events, %d dead positions, at most %d gaps at once", polls, len(p.seen), len(p.resolved), most)
+	return nil
 }
 
 // Left is the gaps that no writer can fill and that are alive all the same.

@@ -47,7 +47,7 @@ func BadNetwork(t *testing.T, o Outbox, n int) {
 	for _, d := range broker.Stored() {
 		delivered[d.Message.ID] = true
 	}
-	t.Logf("%d events, %d deliveries, %d faults, %d of them lost answers", n, len(broker.Stored()), faults, o.Proxy.Swallowed())
+	t.Logf("result: %d events, %d deliveries, %d faults, %d of them lost answers", n, len(broker.Stored()), faults, o.Proxy.Swallowed())
 	if len(delivered) != n || o.Proxy.Swallowed() == 0 || faults < 8 {
 		t.Errorf("%d of %d events were delivered, with %d faults, %d of them lost answers", len(delivered), n, faults, o.Proxy.Swallowed())
 	}

@@ -90,7 +90,7 @@ func RunEndsBesideASilentServer(t *testing.T, o Outbox, freeze, thaw func()) {
 	cancel()
 	begun := time.Now()
 	err = <-ended // the test's time-out ends it otherwise
-	t.Logf("Run returned after %v: %v", time.Since(begun).Round(time.Millisecond), err)
+	t.Logf("result: Run returned after %v: %v", time.Since(begun).Round(time.Millisecond), err)
 	var drained *core.DrainError
 	if err != nil && !errors.As(err, &drained) {
 		t.Errorf("Run: got %v, want nil or a DrainError", err)
