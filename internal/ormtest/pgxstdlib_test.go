@@ -46,6 +46,31 @@ func TestConformanceOverPGX(t *testing.T) {
 	})
 }
 
+// pgx begins a transaction as the server does by default, where lib/pq asks for one that can write: what the pool says of itself
+// is all there is to see.
+func TestCheckDBOverPGX(t *testing.T) {
+	s := newPostgres(t)
+	d, err := postgres.Open(s.dsn, postgres.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	u, err := url.Parse(s.dsn)
+	if err != nil {
+		t.Fatal("the server's address cannot be parsed")
+	}
+	for setting, says := range map[string][2]string{
+		"default_transaction_read_only": {"on", "read-only"},
+		"default_transaction_isolation": {"serializable", "serializable"},
+	} {
+		query := u.Query()
+		query.Set(setting, says[0])
+		changed := *u
+		changed.RawQuery = query.Encode()
+		dialecttest.ExpectSetup(t, setting, d.CheckDB(t.Context(), openPGX(t, changed.String())), says[1])
+	}
+}
+
 func openPGX(t *testing.T, dsn string) *sql.DB {
 	t.Helper()
 	db, err := sql.Open("pgx", dsn)
