@@ -55,7 +55,7 @@ func TestALostAnswerKeepsOrderAndEventTogether(t *testing.T) {
 
 func TestARelayOnABadNetwork(t *testing.T) {
 	onBoth(t, func(t *testing.T, flavour flavour) {
-		n := dose.Of(t, 300, 10_000)
+		n := dose.Of(t, 300, 3000)
 		o := reached(t, flavour, mysql.Config{})
 		fill(t, o.DialectFixture, n, 20, "")
 		dialecttest.BadNetwork(t, o, n)

@@ -115,6 +115,7 @@ const retryDead = `, back AS (
   RETURNING position, id, topic, key
 ), gone AS (
   DELETE FROM {dead} AS d USING back WHERE d.position = back.position AND d.id = back.id
+    AND d.position = ANY (ARRAY(SELECT position FROM back))
 )`
 
 // RetryDead implements [core.OperatorStore].
@@ -130,7 +131,7 @@ func (s *session) RetryDead(ctx context.Context, filter core.DeadFilter, limit i
 func (s *session) DropDead(ctx context.Context, filter core.DeadFilter, reason string, limit int) (n int, err error) {
 	statement := s.action(filter, limit, `, dropped AS (
   UPDATE {dead} AS d SET dropped_at = clock_timestamp(), drop_reason = {reason}
-  FROM picked AS p WHERE d.position = p.position AND d.id = p.id
+  FROM picked AS p WHERE d.position = p.position AND d.id = p.id AND d.position = ANY (ARRAY(SELECT position FROM picked))
   RETURNING d.position, d.topic, d.key
 )`, "dropped", "{reason}", text(errtext.Clean(reason)))
 	if err := s.queryRow(ctx, statement, &n); err != nil {

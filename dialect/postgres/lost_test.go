@@ -52,7 +52,7 @@ func TestALostAnswerKeepsOrderAndEventTogether(t *testing.T) {
 
 func TestARelayOnABadNetwork(t *testing.T) {
 	t.Parallel()
-	n := dose.Of(t, 300, 10_000)
+	n := dose.Of(t, 300, 3000)
 	o := reached(t, postgres.Config{})
 	execute(t, o.DialectFixture, fmt.Sprintf(`INSERT INTO outbox (id, topic, key, payload) SELECT i, 't', i %% 20, '' FROM generate_series(1, %d) AS i`, n))
 	dialecttest.BadNetwork(t, o, n)

@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -82,6 +83,73 @@ func TestFetchReadsByPositionWhateverTheStatistics(t *testing.T) {
 			checkPlans(t, f)
 		})
 	}
+}
+
+// An outbox that was vacuumed while it was empty, and then has a backlog. Whatever the server thinks of the table, a call reads the
+// rows that it is about, and not the backlog.
+func TestCallsReadTheirOwnRowsWhateverTheStatistics(t *testing.T) {
+	t.Parallel()
+	const backlog, own = 10_000, 100
+	var refs []core.Ref
+	var failures []core.Failure
+	var burials []core.Burial
+	for i := range int64(own) {
+		ref := core.Ref{Position: backlog + 1 + i, ID: fmt.Sprint(backlog + 1 + i)}
+		refs, failures = append(refs, ref), append(failures, core.Failure{Ref: ref, Attempts: 1, Cause: "c"})
+		burials = append(burials, core.Burial{Ref: ref, Attempts: 1, Cause: "c"})
+	}
+	const events, delayed, dead, archive = "outbox", "outbox_delayed", "outbox_dead", "outbox_archive"
+	for name, tt := range map[string]struct {
+		table string // which is looked at
+		call  func(s core.Session) error
+	}{
+		"Acknowledge":   {events, func(s core.Session) error { return s.Acknowledge(t.Context(), refs) }},
+		"Fail":          {events, func(s core.Session) error { return s.Fail(t.Context(), failures) }},
+		"Bury":          {events, func(s core.Session) error { return s.Bury(t.Context(), burials) }},
+		"Promote":       {delayed, func(s core.Session) error { return changed(s.Promote(t.Context(), 0, own)) }},
+		"DropDead":      {dead, func(s core.Session) error { return changed(s.DropDead(t.Context(), core.DeadFilter{}, "r", own)) }},
+		"RetryDead":     {dead, func(s core.Session) error { return changed(s.RetryDead(t.Context(), core.DeadFilter{}, own)) }},
+		"Purge":         {archive, func(s core.Session) error { return changed(s.(core.ArchiveStore).Purge(t.Context(), 0, own)) }},
+		"Purge dropped": {dead, func(s core.Session) error { return changed(s.(core.ArchiveStore).Purge(t.Context(), 0, own)) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := open(t, servers.PostgresSchema(t), postgres.Config{})
+			fill := map[string]string{
+				events:  `INSERT INTO outbox (id, topic, key, payload) SELECT last_value + CASE WHEN is_called THEN i ELSE i - 1 END, 't', i, '' FROM outbox_position_seq, generate_series(1, %d) AS i`,
+				delayed: `INSERT INTO outbox_delayed (topic, payload, not_before) SELECT 't', '', now() FROM generate_series(1, %d)`,
+				dead: `INSERT INTO outbox_dead (position, id, topic, key, headers, payload, created_at, attempts, cause, dropped_at)
+SELECT i, i, 't', '', '{}', '', now(), 1, 'c', ` + map[bool]string{true: "now()", false: "NULL"}[name == "Purge dropped"] + ` FROM generate_series(1, %d) AS i`,
+				archive: `INSERT INTO outbox_archive (position, id, topic, key, headers, payload, created_at, attempts)
+SELECT i, i, 't', '', '{}', '', now(), 1 FROM generate_series(1, %d) AS i`,
+			}[tt.table]
+			filled := fmt.Sprintf(fill, backlog)
+			execute(t, f, `ALTER TABLE `+tt.table+` SET (autovacuum_enabled = off)`, filled, `DELETE FROM `+tt.table, `VACUUM ANALYZE `+tt.table, filled)
+			s := openSession(t, f)
+			if err := tt.call(s); err != nil {
+				t.Fatal(err)
+			}
+			s.Close() // what a connection counted is known when it has ended
+			var done, read int
+			eventually(t, "the rows are counted", func() (bool, error) {
+				err := f.DB.QueryRowContext(t.Context(), `SELECT n_tup_upd + n_tup_del - $1, idx_tup_fetch + seq_tup_read - $1
+FROM pg_stat_user_tables WHERE relid = $2::regclass`, backlog, tt.table).Scan(&done, &read)
+				return done >= own, err
+			})
+			t.Logf("result: a call for %d rows read %d of %d", own, read, backlog)
+			if read > 5*own {
+				t.Errorf("a call for %d rows read %d of the %d that are there", own, read, backlog)
+			}
+		})
+	}
+}
+
+// changed is the error of a call that is to change something.
+func changed[T any](n T, err error) error {
+	if err == nil && fmt.Sprint(n) == "0" {
+		return errors.New("it found nothing to do")
+	}
+	return err
 }
 
 func checkPlans(t *testing.T, f conformance.DialectFixture) {

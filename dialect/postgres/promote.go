@@ -20,7 +20,7 @@ const promote = `WITH owner AS MATERIALIZED (
   SELECT position FROM {delayed} WHERE not_before <= now() AND EXISTS (SELECT FROM owner)
   ORDER BY not_before, position LIMIT {limit}
 ), gone AS (
-  DELETE FROM {delayed} WHERE position IN (SELECT position FROM due)
+  DELETE FROM {delayed} WHERE position = ANY (ARRAY(SELECT position FROM due))
   RETURNING position, id, topic, key, headers, payload, not_before
 ), moved AS (
   INSERT INTO {outbox} (id, topic, key, headers, payload, created_at)

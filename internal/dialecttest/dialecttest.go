@@ -3,6 +3,7 @@
 package dialecttest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -135,10 +136,10 @@ func FetchAll(t testing.TB, s core.Session) core.FetchResult {
 	return result
 }
 
-// Started runs a relay until stop is called, or the test ends.
+// Started runs a relay until stop is called, or the test ends. Its Logger defaults to none.
 func Started(t *testing.T, d core.Dialect, broker core.Broker, config core.RelayConfig) (stop func()) {
 	t.Helper()
-	config.Logger = slog.New(slog.DiscardHandler)
+	config.Logger = cmp.Or(config.Logger, slog.New(slog.DiscardHandler))
 	relay, err := core.NewRelay(d, broker, config)
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package dialecttest
 
 import (
+	"log/slog"
 	"testing"
 	"time"
 
@@ -15,7 +16,8 @@ func BadNetwork(t *testing.T, o Outbox, n int) {
 	const ttl = time.Second
 	var broker conformance.Recorder
 	broker.Inject(slowly)
-	stop := Started(t, o.Through, &broker, core.RelayConfig{LeaseTTL: ttl, BatchSize: 5, InFlight: 20})
+	logger := slog.New(slog.NewTextHandler(t.Output(), nil)) // what it did last, should it stand still
+	stop := Started(t, o.Through, &broker, core.RelayConfig{LeaseTTL: ttl, BatchSize: 5, InFlight: 20, Logger: logger})
 	left, faults := n, 0
 	for ; left > 0; faults++ {
 		length := 30 * time.Millisecond
