@@ -37,10 +37,10 @@ func (d *Dialect) Receive(ctx context.Context, tx core.Execer, consumer, id stri
 }
 
 // Several that forget at once take different rows, and none waits.
-const forget = `WITH old AS MATERIALIZED (
-  SELECT consumer, id FROM {inbox} WHERE received_at <= now() - {age} ORDER BY received_at LIMIT {limit} FOR UPDATE SKIP LOCKED
+const forget = planByAge + `WITH old AS MATERIALIZED (
+  SELECT ctid AS place FROM {inbox} WHERE received_at <= now() - {age} ORDER BY received_at LIMIT {limit} FOR UPDATE SKIP LOCKED
 ), gone AS (
-  DELETE FROM {inbox} AS i USING old WHERE i.consumer = old.consumer AND i.id = old.id RETURNING 1
+  DELETE FROM {inbox} WHERE ctid = ANY (ARRAY(SELECT place FROM old)) RETURNING 1
 )
 SELECT count(*) FROM gone`
 

@@ -98,23 +98,36 @@ func TestCallsReadTheirOwnRowsWhateverTheStatistics(t *testing.T) {
 		refs, failures = append(refs, ref), append(failures, core.Failure{Ref: ref, Attempts: 1, Cause: "c"})
 		burials = append(burials, core.Burial{Ref: ref, Attempts: 1, Cause: "c"})
 	}
-	const events, delayed, dead, archive = "outbox", "outbox_delayed", "outbox_dead", "outbox_archive"
+	const events, delayed, dead, archive, received = "outbox", "outbox_delayed", "outbox_dead", "outbox_archive", "inbox"
 	for name, tt := range map[string]struct {
 		table string // which is looked at
-		call  func(s core.Session) error
+		call  func(d *postgres.Dialect, s core.Session) error
 	}{
-		"Acknowledge":   {events, func(s core.Session) error { return s.Acknowledge(t.Context(), refs) }},
-		"Fail":          {events, func(s core.Session) error { return s.Fail(t.Context(), failures) }},
-		"Bury":          {events, func(s core.Session) error { return s.Bury(t.Context(), burials) }},
-		"Promote":       {delayed, func(s core.Session) error { return changed(s.Promote(t.Context(), 0, own)) }},
-		"DropDead":      {dead, func(s core.Session) error { return changed(s.DropDead(t.Context(), core.DeadFilter{}, "r", own)) }},
-		"RetryDead":     {dead, func(s core.Session) error { return changed(s.RetryDead(t.Context(), core.DeadFilter{}, own)) }},
-		"Purge":         {archive, func(s core.Session) error { return changed(s.(core.ArchiveStore).Purge(t.Context(), 0, own)) }},
-		"Purge dropped": {dead, func(s core.Session) error { return changed(s.(core.ArchiveStore).Purge(t.Context(), 0, own)) }},
+		"Acknowledge": {events, func(_ *postgres.Dialect, s core.Session) error { return s.Acknowledge(t.Context(), refs) }},
+		"Fail":        {events, func(_ *postgres.Dialect, s core.Session) error { return s.Fail(t.Context(), failures) }},
+		"Bury":        {events, func(_ *postgres.Dialect, s core.Session) error { return s.Bury(t.Context(), burials) }},
+		"Promote":     {delayed, func(_ *postgres.Dialect, s core.Session) error { return changed(s.Promote(t.Context(), 0, own)) }},
+		"DropDead": {dead, func(_ *postgres.Dialect, s core.Session) error {
+			return changed(s.DropDead(t.Context(), core.DeadFilter{}, "r", own))
+		}},
+		"RetryDead": {dead, func(_ *postgres.Dialect, s core.Session) error {
+			return changed(s.RetryDead(t.Context(), core.DeadFilter{}, own))
+		}},
+		"Purge": {archive, func(_ *postgres.Dialect, s core.Session) error {
+			return changed(s.(core.ArchiveStore).Purge(t.Context(), 0, own))
+		}},
+		"Purge dropped": {dead, func(_ *postgres.Dialect, s core.Session) error {
+			return changed(s.(core.ArchiveStore).Purge(t.Context(), 0, own))
+		}},
+		"Forget": {received, func(d *postgres.Dialect, _ core.Session) error { return changed(d.Forget(t.Context(), 0, own)) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := open(t, servers.PostgresSchema(t), postgres.Config{})
+			d := f.Dialect.(*postgres.Dialect)
+			if err := d.MigrateInbox(t.Context()); err != nil {
+				t.Fatal(err)
+			}
 			fill := map[string]string{
 				events:  `INSERT INTO outbox (id, topic, key, payload) SELECT last_value + CASE WHEN is_called THEN i ELSE i - 1 END, 't', i, '' FROM outbox_position_seq, generate_series(1, %d) AS i`,
 				delayed: `INSERT INTO outbox_delayed (topic, payload, not_before) SELECT 't', '', now() FROM generate_series(1, %d)`,
@@ -122,11 +135,12 @@ func TestCallsReadTheirOwnRowsWhateverTheStatistics(t *testing.T) {
 SELECT i, i, 't', '', '{}', '', now(), 1, 'c', ` + map[bool]string{true: "now()", false: "NULL"}[name == "Purge dropped"] + ` FROM generate_series(1, %d) AS i`,
 				archive: `INSERT INTO outbox_archive (position, id, topic, key, headers, payload, created_at, attempts)
 SELECT i, i, 't', '', '{}', '', now(), 1 FROM generate_series(1, %d) AS i`,
+				received: `INSERT INTO inbox (consumer, id) SELECT 'c', i FROM generate_series(1, %d) AS i`,
 			}[tt.table]
 			filled := fmt.Sprintf(fill, backlog)
-			execute(t, f, `ALTER TABLE `+tt.table+` SET (autovacuum_enabled = off)`, filled, `DELETE FROM `+tt.table, `VACUUM ANALYZE `+tt.table, filled)
+			execute(t, f, `ALTER TABLE `+tt.table+` SET (autovacuum_enabled = off, vacuum_truncate = off)`, filled, `DELETE FROM `+tt.table, `VACUUM ANALYZE `+tt.table, filled)
 			s := openSession(t, f)
-			if err := tt.call(s); err != nil {
+			if err := tt.call(d, s); err != nil {
 				t.Fatal(err)
 			}
 			s.Close() // what a connection counted is known when it has ended
