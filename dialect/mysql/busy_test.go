@@ -81,6 +81,7 @@ func TestGapsOfATableThatIsNeverQuiet(t *testing.T) {
 		"a writer, with PROCESS": {`INSERT INTO outbox (topic, payload) VALUES ('t', 'x'), ('t', SLEEP(60))`, []string{"PROCESS"}, false},
 	} {
 		each(t, name, func(t *testing.T, flavour flavour) {
+			flavour.slowWriters(t)
 			dsn := flavour.database(t)
 			f := open(t, dsn, mysql.Config{})
 			s := openSession(t, as(t, f, dsn, relayUser, tt.privileges...))
@@ -104,6 +105,7 @@ func TestGapsOfATableThatIsNeverQuiet(t *testing.T) {
 func TestAWriterThatWasNotInTheListYet(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, flavour flavour) {
+		flavour.slowWriters(t)
 		dsn := flavour.database(t)
 		f := open(t, dsn, mysql.Config{})
 		s := openSession(t, as(t, f, dsn, relayUser, "PROCESS"))
@@ -136,6 +138,7 @@ func TestAWriterThatWasNotInTheListYet(t *testing.T) {
 func TestAGapDiesBesideLaterWriters(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, flavour flavour) {
+		flavour.slowWriters(t)
 		dsn := flavour.database(t)
 		f := open(t, dsn, mysql.Config{})
 		s := openSession(t, as(t, f, dsn, relayUser, "PROCESS"))

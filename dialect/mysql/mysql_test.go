@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 	_ "time/tzdata" // the time zones, where the machine has none
@@ -35,11 +36,20 @@ var (
 type flavour struct {
 	name, server string
 	database     func(servers.TB) string // a new one's DSN
+	slow         *sync.Mutex             // see slowWriters
 }
 
 var flavours = []flavour{
-	{"MySQL", "mysql", servers.MySQLDatabase},
-	{"MariaDB", "mariadb", servers.MariaDBDatabase},
+	{"MySQL", "mysql", servers.MySQLDatabase, &sync.Mutex{}},
+	{"MariaDB", "mariadb", servers.MariaDBDatabase, &sync.Mutex{}},
+}
+
+// slowWriters keeps the rest of the test apart from others of its kind: its statements run on, and where a table is never quiet a
+// relay waits for each that was running, whichever database it writes to. Two such tests would wait for each other.
+func (f flavour) slowWriters(t *testing.T) {
+	t.Helper()
+	f.slow.Lock()
+	t.Cleanup(f.slow.Unlock)
 }
 
 // onBoth runs test for each flavour, in parallel with others.
