@@ -30,7 +30,7 @@ type Outbox struct {
 // Main is the TestMain of such tests. They wait for their server more than they compute, so more of them run side by side than
 // there are processors, unless -parallel says otherwise.
 func Main(m *testing.M) {
-	if err := flag.Set("test.parallel", "8"); err != nil {
+	if err := flag.Set("test.parallel", "4"); err != nil {
 		panic(err) // the testing package has renamed it
 	}
 	goleak.VerifyTestMain(m)
