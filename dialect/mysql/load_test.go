@@ -52,7 +52,7 @@ func TestProducersWaitForNobody(t *testing.T) {
 		eventually(t, "a relay takes the lease", func() bool { return len(broker.Stored()) > 0 })
 
 		before := status(t, f.DB, "Innodb_row_lock_waits")
-		ctx, stop := context.WithTimeout(t.Context(), dose.Of(t, 4*time.Second, 30*time.Second))
+		ctx, stop := context.WithTimeout(t.Context(), dose.Of(t, 3*time.Second, 30*time.Second))
 		defer stop()
 		var group sync.WaitGroup
 		var committed atomic.Int64

@@ -25,6 +25,7 @@ func reached(t *testing.T, flavour flavour, config mysql.Config) dialecttest.Out
 // A session's call whose answer is lost was done, and is made again over another session: what it changes is changed
 // once.
 func TestALostAnswerChangesNothingTwice(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, flavour flavour) {
 		dialecttest.LostAnswerChangesNothingTwice(t, func(t *testing.T) dialecttest.Outbox {
 			return reached(t, flavour, mysql.Config{Archive: []string{"t"}})
@@ -33,6 +34,7 @@ func TestALostAnswerChangesNothingTwice(t *testing.T) {
 }
 
 func TestALostAnswerBreaksNoMigration(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, flavour flavour) {
 		dialecttest.LostAnswerBreaksNoMigration(t, 5, func(t *testing.T) (dialecttest.Migrator, *conformance.Proxy) {
 			dsn, proxy := through(t, flavour.database(t))
@@ -43,6 +45,7 @@ func TestALostAnswerBreaksNoMigration(t *testing.T) {
 
 // In both of the driver's ways to send arguments.
 func TestALostAnswerKeepsOrderAndEventTogether(t *testing.T) {
+	t.Parallel()
 	for _, interpolate := range []bool{false, true} {
 		each(t, fmt.Sprint("interpolateParams=", interpolate), func(t *testing.T, flavour flavour) {
 			direct := flavour.database(t)
@@ -54,6 +57,7 @@ func TestALostAnswerKeepsOrderAndEventTogether(t *testing.T) {
 }
 
 func TestARelayOnABadNetwork(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, flavour flavour) {
 		n := dose.Of(t, 300, 3000)
 		o := reached(t, flavour, mysql.Config{})

@@ -20,7 +20,7 @@ import (
 	"github.com/lockstep-go/lockstep/internal/servers"
 )
 
-func TestMain(m *testing.M) { dialecttest.Main(m) }
+func TestMain(m *testing.M) { dialecttest.Main(m, 8) }
 
 // What the tests of all dialects share, under short names.
 var (
@@ -248,6 +248,7 @@ func TestEnqueueUnderEverySetting(t *testing.T) {
 
 // More than fits into a packet, of a server that was asked and of one that was not.
 func TestEnqueueFitsIntoPackets(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, f flavour) {
 		dsn := f.database(t)
 		migrated := open(t, dsn, mysql.Config{})

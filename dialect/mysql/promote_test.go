@@ -13,6 +13,7 @@ import (
 // which a trigger stands in. It must not fail for ever. Nothing tells the server to stop with one that was given up: it may have
 // moved its events, and each must be there once.
 func TestAPromotionOfMuchGetsDone(t *testing.T) {
+	t.Parallel()
 	const n = 200
 	onBoth(t, func(t *testing.T, flavour flavour) {
 		f := open(t, flavour.database(t), mysql.Config{})

@@ -55,7 +55,7 @@ func pool(t testing.TB, dsn string) *sql.DB {
 	return db
 }
 
-func TestMain(m *testing.M) { dialecttest.Main(m) }
+func TestMain(m *testing.M) { dialecttest.Main(m, 4) }
 
 // What the tests of all dialects share, under short names.
 var (

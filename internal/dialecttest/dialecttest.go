@@ -8,6 +8,7 @@ import (
 	"errors"
 	"flag"
 	"log/slog"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -27,10 +28,10 @@ type Outbox struct {
 	Proxy   *conformance.Proxy
 }
 
-// Main is the TestMain of such tests. They wait for their server more than they compute, so more of them run side by side than
-// there are processors, unless -parallel says otherwise.
-func Main(m *testing.M) {
-	if err := flag.Set("test.parallel", "4"); err != nil {
+// Main is the TestMain of such tests. They wait for their server more than they compute, so that many of them run side by side,
+// whatever the number of processors, unless -parallel says otherwise.
+func Main(m *testing.M, parallel int) {
+	if err := flag.Set("test.parallel", strconv.Itoa(parallel)); err != nil {
 		panic(err) // the testing package has renamed it
 	}
 	goleak.VerifyTestMain(m)
