@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/lockstep-go/lockstep/core"
 	"github.com/lockstep-go/lockstep/internal/errtext"
@@ -36,11 +38,23 @@ func (s *session) Acknowledge(ctx context.Context, refs []core.Ref) error {
 	// Position and id in one text: the server hashes a list of texts, and looks at each row once.
 	remove := s.sql(`DELETE FROM {outbox} AS o WHERE o.position = ANY (`) +
 		integers(refs, func(r core.Ref) int64 { return r.Position }) + `) AND o.position::text || ' ' || o.id = ANY (` +
-		texts(refs, func(r core.Ref) string { return integer(r.Position) + " " + r.ID }) + `)`
+		texts(refs, place) + `)`
 	if err := s.exec(ctx, planByPosition+s.intoArchive(remove)); err != nil {
 		return fmt.Errorf("delete events: %w", err)
 	}
 	return nil
+}
+
+// place is a reference in one text: digits, a space, the id.
+func place(r core.Ref) string {
+	var digits [20]byte
+	position := strconv.AppendInt(digits[:0], r.Position, 10)
+	var b strings.Builder
+	b.Grow(len(position) + 1 + len(r.ID))
+	b.Write(position)
+	b.WriteByte(' ')
+	b.WriteString(r.ID)
+	return b.String()
 }
 
 // Fail implements [core.Writer].
