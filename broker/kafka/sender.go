@@ -183,12 +183,16 @@ func (s *sender) deliver(ctx context.Context, encoded []byte, numbered bool) (ve
 
 // request makes one request. encoded is not changed any more: kafka-go may read it after the request has ended.
 func (s *sender) request(ctx context.Context, encoded []byte) error {
+	p := &parcel{batch: bytes.NewReader(encoded)}
 	answer, err := s.broker.client.RawProduce(ctx, &kafkago.RawProduceRequest{
 		Topic:        s.partition.topic,
 		Partition:    s.partition.id,
 		RequiredAcks: kafkago.RequireAll,
-		RawRecords:   protocol.RawRecordSet{Reader: bytes.NewReader(encoded)},
+		RawRecords:   protocol.RawRecordSet{Reader: p},
 	})
+	if p.withdraw() {
+		return notSent(err)
+	}
 	if err != nil {
 		return err
 	}

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
+	"io"
 
 	kafkago "github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
@@ -117,7 +117,7 @@ var cures = map[kafkago.Error]string{
 // verdictOf judges an error of a produce request.
 func verdictOf(err error) verdict {
 	var code kafkago.Error
-	if errors.As(err, &code) {
+	if errors.As(err, &code) && verdicts[code] != uncertain {
 		return verdicts[code]
 	}
 	// Of these two, kafka-go makes the error before it sends anything. (The bare protocol.ErrNoTopic is another matter:
@@ -127,9 +127,8 @@ func verdictOf(err error) verdict {
 	if errors.As(err, &topic) || errors.As(err, &partition) {
 		return unrouted
 	}
-	var network *net.OpError
-	if errors.As(err, &network) && network.Op == "dial" {
-		return unavailable // there was no connection to send it on
+	if errors.Is(err, errNotSent) {
+		return unavailable // there was no connection to send it on, whatever it failed of
 	}
 	return uncertain
 }
@@ -169,6 +168,9 @@ func failure(class error, doing string, cause error) error {
 	cure := ""
 	if errors.As(cause, &code) && cures[code] != "" {
 		cure = ": " + cures[code]
+	}
+	if errors.Is(class, core.ErrUnavailable) && (errors.Is(cause, io.EOF) || errors.Is(cause, io.ErrUnexpectedEOF)) {
+		cure = ": the server ended the connection: it is stopping, or wants TLS or a login that the relay's configuration does not have"
 	}
 	hidden := errors.Is(cause, context.DeadlineExceeded) || errors.Is(cause, context.Canceled)
 	switch {

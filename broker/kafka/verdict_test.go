@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -64,7 +65,12 @@ func TestVerdictsOfOtherErrors(t *testing.T) {
 		{errors.New("anything"), uncertain},
 		{io.EOF, uncertain},
 		{&net.OpError{Op: "read", Err: errors.New("reset")}, uncertain},
-		{&net.OpError{Op: "dial", Err: errors.New("refused")}, unavailable},
+		{notSent(&net.OpError{Op: "dial", Err: errors.New("refused")}), unavailable},
+		{notSent(io.ErrUnexpectedEOF), unavailable},
+		{notSent(kafkago.RequestTimedOut), unavailable},
+		{notSent(kafkago.SASLAuthenticationFailed), unavailable},
+		{notSent(produce.NewError(protocol.NewErrNoLeader("t", 1))), unrouted},
+		{notSent(nil), unavailable},
 		{produce.NewError(protocol.NewErrNoLeader("t", 1)), unrouted},
 		{produce.NewError(protocol.NewErrNoPartition("t", 1)), unrouted},
 		{produce.NewError(protocol.NewErrNoTopic("t")), unrouted},
@@ -87,6 +93,26 @@ func TestAFailureHasOneClass(t *testing.T) {
 		}
 		if !strings.Contains(err.Error(), cause.Error()) {
 			t.Errorf("%v does not tell %v", err, cause)
+		}
+	}
+}
+
+// A batch that was withdrawn is not sent, however late kafka-go comes for it; one that it came for is not withdrawn.
+func TestAParcelIsSentOrWithdrawn(t *testing.T) {
+	for name, send := range map[string]func(*parcel) ([]byte, error){
+		"read":   func(p *parcel) ([]byte, error) { return io.ReadAll(struct{ io.Reader }{p}) },
+		"copied": func(p *parcel) ([]byte, error) { var b bytes.Buffer; _, err := p.WriteTo(&b); return b.Bytes(), err },
+	} {
+		p := &parcel{batch: bytes.NewReader([]byte("records"))}
+		if got, err := send(p); string(got) != "records" || err != nil || p.withdraw() {
+			t.Errorf("%s: got %q, %v, want all of it, and not to be withdrawn", name, got, err)
+		}
+		p = &parcel{batch: bytes.NewReader([]byte("records"))}
+		if !p.withdraw() {
+			t.Errorf("%s: a parcel that nobody came for cannot be withdrawn", name)
+		}
+		if got, err := send(p); len(got) > 0 || !errors.Is(err, errNotSent) {
+			t.Errorf("%s, withdrawn: got %q, %v, want nothing", name, got, err)
 		}
 	}
 }

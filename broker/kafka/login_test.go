@@ -1,0 +1,81 @@
+package kafka_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/lockstep-go/lockstep/broker/kafka"
+	"github.com/lockstep-go/lockstep/core"
+)
+
+// A connection that ends, or falls silent, before it can be used sent no batch. It looks like a lost answer, which is
+// uncertain: an EOF, or the time that is over.
+func TestWhatFailsBeforeTheBatchIsSentIsNotUncertain(t *testing.T) {
+	t.Parallel()
+	const apiVersions, saslHandshake, saslAuthenticate = 18, 17, 36
+	for name, key := range map[string]int16{
+		"the versions": apiVersions, "the handshake": saslHandshake, "the password": saslAuthenticate,
+	} {
+		for _, silent := range []bool{false, true} {
+			how := map[bool]string{false: "cut off at ", true: "silent at "}[silent]
+			t.Run(how+name, func(t *testing.T) {
+				t.Parallel()
+				testNothingSent(t, key, silent)
+			})
+		}
+	}
+}
+
+func testNothingSent(t *testing.T, key int16, silent bool) {
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.EnableSASL(), kfake.Superuser("PLAIN", "lockstep", "lockstep"),
+		kfake.SeedTopics(1, "orders"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cluster.Close)
+	var armed atomic.Bool
+	cut := errors.New("cut the connection")
+	cluster.ControlKey(key, func(kmsg.Request) (kmsg.Response, error, bool) {
+		if !armed.Load() {
+			return nil, nil, false
+		}
+		cluster.KeepControl()
+		if silent {
+			return nil, nil, true
+		}
+		return nil, cut, true
+	})
+	var sent atomic.Int32
+	cluster.ControlKey(produceKey, func(kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		sent.Add(1)
+		return nil, cut, armed.Load()
+	})
+	b := openWith(t, kafka.Config{Brokers: cluster.ListenAddrs(), SASL: kafka.Plain("lockstep", "lockstep")})
+	publish := func(id string) error {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		return resultsOf(t, b.Publish(ctx, []core.Message{{ID: id, Topic: "orders"}}), 1)[0]
+	}
+	expectClass(t, "the first", publish("a"), nil) // the cluster is known
+	armed.Store(true)
+	expectClass(t, "cut off when it was sent", publish("b"), core.ErrUncertain) // the connection is gone
+	before := sent.Load()
+	got := publish("c")
+	expectClass(t, "not sent", got, core.ErrUnavailable)
+	if !strings.Contains(got.Error(), "produce to orders/0") || !silent && !strings.Contains(got.Error(), "wants TLS or a login") {
+		t.Errorf("got %q: want that of a produce request, and what may be wrong", got)
+	}
+	if sent.Load() != before {
+		t.Errorf("%d batches were sent", sent.Load()-before)
+	}
+	armed.Store(false)
+	expectClass(t, "afterwards", publish("d"), nil)
+}
