@@ -295,35 +295,72 @@ func TestAPublisherThatEndsItsGoroutineHasAnswered(t *testing.T) {
 	}
 }
 
-// Watermill lets publishers change messages and keep them. The engine's memory is not theirs.
+// Watermill lets publishers change messages and keep them. The engine's memory is not theirs, and nobody else's message
+// gets the memory of one that they keep.
 func TestThePublisherGetsACopy(t *testing.T) {
 	var kept []*message.Message
 	broker := open(t, publisherFunc(func(_ string, m *message.Message) error {
-		kept = append(kept, m.Copy())
 		kept = append(kept, m)
 		m.Payload[0] = 'X'
 		_ = append(m.Payload, 'X')
-		m.Metadata.Set("h", "X")
+		m.Metadata.Set("h", "X"+m.Metadata.Get("h"))
 		m.Metadata.Set("i", "X")
 		m.UUID = "X"
 		return nil
 	}))
-	room := []byte("payload and room")
-	msgs := []core.Message{{ID: "a", Topic: "orders", Headers: map[string]string{"h": "v"}, Payload: room[:len("payload")]}}
-	for range 2 {
+	const count = 3
+	for i := range count {
+		room := []byte("payload and room")
+		copy(room, fmt.Sprint("payloa", i))
+		before := string(room)
+		m := core.Message{ID: "a", Topic: "orders", Headers: map[string]string{"h": fmt.Sprint(i)}, Payload: room[:len("payload")]}
+		if err := broker.Publish(t.Context(), []core.Message{m}); err != nil {
+			t.Fatal(err)
+		}
+		if string(room) != before || len(m.Headers) != 1 || m.Headers["h"] != fmt.Sprint(i) {
+			t.Errorf("the publisher changed the engine's message: %+v, payload and room %q", m, room)
+		}
+		clear(room) // it is the engine's to use again
+		clear(m.Headers)
+	}
+	for i, m := range kept {
+		payload, header := fmt.Sprint("Xayloa", i), fmt.Sprint("X", i)
+		if string(m.Payload) != payload || m.Metadata.Get("h") != header {
+			t.Errorf("what the publisher kept has become %q with the header %q, want %q and %q", m.Payload, m.Metadata.Get("h"), payload, header)
+		}
+	}
+}
+
+// A call that was abandoned goes on, and reads its message whenever it likes: what it delivers late is what it was given.
+func TestAnAbandonedCallKeepsItsMessage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		late := make(chan string, 1)
+		broker := open(t, publisherFunc(func(_ string, m *message.Message) error {
+			if m.UUID == "hangs" {
+				<-release
+				late <- fmt.Sprintf("%s %s %s", m.UUID, m.Payload, m.Metadata.Get("h"))
+			}
+			return nil
+		}))
+		payload, headers := []byte("first"), map[string]string{"h": "v"}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		msgs := []core.Message{{ID: "hangs", Headers: headers, Payload: payload}}
+		if err := broker.Publish(ctx, msgs); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("Publish: got %v, want the deadline's error", err)
+		}
+		copy(payload, "other") // the engine's memory is used again
+		headers["h"] = "w"
+		msgs[0] = core.Message{ID: "next", Headers: map[string]string{"h": "x"}, Payload: []byte("third")}
 		if err := broker.Publish(t.Context(), msgs); err != nil {
 			t.Fatal(err)
 		}
-	}
-	if string(room) != "payload and room" || len(msgs[0].Headers) != 1 || msgs[0].Headers["h"] != "v" || msgs[0].ID != "a" {
-		t.Errorf("the publisher changed the engine's message: %+v, payload and room %q", msgs[0], room)
-	}
-	clear(room) // it is the engine's to use again
-	for i, m := range kept {
-		if want := "Xayload"; i%2 == 1 && string(m.Payload) != want {
-			t.Errorf("what the publisher kept has become %q, want %q", m.Payload, want)
+		close(release)
+		if got := <-late; got != "hangs first v" {
+			t.Errorf("the abandoned call delivers %q, want what it was given", got)
 		}
-	}
+	})
 }
 
 func TestTheMessageHasTheCallsContext(t *testing.T) {
