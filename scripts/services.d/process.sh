@@ -85,13 +85,13 @@ freeze() {
 }
 
 # still PID...: every thread of the processes has stopped. A signal is only noted by whoever sends it: on a busy machine its
-# receiver goes on for a while, and answers.
+# receiver goes on for a while, and answers. (No grep -q: with pipefail its early end fails the pipeline that found something.)
 still() {
-  local pid
+  local pid moving
   for pid in "$@"; do
-    cat "/proc/$pid"/task/[0-9]*/stat 2>/dev/null | sed 's/.*) //' | grep -qv '^[TtZX]' && return 1
+    moving=$(cat "/proc/$pid"/task/[0-9]*/stat 2>/dev/null | sed -n 's/.*) //; /^[^TtZX]/p')
+    [ -z "$moving" ] || return 1
   done
-  return 0
 }
 
 # thaw PID
