@@ -193,6 +193,22 @@ func TestAnUnknownTopicHurtsNoOther(t *testing.T) {
 	expectClass(t, "the unknown topic", batch.Results[0], core.ErrUnavailable)
 }
 
+// Whichever of the bootstrap servers are away: kafka-go tries them in an order of its own.
+func TestOneOfTheBootstrapServersIsEnough(t *testing.T) {
+	t.Parallel()
+	topic := servers.KafkaTopic(t, 1)
+	for n := range 10 {
+		b, err := kafka.Open(kafka.Config{Brokers: []string{"127.0.0.1:1", servers.Kafka(t), "127.0.0.1:2"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Publish(t.Context(), []core.Message{{ID: fmt.Sprint(n), Topic: topic}}); err != nil {
+			t.Errorf("cluster %d: %v", n, err)
+		}
+		b.Close()
+	}
+}
+
 func TestNothingIsClaimedWithoutABroker(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()

@@ -105,6 +105,7 @@ var cures = map[kafkago.Error]string{
 	kafkago.TopicAuthorizationFailed:           "grant the relay's user Write on the topic",
 	kafkago.ClusterAuthorizationFailed:         "grant the relay's user the access to the cluster that it lacks",
 	kafkago.SASLAuthenticationFailed:           "correct the relay's user or password",
+	kafkago.UnsupportedSASLMechanism:           "set SASL to a mechanism that the listener takes",
 	kafkago.NotEnoughReplicas:                  "bring the topic's replicas back, or lower its min.insync.replicas",
 	kafkago.InvalidTimestamp:                   "set the clock of the relay's machine, or the topic's message.timestamp.after.max.ms",
 	kafkago.TransactionalIDAuthorizationFailed: "grant the relay's user Write and Describe on the transactional IDs that begin with " + TransactionalIDPrefix,
