@@ -91,10 +91,12 @@ func TestCutsAtRandomBytes(t *testing.T) {
 			p := &producer{broker: open(t, amqp.Config{URLs: []string{through}}), topic: to.exchange, next: make([]int, 20)}
 			ctx, cancel := context.WithTimeout(t.Context(), dose.Of(t, time.Minute, 20*time.Minute))
 			defer cancel()
-			cuts, uncertain := dose.Of(t, 25, 1000), 0 // 50 with both kinds of queues
+			cuts, felt, uncertain := dose.Of(t, 25, 1000), 0, 0 // 50 with both kinds of queues
+			const most, calls = 20_000, 10                      // a handshake is 1200 bytes, a call 3700
 			for range cuts {
-				proxy.CutAfter(random.IntN(20_000)) // a handshake is 1200 bytes, a call 3700
-				for cut := false; !cut; {
+				proxy.CutAfter(random.IntN(most))
+				cut := false
+				for n := 0; n < calls && !cut; n++ { // where it falls between two calls, none fails
 					results := p.publish(ctx, t)
 					if ctx.Err() != nil {
 						t.Fatalf("out of time: %v", results)
@@ -109,6 +111,12 @@ func TestCutsAtRandomBytes(t *testing.T) {
 						}
 					}
 				}
+				if cut {
+					felt++
+				}
+			}
+			if felt < cuts*9/10 {
+				t.Errorf("%d of %d cuts made a call fail, want nearly all", felt, cuts)
 			}
 			proxy.CutAfter(-1)
 			for _, err := range p.publish(ctx, t) {
@@ -120,7 +128,7 @@ func TestCutsAtRandomBytes(t *testing.T) {
 			for _, d := range c.taken {
 				copies[d.MessageId]++
 			}
-			t.Logf("%d cuts, %d messages stored, %d copies more, %d results uncertain", cuts, len(copies), len(c.taken)-len(copies), uncertain)
+			t.Logf("%d cuts, %d of them felt, %d messages stored, %d copies more, %d results uncertain", cuts, felt, len(copies), len(c.taken)-len(copies), uncertain)
 		})
 	}
 }
