@@ -92,12 +92,14 @@ func (b *Broker) publishOne(ctx context.Context, m core.Message) error {
 		return fmt.Errorf("%w: watermill: the publisher has not answered earlier calls, up to %d of them: restart the relay if it never does",
 			core.ErrUnavailable, maxCalls)
 	}
+	out := toWatermill(m) // here: what is abandoned does not look at the caller's memory any more
+	out.SetContext(ctx)
 	answer := make(chan error, 1) // room for one, so that an abandoned call can end
 	go func() {
 		defer func() { <-b.calls }()
 		err := fmt.Errorf("%w: watermill: the publisher ended its goroutine", core.ErrUncertain)
 		defer func() { answer <- err }()
-		err = b.call(ctx, m)
+		err = b.call(m.Topic, out)
 	}()
 	select {
 	case err := <-answer:
@@ -113,16 +115,14 @@ func (b *Broker) publishOne(ctx context.Context, m core.Message) error {
 }
 
 // call calls the publisher, and returns an error instead of its panic.
-func (b *Broker) call(ctx context.Context, m core.Message) (err error) {
+func (b *Broker) call(topic string, m *message.Message) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("%w: watermill: the publisher panicked: %v", core.ErrUncertain, p)
 		}
 	}()
-	out := toWatermill(m)
-	out.SetContext(ctx)
-	if err := b.publisher.Publish(m.Topic, out); err != nil {
-		return fmt.Errorf("%w: watermill: publish to %q: %w", classOf(err), m.Topic, err)
+	if err := b.publisher.Publish(topic, m); err != nil {
+		return fmt.Errorf("%w: watermill: publish to %q: %w", classOf(err), topic, err)
 	}
 	if slices.ContainsFunc(b.closings, isClosed) {
 		return fmt.Errorf("%w: watermill: the publisher was closed, and may not have waited: close it after the relay has ended", core.ErrUncertain)
