@@ -21,6 +21,7 @@ type call struct {
 	cancel    context.CancelFunc
 	abandonAt time.Time
 	fate      atomic.Int32
+	err       error // what Publish returned, once fate is returned
 	cut       bool  // the engine ended it before its time: it says nothing about its messages
 	number    int64 // of the engine's calls, in the order in which they began
 	alive     int64 // the engine's evidence of life for the first message's topic, when the call began

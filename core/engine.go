@@ -3,7 +3,6 @@ package core
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -99,7 +98,9 @@ type engine struct {
 	nextAsk   time.Time // of ResolveGaps
 	nextSweep time.Time
 	sweepFrom time.Time
-	failure   error // ends run
+	failure   error      // ends run
+	left      DrainError // what run left behind, once it has returned
+	lingering bool       // a publish call had not returned when run did
 }
 
 // errTermOver is the cause for which a term's work ends.
@@ -125,7 +126,12 @@ func newEngine(work context.Context, config *RelayConfig, limits limits, dialect
 // run carries records until stop is done, and then drains: it lets calls finish and settles what they stored. It
 // returns early when work ends, and, where once is set, when nothing is deliverable.
 func (e *engine) run(stop context.Context, wake, heard <-chan struct{}) error {
-	defer e.finish()
+	err := e.carry(stop, wake, heard)
+	e.finish(err)
+	return e.outcome(stop, err)
+}
+
+func (e *engine) carry(stop context.Context, wake, heard <-chan struct{}) error {
 	stopped := stop.Done()
 	var drainUntil <-chan time.Time
 	timer := time.NewTimer(0)
@@ -154,7 +160,7 @@ func (e *engine) run(stop context.Context, wake, heard <-chan struct{}) error {
 			e.drain()
 			drainUntil = time.After(e.config.DrainTimeout)
 		case <-drainUntil:
-			return e.drainError()
+			return errDrainTime
 		case <-e.work.Done():
 			return context.Cause(e.work)
 		case <-timer.C:
@@ -167,40 +173,6 @@ func (e *engine) wake() {
 	e.idlePolls, e.woken = 0, true
 	if hook := e.config.Hooks.Woken; hook != nil {
 		hook()
-	}
-}
-
-// finish ends what still waits for a server, publish calls excepted: one whose broker does not return stays behind.
-func (e *engine) finish() {
-	close(e.gone)
-	e.end(errTermOver)
-	e.workers.Wait()
-	e.awaitCalls()
-	for _, c := range e.calls {
-		e.abandon(c)
-	}
-	if e.session != nil {
-		_ = e.session.Close() // it is given up in any case
-	}
-	e.writer.close()
-	e.forgetHolds()
-}
-
-// awaitCalls gives publish calls the time to return that they should not need: their contexts have ended.
-func (e *engine) awaitCalls() {
-	if len(e.calls) == 0 {
-		return
-	}
-	returned := make(chan struct{})
-	go func() {
-		e.publishing.Wait()
-		close(returned)
-	}()
-	timer := time.NewTimer(abandonAfter)
-	defer timer.Stop()
-	select {
-	case <-returned:
-	case <-timer.C:
 	}
 }
 
@@ -368,34 +340,4 @@ func (e *engine) laneOf(key orderKey) *lane {
 
 func (e *engine) warn(doing string, err error) {
 	e.config.Logger.Warn("lockstep: "+doing+" failed and is tried again", "error", err)
-}
-
-// DrainError says what was left when a relay's DrainTimeout was over. Nothing is lost: what was published and not
-// acknowledged is delivered a second time.
-type DrainError struct {
-	// Publishing is the number of publish calls without an answer.
-	Publishing int
-	// Unacknowledged is the number of delivered messages that are still in the outbox, or may be.
-	Unacknowledged int
-	// Unsettled is the number of failed attempts, burials among them, that are not in the database, or may not be: what is
-	// not there is attempted again without being counted.
-	Unsettled int
-}
-
-func (e *DrainError) Error() string {
-	return fmt.Sprintf("drain: time is over with %d publish calls unanswered, %d delivered messages not acknowledged and %d failures not noted",
-		e.Publishing, e.Unacknowledged, e.Unsettled)
-}
-
-// drainError counts what is left: what is on its way to the database may or may not arrive.
-func (e *engine) drainError() error {
-	left := DrainError{Publishing: len(e.calls)}
-	for _, s := range []*settlement{&e.settle, &e.underWay} {
-		left.Unacknowledged += len(s.acks) + len(s.late)
-		left.Unsettled += len(s.failures) + len(s.burials)
-	}
-	if left == (DrainError{}) {
-		return nil // only a fetch is under way, or a mark, and nobody wants either any more
-	}
-	return &left
 }

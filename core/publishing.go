@@ -52,6 +52,7 @@ func (e *engine) call(now time.Time, l *lane, items []*item, lonely bool) {
 	e.publishing.Go(func() {
 		defer cancel()
 		err := publish(ctx, e.broker, msgs)
+		c.err = err
 		if !c.fate.CompareAndSwap(underWay, returned) {
 			e.abandons.Add(-1)
 		}
