@@ -48,8 +48,9 @@ func NewRelay(dialect Dialect, broker Broker, config RelayConfig) (*Relay, error
 
 // Run carries records until ctx is done, and waits as a standby while another relay holds the lease. When ctx is done it
 // drains: publish calls in flight finish, what the broker stored is acknowledged, and the lease is released; then it
-// returns nil, or a *[DrainError] when that took longer than DrainTimeout. Failures of the database or the broker are
-// logged and retried for ever. [ErrAbandoned] is the one error that ends it earlier.
+// returns nil, or an error that is a *[DrainError] by [errors.As], when that took longer than DrainTimeout, or than the term, or
+// the lease was lost. Failures of the database or the broker are logged and retried for ever. [ErrAbandoned] is the one
+// error that ends it earlier.
 func (r *Relay) Run(ctx context.Context) error {
 	if !r.running.CompareAndSwap(false, true) {
 		return ErrRunning
@@ -150,6 +151,9 @@ func (r *Relay) lead(ctx context.Context, once bool) ([]Held, error) {
 		r.survived = []Ref{e.caution.marked, e.caution.wanted}
 	}
 	if !errors.Is(err, errLeaseLost) {
+		if e.caution != nil && !e.lingering {
+			r.unmarkLast(k, t)
+		}
 		k.release(t) // also when its term is over: who outlived it, on a slow machine, was not killed
 	}
 	if errors.Is(err, ErrFenced) {

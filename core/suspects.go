@@ -165,6 +165,19 @@ func (r *Relay) judge(ctx context.Context, k *keeper, t *term) (convict *Record,
 	return convict, nil
 }
 
+// unmarkLast takes the mark away at the end of a term, after the last call has returned: it killed nobody, whatever ends the
+// process next.
+func (r *Relay) unmarkLast(k *keeper, t *term) {
+	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
+	defer cancel()
+	err := k.do(ctx, func(ctx context.Context, s Session) error { return markSuspect(ctx, s, k.holder, t.epoch, Ref{}) })
+	if err == nil {
+		r.config.Hooks.suspected(Ref{})
+	} else if !errors.Is(err, errLeaseLost) {
+		r.config.Logger.Warn("lockstep: a suspect's mark could not be taken away, and counts as an attempt", "error", err)
+	}
+}
+
 // unmark takes the mark away, and puts the record for which an attempt has to be counted into r.charged.
 func (r *Relay) unmark(ctx context.Context, k *keeper, t *term) error {
 	r.charged = nil
