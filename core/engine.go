@@ -38,6 +38,7 @@ type engine struct {
 	due     bool                                // delayed events may be due that were not promoted: run does not return by itself
 	report  func(RelayState)                    // is told what the engine holds, after each step
 	over    func(time.Time) bool                // whether the term is over; nil: it never is
+	ends    func() time.Time                    // when the term is over, as far as is known; nil: it never is
 	random  func(n time.Duration) time.Duration // from 0 to n, n not included
 
 	inbox chan func()
@@ -250,6 +251,9 @@ func (e *engine) nextEvent(now time.Time) time.Time {
 	}
 	for _, c := range e.calls {
 		sooner(c.abandonAt)
+	}
+	if e.ends != nil {
+		sooner(e.ends())
 	}
 	if e.resetting {
 		sooner(e.resetSince.Add(resetGrace))

@@ -39,6 +39,8 @@ type term struct {
 	mu    sync.Mutex
 	until time.Time // has a monotonic reading
 	wall  time.Time // has none
+
+	renewAt time.Time // the keeper's
 }
 
 // wallClock is what the wall clock showed at an instant.
@@ -50,6 +52,7 @@ func (t *term) extend(sent time.Time, ttl time.Duration) {
 	defer t.mu.Unlock()
 	t.until = sent.Add(ttl - ttl/leaseMargin)
 	t.wall = t.clock(sent).Add(ttl - ttl/leaseMargin)
+	t.renewAt = sent.Add(ttl / 3)
 }
 
 func (t *term) over(now time.Time) bool {
@@ -62,6 +65,13 @@ func (t *term) remaining(now time.Time) time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.until.Sub(now)
+}
+
+// end is when the term is over by the monotonic clock.
+func (t *term) end() time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.until
 }
 
 // keeper owns the session over which a relay takes, keeps and gives up its lease.
@@ -92,6 +102,13 @@ func (k *keeper) do(ctx context.Context, f func(context.Context, Session) error)
 		return err
 	}
 	return nil
+}
+
+// within is do, but not beyond the end of t, which nothing may keep from being noticed.
+func (k *keeper) within(ctx context.Context, t *term, f func(context.Context, Session) error) error {
+	ctx, cancel := context.WithDeadline(ctx, t.end())
+	defer cancel()
+	return k.do(ctx, f)
 }
 
 func (k *keeper) close() {
@@ -166,7 +183,7 @@ func (k *keeper) take(ctx context.Context, seen Lease) *term {
 // insist does f within t, again and again over new sessions, until it has succeeded or the lease is lost.
 func (k *keeper) insist(ctx context.Context, t *term, doing string, f func(context.Context, Session) error) error {
 	for tries := 0; ; tries++ {
-		err := k.do(ctx, f)
+		err := k.within(ctx, t, f)
 		switch {
 		case err == nil, errors.Is(err, errLeaseLost):
 			return err
@@ -184,12 +201,11 @@ func (k *keeper) insist(ctx context.Context, t *term, doing string, f func(conte
 // when the lease is lost or its term over. It promotes once at the start, so that what is due already is read with the rest,
 // tells e how many events each promotion moved, and promotes nothing while e's reader is behind for an earlier promotion.
 func (k *keeper) keep(ctx context.Context, t *term, e *engine) error {
-	nextRenewal := time.Now().Add(k.ttl / 3)
 	nextPromotion := time.Now()
 	tries := 0
 	for {
 		now := time.Now()
-		wait := min(nextPromotion.Sub(now), t.remaining(now), nextRenewal.Sub(now))
+		wait := min(nextPromotion.Sub(now), t.remaining(now), t.renewAt.Sub(now))
 		if tries > 0 {
 			wait = min(t.remaining(now), probeDelay(tries))
 		}
@@ -202,10 +218,8 @@ func (k *keeper) keep(ctx context.Context, t *term, e *engine) error {
 			return errTermOver
 		}
 		var err error
-		if !now.Before(nextRenewal) {
-			if err = k.renew(ctx, t, e.progress.Load()); err == nil {
-				nextRenewal = now.Add(k.ttl / 3)
-			}
+		if !now.Before(t.renewAt) { // at once, where what comes before a term's first fetch took its time
+			err = k.renew(ctx, t, e.progress.Load())
 		} else if e.behind.Load() {
 			nextPromotion = now.Add(promotePoll)
 		} else if !now.Before(nextPromotion) {
@@ -234,7 +248,7 @@ func (k *keeper) keep(ctx context.Context, t *term, e *engine) error {
 func (k *keeper) renew(ctx context.Context, t *term, progress bool) error {
 	sent := time.Now()
 	ours := false
-	err := k.do(ctx, func(ctx context.Context, s Session) (err error) {
+	err := k.within(ctx, t, func(ctx context.Context, s Session) (err error) {
 		ours, err = s.RenewLease(ctx, k.holder, t.epoch, k.ttl, progress)
 		return err
 	})
@@ -250,7 +264,7 @@ func (k *keeper) renew(ctx context.Context, t *term, progress bool) error {
 
 func (k *keeper) promote(ctx context.Context, t *term, promoted func(int)) error {
 	var done Promotion
-	err := k.do(ctx, func(ctx context.Context, s Session) (err error) {
+	err := k.within(ctx, t, func(ctx context.Context, s Session) (err error) {
 		done, err = s.Promote(ctx, t.epoch, promoteMax)
 		return err
 	})

@@ -71,7 +71,8 @@ func (r *Relay) Run(ctx context.Context) error {
 
 // RunOnce waits for the lease, carries what the outbox holds, releases the lease, and returns when nothing more is
 // deliverable now. It names what is held back by failures, and the first 10 000 keys and topics that are blocked until an
-// operator acts, ascending by topic and key. When ctx is done it drains, like Run.
+// operator acts, ascending by topic and key. When ctx is done it drains, like Run; where it never had the lease it returns ctx's
+// error.
 func (r *Relay) RunOnce(ctx context.Context) ([]Held, error) {
 	if !r.running.CompareAndSwap(false, true) {
 		return nil, ErrRunning
@@ -93,7 +94,7 @@ func (r *Relay) lead(ctx context.Context, once bool) ([]Held, error) {
 	if !r.unleased {
 		var err error
 		if t, err = k.acquire(ctx); err != nil {
-			return nil, nil // ctx is done, which ends a standby without anything to drain
+			return nil, fmt.Errorf("wait for the lease: %w", err) // ctx is done, and there is nothing to drain
 		}
 	}
 	convict, broker, err := r.begin(ctx, k, t)
@@ -117,7 +118,7 @@ func (r *Relay) lead(ctx context.Context, once bool) ([]Held, error) {
 		return e.holding(), err
 	}
 
-	e.over = t.over
+	e.over, e.ends = t.over, t.end
 	e.writer.holder, e.writer.epoch = k.holder, t.epoch
 	if t.unclean >= uncleanLimit || t.suspect != (Ref{}) || convict != nil {
 		r.config.Logger.Warn("lockstep: messages are published one by one, because earlier relays were killed", "relays", t.unclean)
