@@ -71,8 +71,8 @@ func TestACallThatReturnsLateIsNotCountedForEver(t *testing.T) {
 		})
 		ctx, stop := context.WithTimeout(b.Context(), 10*time.Minute)
 		defer stop()
-		if err := relay.Run(ctx); err != nil || calls.Load() < 50 {
-			b.Errorf("Run: got %v after %d calls, want nil after many", err, calls.Load())
+		if err := relay.Run(ctx); errors.Is(err, core.ErrAbandoned) || calls.Load() < 50 { // a DrainError, where a call is under way at the end
+			b.Errorf("Run: got %v after %d calls, want no ErrAbandoned after many", err, calls.Load())
 		}
 		time.Sleep(time.Minute) // the bubble's clock
 	})

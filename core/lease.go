@@ -104,13 +104,6 @@ func (k *keeper) do(ctx context.Context, f func(context.Context, Session) error)
 	return nil
 }
 
-// within is do, but not beyond the end of t, which nothing may keep from being noticed.
-func (k *keeper) within(ctx context.Context, t *term, f func(context.Context, Session) error) error {
-	ctx, cancel := context.WithDeadline(ctx, t.end())
-	defer cancel()
-	return k.do(ctx, f)
-}
-
 func (k *keeper) close() {
 	if k.session != nil {
 		_ = k.session.Close() // it is given up in any case
@@ -183,7 +176,7 @@ func (k *keeper) take(ctx context.Context, seen Lease) *term {
 // insist does f within t, again and again over new sessions, until it has succeeded or the lease is lost.
 func (k *keeper) insist(ctx context.Context, t *term, doing string, f func(context.Context, Session) error) error {
 	for tries := 0; ; tries++ {
-		err := k.within(ctx, t, f)
+		err := k.do(ctx, f)
 		switch {
 		case err == nil, errors.Is(err, errLeaseLost):
 			return err
@@ -248,7 +241,7 @@ func (k *keeper) keep(ctx context.Context, t *term, e *engine) error {
 func (k *keeper) renew(ctx context.Context, t *term, progress bool) error {
 	sent := time.Now()
 	ours := false
-	err := k.within(ctx, t, func(ctx context.Context, s Session) (err error) {
+	err := k.do(ctx, func(ctx context.Context, s Session) (err error) {
 		ours, err = s.RenewLease(ctx, k.holder, t.epoch, k.ttl, progress)
 		return err
 	})
@@ -264,7 +257,7 @@ func (k *keeper) renew(ctx context.Context, t *term, progress bool) error {
 
 func (k *keeper) promote(ctx context.Context, t *term, promoted func(int)) error {
 	var done Promotion
-	err := k.within(ctx, t, func(ctx context.Context, s Session) (err error) {
+	err := k.do(ctx, func(ctx context.Context, s Session) (err error) {
 		done, err = s.Promote(ctx, t.epoch, promoteMax)
 		return err
 	})

@@ -285,4 +285,65 @@ func TestOneDeathCountsOnce(t *testing.T) {
 	}
 }
 
+// More messages are stored than are in flight at once while the one that kills waits for its next attempt: the relay is careful
+// until it has had that.
+func TestCautionLastsUntilTheConvictsNextAttempt(t *testing.T) {
+	onScene(t, func(s *scene) {
+		s.config.Lanes, s.config.InFlight = 1, 4
+		s.config.Failures.FirstDelay, s.config.Failures.MaxAttempts = 10*time.Second, 5
+		s.enqueue("a1 b3 c1 d1 e1 f1 g1 h1 i1 j1")
+		for range 4 {
+			if !s.run(time.Minute) {
+				s.Fatal("the relay was not killed")
+			}
+		}
+		s.killer = "nobody"
+		others, found := 0, false
+		s.recorder.Inject(func(call conformance.PublishCall) conformance.PublishFault {
+			if call.Messages[0].ID != "b3" {
+				others++
+				return conformance.PublishFault{Before: time.Millisecond}
+			}
+			found = true
+			if mark := s.memory.Contents().Lease.Suspect; len(call.Messages) > 1 || mark.ID != "b3" {
+				s.Errorf("b3 is published in a call of %d messages, with %q marked", len(call.Messages), mark.ID)
+			}
+			return conformance.PublishFault{Before: time.Millisecond}
+		})
+		s.run(time.Minute)
+		if !found || others <= s.config.InFlight {
+			s.Errorf("b3 published: %v, and %d others before it: the test shows nothing", found, others)
+		}
+		s.wantLeft("")
+	})
+}
+
+// A mark whose message waits for a retry was counted: what is published is due.
+func TestAMarkOfAMessageThatWaitsCountsNothing(t *testing.T) {
+	onBench(t, func(b *bench) {
+		b.config.Logger = quiet
+		b.config.Hooks.Failed = func(f core.Failure) { b.Errorf("counted: %+v", f) }
+		b.enqueue("a1")
+		s, err := b.memory.Open(b.Context())
+		if err != nil {
+			b.Fatal(err)
+		}
+		a1 := core.Ref{Position: 1, ID: "a1"}
+		for _, err := range []error{
+			second(s.TakeLease(b.Context(), core.Lease{Outbox: b.memory.Contents().Lease.Outbox}, "dead", time.Second)),
+			second(s.MarkSuspect(b.Context(), "dead", 1, a1)),
+			s.Fail(b.Context(), []core.Failure{{Ref: a1, Attempts: 1, RetryIn: time.Hour, Cause: "killed"}}), s.Close(),
+		} {
+			if err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.during(func() { time.Sleep(time.Minute) }) // the bubble's clock
+		b.wantLeft("a1")
+		if now := b.memory.Contents(); len(now.Records) == 1 && now.Records[0].Attempts != 1 || now.Lease.Suspect != (core.Ref{}) {
+			b.Errorf("got %+v, and the mark %+v, want one attempt and no mark", now.Records, now.Lease.Suspect)
+		}
+	})
+}
+
 func second(_ bool, err error) error { return err }
