@@ -60,6 +60,7 @@ func (o *Operator) Replay(ctx context.Context, filter ArchiveFilter) (n int, err
 			return err
 		}
 		for after := (Ref{}); left > 0; {
+			began := time.Now()
 			done, last, err := store.Replay(ctx, filter, after, min(left, operatorBatch))
 			if err != nil {
 				return err
@@ -67,7 +68,9 @@ func (o *Operator) Replay(ctx context.Context, filter ArchiveFilter) (n int, err
 			if done == 0 {
 				return nil // purged in the meantime
 			}
-			n, left, after = n+done, left-done, last
+			if n, left, after = n+done, left-done, last; left > 0 {
+				pauseAfter(ctx, began)
+			}
 		}
 		return nil
 	})

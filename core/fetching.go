@@ -169,12 +169,13 @@ func (e *engine) fetched(result FetchResult) {
 	}
 	changed := r.known && result.Generation != r.generation
 	r.known, r.generation, r.incarnation = true, result.Generation, result.Incarnation
-	if changed {
-		// Records were put back below the cursor, or their keys unblocked. Nothing of this result is used: what is read
-		// from the start comes in order.
+	// Records were put back below the cursor, or their keys unblocked. Nothing of such a result is used, unless it begins at the
+	// start itself: what is read from there comes in order.
+	again := changed && r.asked.After > 0
+	if again {
 		e.rewind(1)
 	}
-	if changed || r.stale {
+	if again || r.stale {
 		e.settleLeft()
 		e.nextFetch = time.Time{}
 		return

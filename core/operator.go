@@ -4,10 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // operatorBatch bounds one transaction of a bulk action.
 const operatorBatch = 500
+
+// operatorPause is the least time between two transactions of a bulk action, and each pauses for as long as the one before it
+// took. A relay begins to read anew after each of them, and would come to nothing else.
+const operatorPause = 50 * time.Millisecond
 
 // ErrNoReason is returned by Drop without a reason: it is the only trace of why an event was never delivered.
 var ErrNoReason = errors.New("drop needs a reason, which is kept with the dead letter")
@@ -183,12 +188,19 @@ func (o *Operator) Stats(ctx context.Context) (stats Stats, err error) {
 func (o *Operator) all(ctx context.Context, doing string, batch func(Session) (int, error)) (n int, err error) {
 	err = o.session(ctx, doing, func(s Session) error {
 		for {
+			began := time.Now()
 			done, err := batch(s)
 			n += done
 			if err != nil || done == 0 { // fewer than a batch may be the ones between letters that cannot be put back
 				return err
 			}
+			if done == operatorBatch {
+				pauseAfter(ctx, began)
+			}
 		}
 	})
 	return n, err
 }
+
+// pauseAfter lets relays read after a transaction that began at began.
+func pauseAfter(ctx context.Context, began time.Time) { sleep(ctx, max(operatorPause, time.Since(began))) }

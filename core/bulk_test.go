@@ -1,0 +1,73 @@
+package core_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lockstep-go/lockstep/conformance"
+	"github.com/lockstep-go/lockstep/core"
+)
+
+// An operator retries thousands of dead letters. Each of his transactions has the relay begin anew, and it delivers meanwhile: what is new,
+// and, where its fetches take longer than the operator pauses, what he has put back.
+func TestABulkRetryLeavesTheRelayItsWork(t *testing.T) {
+	for _, test := range []struct {
+		fetch time.Duration
+		want  string
+	}{{30 * time.Millisecond, "new"}, {100 * time.Millisecond, "dead"}} {
+		t.Run(test.fetch.String(), func(t *testing.T) {
+			onBench(t, func(b *bench) {
+				b.config.Logger = quiet
+				const n = 5000
+				buried := false
+				b.fate = func(m core.Message) error {
+					if !buried && m.Topic == "dead" {
+						return core.ErrPermanent
+					}
+					return nil
+				}
+				var msgs []core.Message
+				for i := range n {
+					msgs = append(msgs, core.Message{ID: fmt.Sprint("dead", i), Topic: "dead", Key: fmt.Sprint(i)})
+				}
+				b.put(msgs...)
+				if _, err := b.relay().RunOnce(b.Context()); err != nil {
+					b.Fatal(err)
+				}
+				buried = true
+				b.memory.Inject(func(c conformance.Call) (f conformance.Fault) {
+					switch c.Op {
+					case "Fetch":
+						f.Before = test.fetch
+					case "RetryDead":
+						f.Before = 20 * time.Millisecond
+					}
+					return f
+				})
+				b.during(func() {
+					time.Sleep(time.Second) // the bubble's clock
+					go func() {
+						time.Sleep(100 * time.Millisecond) // the bubble's clock
+						b.put(core.Message{ID: "new", Topic: "t", Key: "k"})
+					}()
+					if retried, err := core.NewOperator(b.memory).Retry(b.Context(), core.DeadFilter{}); retried != n || err != nil {
+						b.Fatalf("retried %d: %v", retried, err)
+					}
+					found := 0
+					for _, d := range b.recorder.Stored() {
+						if strings.HasPrefix(d.Message.ID, test.want) {
+							found++
+						}
+					}
+					if found == 0 {
+						b.Errorf("while the operator worked, none of %q was delivered", test.want)
+					}
+					time.Sleep(time.Minute) // the bubble's clock
+					b.wantLeft("")
+				})
+			})
+		})
+	}
+}
