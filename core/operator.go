@@ -17,7 +17,7 @@ const operatorPause = 50 * time.Millisecond
 // ErrNoReason is returned by Drop without a reason: it is the only trace of why an event was never delivered.
 var ErrNoReason = errors.New("drop needs a reason, which is kept with the dead letter")
 
-// ErrDropped is returned by Retry and Drop for a filter that selects what was dropped.
+// ErrDropped is returned by Retry, Drop and UnblockAll for a filter that selects what was dropped.
 var ErrDropped = errors.New("DeadFilter.Dropped: a dead letter that was dropped stays so: enqueue the event again, with the same id, if it must be sent after all")
 
 // ErrNotDead is returned by Show for an id that is no dead letter's.
@@ -203,4 +203,6 @@ func (o *Operator) all(ctx context.Context, doing string, batch func(Session) (i
 }
 
 // pauseAfter lets relays read after a transaction that began at began.
-func pauseAfter(ctx context.Context, began time.Time) { sleep(ctx, max(operatorPause, time.Since(began))) }
+func pauseAfter(ctx context.Context, began time.Time) {
+	sleep(ctx, max(operatorPause, time.Since(began)))
+}
