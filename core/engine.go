@@ -120,7 +120,10 @@ func newEngine(work context.Context, config *RelayConfig, limits limits, dialect
 	for range config.Lanes {
 		e.lanes = append(e.lanes, newLane(e.aside))
 	}
-	e.writer = settler{dialect: dialect, failed: func(err error) { e.warn("settle", err) }}
+	e.writer = settler{dialect: dialect, failed: func(err error) {
+		e.warn("settle", err)
+		config.Hooks.databaseFailed("settle", err)
+	}}
 	return e
 }
 

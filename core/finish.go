@@ -70,6 +70,7 @@ func (e *engine) acknowledgeLast(refs []Ref) bool {
 		part.late, rest = cut(rest)
 		if err := e.writer.try(ctx, part); err != nil {
 			e.config.Logger.Warn("lockstep: delivered messages could not be acknowledged and are delivered again", "messages", len(refs), "error", err)
+			e.config.Hooks.databaseFailed("settle", err)
 			return false
 		}
 	}

@@ -3,8 +3,8 @@ package core
 import "time"
 
 // Hooks are functions that a [Relay] calls at each step of its work, for metrics and traces. Any may be nil. They are called
-// from the relay's own goroutines, one at a time for each relay except Published, must not block, and must not keep or
-// change what they are given. What a relay holds at a moment is in [Relay.State], and what the outbox holds in [Stats].
+// from the relay's own goroutines, one at a time for each relay except Published and DatabaseFailed, must not block, and must not
+// keep or change what they are given. What a relay holds at a moment is in [Relay.State], and what the outbox holds in [Stats].
 type Hooks struct {
 	// Leading is called when the relay takes the lease (true) and when it loses or releases it (false).
 	Leading func(leading bool, epoch int64)
@@ -41,6 +41,10 @@ type Hooks struct {
 	// Suspected is called by a careful relay before it publishes suspect, and with the zero Ref when the mark was taken
 	// away.
 	Suspected func(suspect Ref)
+	// DatabaseFailed is called when a call to the database failed that settles, or concerns the lease, or promotes; all but
+	// the last ones of a term are tried again. The step is "settle", "read the lease", "take the lease", "renew the lease",
+	// "release the lease", "promote delayed events" or one of a few for suspects. Lost is called where a read failed.
+	DatabaseFailed func(step string, cause error)
 }
 
 // PublishReport is what became of one publish call.
@@ -86,6 +90,12 @@ func (h *Hooks) released(held Held) {
 func (h *Hooks) suspected(suspect Ref) {
 	if h.Suspected != nil {
 		h.Suspected(suspect)
+	}
+}
+
+func (h *Hooks) databaseFailed(step string, cause error) {
+	if h.DatabaseFailed != nil {
+		h.DatabaseFailed(step, cause)
 	}
 }
 

@@ -211,11 +211,13 @@ func (k *keeper) keep(ctx context.Context, t *term, e *engine) error {
 			return errTermOver
 		}
 		var err error
+		doing := "renew the lease"
 		if !now.Before(t.renewAt) { // at once, where what comes before a term's first fetch took its time
 			err = k.renew(ctx, t, e.progress.Load())
 		} else if e.behind.Load() {
 			nextPromotion = now.Add(promotePoll)
 		} else if !now.Before(nextPromotion) {
+			doing = "promote delayed events"
 			err = k.promote(ctx, t, func(n int) {
 				nextPromotion = now.Add(promoteIdle)
 				if n > 0 {
@@ -230,7 +232,7 @@ func (k *keeper) keep(ctx context.Context, t *term, e *engine) error {
 		case errors.Is(err, errLeaseLost):
 			return err
 		case err != nil && ctx.Err() == nil:
-			k.warn("keep the lease", err)
+			k.warn(doing, err)
 			tries++
 		default:
 			tries = 0

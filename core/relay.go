@@ -88,7 +88,7 @@ func (r *Relay) RunOnce(ctx context.Context) ([]Held, error) {
 
 // lead runs one term: from taking the lease to losing or releasing it.
 func (r *Relay) lead(ctx context.Context, once bool) ([]Held, error) {
-	k := &keeper{dialect: r.dialect, holder: NewID(), ttl: r.config.LeaseTTL, wall: r.wall, warn: r.warn}
+	k := &keeper{dialect: r.dialect, holder: NewID(), ttl: r.config.LeaseTTL, wall: r.wall, warn: r.databaseFailed}
 	defer k.close()
 	var t *term
 	if !r.unleased {
@@ -187,6 +187,11 @@ func (r *Relay) forTerm(ctx context.Context, t *term) (Broker, error) {
 		return nil, fmt.Errorf("begin the term at the broker: %w", err)
 	}
 	return broker, nil
+}
+
+func (r *Relay) databaseFailed(doing string, err error) {
+	r.warn(doing, err)
+	r.config.Hooks.databaseFailed(doing, err)
 }
 
 func (r *Relay) warn(doing string, err error) {

@@ -175,6 +175,7 @@ func (r *Relay) unmarkLast(k *keeper, t *term) {
 		r.config.Hooks.suspected(Ref{})
 	} else if !errors.Is(err, errLeaseLost) {
 		r.config.Logger.Warn("lockstep: a suspect's mark could not be taken away, and counts as an attempt", "error", err)
+		r.config.Hooks.databaseFailed("take a suspect's mark away", err)
 	}
 }
 
