@@ -3,6 +3,7 @@ package core_test
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -87,10 +88,10 @@ func TestACarefulStopLeavesTheMarkOfACallThatGoesOn(t *testing.T) {
 func TestADrainThatTheTermEndsSaysWhatIsLeft(t *testing.T) {
 	onBench(t, func(b *bench) {
 		b.config.Logger = quiet
-		away := false
+		var away atomic.Bool
 		b.memory.Inject(func(conformance.Call) (f conformance.Fault) {
 			f.Before = time.Millisecond
-			if away {
+			if away.Load() {
 				f.Refuse = errors.New("away")
 			}
 			return f
@@ -98,7 +99,7 @@ func TestADrainThatTheTermEndsSaysWhatIsLeft(t *testing.T) {
 		b.enqueue("a1 b1 c1")
 		ctx, stop := context.WithCancel(b.Context())
 		relay := b.relayTo(func(ctx context.Context, msgs []core.Message) error {
-			away = true
+			away.Store(true)
 			stop()
 			return b.recorder.Publish(ctx, msgs)
 		})
