@@ -33,10 +33,10 @@ func TestACarefulStopCountsNothing(t *testing.T) {
 				s.config.DrainTimeout = 20 * time.Second
 				s.config.Hooks.Failed = func(f core.Failure) { s.Errorf("counted: %+v", f) }
 				s.config.Hooks.Buried = func(f core.Burial) { s.Errorf("buried: %+v", f) }
-				published := 0
+				var published atomic.Int64
 				for range 4 {
 					relay, err := core.NewRelay(s.memory, brokerFunc(func(ctx context.Context, msgs []core.Message) error {
-						published++
+						published.Add(1)
 						return broker(ctx, msgs)
 					}), s.config)
 					if err != nil {
@@ -49,8 +49,8 @@ func TestACarefulStopCountsNothing(t *testing.T) {
 						s.Errorf("the lease is %+v, want no holder and no mark", lease)
 					}
 				}
-				if published < 4 {
-					s.Errorf("%d calls: the test shows nothing", published)
+				if published.Load() < 4 {
+					s.Errorf("%d calls: the test shows nothing", published.Load())
 				}
 			})
 		})
