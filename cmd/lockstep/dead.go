@@ -275,34 +275,81 @@ func newDeadDrop() *cobra.Command {
 
 func newDeadUnblock() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "unblock TOPIC KEY", Short: "Let a key go on without its dead letters, which stay", Args: exactly("TOPIC", "KEY"),
+		Use: "unblock [TOPIC KEY]", Short: "Let keys go on without their dead letters, which stay",
+		Example: "  lockstep dead unblock orders 42\n  lockstep dead unblock --topic orders --cause \"too large\"",
 	}
 	s := databaseSettings(cmd)
+	f := newDeadFlags(cmd)
+	cmd.Flags().BoolVar(&f.all, "all", false, "every blocked key")
 	yes := yesFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if args[1] == "" {
-			return &usageError{errors.New("the key is empty: events without a key block nothing; a paused topic goes on by topic resume")}
+		if len(args) == 0 {
+			return unblockAll(cmd, s, f, *yes)
 		}
-		return s.operate(cmd, func(ctx context.Context, o *config.Outbox, op *core.Operator) error {
-			err := confirm(cmd, *yes, "let key %q of topic %s go on without its dead letters, whose order is then given up", args[1], args[0])
-			if err != nil {
-				return err
-			}
-			blocked, err := op.Unblock(ctx, args[0], args[1])
-			if err != nil {
-				return err
-			}
-			value := changedJSON{blocked}
-			return s.print(cmd, value, func(p *printer) {
-				if blocked {
-					p.line("the key goes on")
-				} else {
-					p.line("the key was not blocked")
-				}
-			})
-		})
+		if f.all || f.older != 0 || f.filter != (core.DeadFilter{}) {
+			return &usageError{errors.New("give a topic and a key, or flags that select, and not both")}
+		}
+		if err := exactly("TOPIC", "KEY")(cmd, args); err != nil {
+			return err
+		}
+		return unblock(cmd, s, args[0], args[1], *yes)
 	}
 	return cmd
+}
+
+func unblock(cmd *cobra.Command, s *settings, topic, key string, yes bool) error {
+	if key == "" {
+		return &usageError{errors.New("the key is empty: events without a key block nothing; a paused topic goes on by topic resume")}
+	}
+	return s.operate(cmd, func(ctx context.Context, o *config.Outbox, op *core.Operator) error {
+		err := confirm(cmd, yes, "let key %q of topic %s go on without its dead letters, whose order is then given up", key, topic)
+		if err != nil {
+			return err
+		}
+		blocked, err := op.Unblock(ctx, topic, key)
+		if err != nil {
+			return err
+		}
+		value := changedJSON{blocked}
+		return s.print(cmd, value, func(p *printer) {
+			if blocked {
+				p.line("the key goes on")
+			} else {
+				p.line("the key was not blocked")
+			}
+		})
+	})
+}
+
+// unblockAll lets the keys go on that are blocked by dead letters which f selects.
+func unblockAll(cmd *cobra.Command, s *settings, f *deadFlags, yes bool) error {
+	f.filter.OlderThan = time.Duration(f.older)
+	if selected := f.filter != (core.DeadFilter{}); selected == f.all {
+		return &usageError{errors.New("say which: a topic and a key, or some of --topic, --key, --cause and --older-than, or --all")}
+	}
+	return s.operate(cmd, func(ctx context.Context, o *config.Outbox, op *core.Operator) error {
+		n, err := op.Count(ctx, f.filter)
+		if err != nil {
+			return err
+		}
+		done := doneJSON{}
+		if n > 0 {
+			if err := confirm(cmd, yes, "let the keys go on that %s of outbox %s block, whose order is then given up", letters(n), o.Name); err != nil {
+				return err
+			}
+			if done.Done, err = op.UnblockAll(ctx, f.filter); err != nil {
+				return &toldError{fmt.Errorf("%s unblocked, then: %w", keysOf(done.Done), err)}
+			}
+		}
+		return s.print(cmd, done, func(p *printer) { p.line("%s unblocked", keysOf(done.Done)) })
+	})
+}
+
+func keysOf(n int) string {
+	if n == 1 {
+		return "1 key"
+	}
+	return fmt.Sprintf("%d keys", n)
 }
 
 type changedJSON struct {
