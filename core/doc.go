@@ -19,7 +19,7 @@
 //     Under SkipDead, or after an operator unblocked the key, a retried dead letter has no order.
 //  4. One bad event hurts nobody else: it holds back its own key.
 //  5. An outage costs nothing but time: while broker or database is away no attempt is counted, nothing is buried, and
-//     delivery resumes by itself within seconds of their return.
+//     delivery resumes by itself within seconds of their return; within PublishTimeout, where the broker answered nothing.
 //  6. Nothing is thrown away silently: an event leaves by delivery or by an operator's decision.
 //  7. Crash anywhere: kill -9 of application, relay, broker or database breaks none of the above; a graceful stop sends no
 //     duplicates.
@@ -100,6 +100,7 @@
 //	              frozen, and thawed         its term is over by its own clocks: it publishes nothing more; calls in
 //	                                         flight may arrive late, as duplicates
 //	              stopped (context done)     calls end, what they stored is acknowledged, the lease is released
+//	              stopped, careful           the same, and the mark is taken away: no attempt is counted
 //	broker        before a call              unavailable: the topic is held, probed every second, nothing is counted
 //	              during a call              uncertain: sent again, not counted
 //	              after it stored            the answer is lost: sent again, a duplicate
@@ -110,7 +111,8 @@
 //	              during Acknowledge, Fail,  repeated over a new session until it is done; if the lease ends first, the
 //	              Bury                       next owner sends duplicates
 //	              comes back older           positions are used again, ids are not: what is removed must match both
-//	              while the lease is kept    the term ends by the relay's own clock, publishing with it
+//	              while the lease is kept    the term ends by the relay's own clock, publishing with it; what is confirmed by
+//	                                         then is acknowledged once more
 //	              while a wake-up is on      it is lost; polling finds the event, and Listen and Notify begin again
 //	              its way
 //
@@ -124,6 +126,13 @@
 // A message that takes longer to kill the process than a third of LeaseTTL, while others are acknowledged, is not found
 // out. A process that is killed from outside while it is careful costs the message that it was publishing one attempt; so
 // does one that lives, cut off from its database, while another takes over.
+//
+// An outage in which the broker refuses connections, or says that it is away, ends within a second of its return. One in which it
+// answers nothing is noticed only by calls that last until PublishTimeout (30 s), and so is its end: where neither the broker nor
+// its client answers or breaks the calls that were under way, their messages, and what waits behind these in a lane, are
+// delivered up to PublishTimeout later. A topic that is held is tried anew each quarter of PublishTimeout meanwhile, with four calls
+// at most, and delivery of it resumes then, after 7.5 s, where no more than four topics are. Where seconds matter more than
+// duplicates do, lower PublishTimeout.
 //
 // A topic of which more than a hundred messages fail without a verdict, or two with the broker's word that it is away, is held
 // behind up to a hundred of them, which are tried by turns. Where each of those fails by its own fault, the topic stays held.
