@@ -26,8 +26,8 @@ type RelayConfig struct {
 	PollInterval time.Duration
 	// PublishTimeout bounds one publish call. Defaults to 30 s.
 	PublishTimeout time.Duration
-	// DrainTimeout bounds what Run does after its context is done: it waits for publish calls and acknowledges.
-	// Defaults to 30 s.
+	// DrainTimeout bounds what Run does after its context is done: it waits for publish calls and acknowledges. What does not
+	// end then is given up within a few seconds more. Defaults to 30 s.
 	DrainTimeout time.Duration
 	// LeaseTTL is how long a relay that died keeps others waiting. Defaults to 5 s.
 	LeaseTTL time.Duration
