@@ -123,16 +123,16 @@
 // answer, its messages look like poison, and their attempts are counted; with the defaults (ten attempts of 30 s, and 4 to
 // 9 minutes between them) they become dead letters after ten minutes or so: blocked, not lost.
 //
-// A message that takes longer to kill the process than a third of LeaseTTL, while others are acknowledged, is not found
-// out. A process that is killed from outside while it is careful costs the message that it was publishing one attempt; so
-// does one that lives, cut off from its database, while another takes over.
-//
 // An outage in which the broker refuses connections, or says that it is away, ends within a second of its return. One in which it
 // answers nothing is noticed only by calls that last until PublishTimeout (30 s), and so is its end: where neither the broker nor
 // its client answers or breaks the calls that were under way, their messages, and what waits behind these in a lane, are
 // delivered up to PublishTimeout later. A topic that is held is tried anew each quarter of PublishTimeout meanwhile, with four calls
 // at most, and delivery of it resumes then, after 7.5 s, where no more than four topics are. Where seconds matter more than
 // duplicates do, lower PublishTimeout.
+//
+// A message that takes longer to kill the process than a third of LeaseTTL, while others are acknowledged, is not found
+// out. A process that is killed from outside while it is careful costs the message that it was publishing one attempt; so
+// does one that lives, cut off from its database, while another takes over.
 //
 // A topic of which more than a hundred messages fail without a verdict, or two with the broker's word that it is away, is held
 // behind up to a hundred of them, which are tried by turns. Where each of those fails by its own fault, the topic stays held.
