@@ -64,7 +64,10 @@ type engine struct {
 	// probes are the holds with a probe, by topic; probeCount and probeBytes are of all their messages.
 	probes                 map[string][]*hold
 	probeCount, probeBytes int
+	topicsNext             time.Time       // when the first of topics is due
+	toEmpty                map[string]bool // topics that were held just now: what waits of them leaves the lanes in the next step
 	doubts                 map[int64]doubt // by position
+	unsure                 map[string]unsure
 	settle                 settlement
 	settling               bool
 	nextSettle             time.Time  // of acknowledgements that gather
@@ -73,8 +76,11 @@ type engine struct {
 
 	count, bytes int   // in flight
 	began        int64 // publish calls
-	// alive is the highest number of a call in which something of the topic was stored.
-	alive map[string]int64
+	// alive is the highest number of a call in which something of the topic was stored, as far as it matters, and lastStored that
+	// of any call in which something was.
+	alive      map[string]int64
+	aliveMost  int // how many of alive there may be before those are forgotten that do not matter
+	lastStored int64
 	// caution is set while one message at a time is published.
 	caution *caution
 	// progress is set once something was acknowledged.
@@ -113,6 +119,7 @@ func newEngine(work context.Context, config *RelayConfig, limits limits, dialect
 		inbox: make(chan func()), gone: make(chan struct{}),
 		reader: newReader(limits.gaps), aside: newAside(), abandons: new(atomic.Int64),
 		keys: map[orderKey]*hold{}, heldIn: map[string]int{}, doubts: map[int64]doubt{}, topics: map[string]*topicHold{}, probes: map[string][]*hold{}, alive: map[string]int64{},
+		toEmpty: map[string]bool{}, unsure: map[string]unsure{},
 	}
 	_, e.several = Ability[KeyOrdered](broker)
 	e.hasher, _ = Ability[KeyHasher](broker)
@@ -200,6 +207,7 @@ func (e *engine) step(now time.Time) {
 	if e.resetting {
 		e.finishReset(now)
 	}
+	e.emptyLanes()
 	e.goBack(now)
 	e.startCalls(now)
 	e.startSettling(now)
@@ -269,15 +277,15 @@ func (e *engine) nextEvent(now time.Time) time.Time {
 	if len(e.clock) > 0 {
 		sooner(e.clock[0].due)
 	}
-	for _, probes := range e.probes {
+	for topic, probes := range e.probes {
 		for _, h := range probes {
 			sooner(h.due)
 		}
+		if t := e.topics[topic]; t != nil {
+			sooner(t.next)
+		}
 	}
-	for _, t := range e.topics {
-		sooner(t.due)
-		sooner(t.next)
-	}
+	sooner(e.topicsNext)
 	if !e.settling && !e.settle.empty() {
 		sooner(e.nextSettle)
 	}
@@ -304,6 +312,9 @@ func (e *engine) enter(it *item) {
 	e.bytes += it.bytes
 	it.lane.count++
 	it.lane.bytes += it.bytes
+	if it.apart {
+		e.aside.load(it.key.topic, 1, it.bytes)
+	}
 }
 
 // exit counts down what is no longer in flight.
@@ -312,6 +323,15 @@ func (e *engine) exit(it *item) {
 	e.bytes -= it.bytes
 	it.lane.count--
 	it.lane.bytes -= it.bytes
+	e.together(it)
+}
+
+// together notes that it is none of those any more that wait aside.
+func (e *engine) together(it *item) {
+	if it.apart {
+		it.apart = false
+		e.aside.load(it.key.topic, -1, -it.bytes)
+	}
 }
 
 // release takes out of flight, at once, what stays in the outbox and will be read again.

@@ -233,8 +233,10 @@ func (e *engine) dispatch(record *Record) bool {
 		return it.record.Message.ID == record.Message.ID
 	}
 	key := keyOf(record)
-	if t := e.topics[key.topic]; t != nil {
-		t.passOver(record.Position)
+	t := e.topics[key.topic]
+	scout := t != nil && e.scout(t, key, record)
+	if t != nil && !scout {
+		t.passed.passOver(record.Position)
 		return true
 	}
 	if h := e.keys[key]; h != nil {
@@ -249,12 +251,18 @@ func (e *engine) dispatch(record *Record) bool {
 		e.holdCrowded(key.topic)
 		return true
 	}
-	it := &item{record: *record, key: key, lane: e.laneOf(key), bytes: bytesOf(record), alone: record.Attempts > 0}
+	it := &item{record: *record, key: key, lane: e.laneOf(key), bytes: bytesOf(record)}
 	if l := it.lane; !l.full && (l.count >= e.config.InFlight/4 || l.bytes >= e.config.InFlightBytes/4) && l.waits() {
 		l.full, l.from = true, record.Position
 	}
 	if it.lane.full {
 		it.lane.from = min(it.lane.from, record.Position)
+		return true
+	}
+	it.alone = record.Attempts > 0 || scout || e.doubted(record)
+	it.apart = it.alone || it.lane.blocked(key)
+	if it.apart && !scout && e.aside.full(key.topic, e.most()) {
+		e.await(key, record.Position)
 		return true
 	}
 	e.recall(it)
@@ -287,7 +295,11 @@ func (e *engine) goBack(now time.Time) {
 		borrows = borrows || from <= r.cursor
 		return true
 	}
+	e.ringAside(now)
 	e.ring(now)
+	if e.topicsDue(now) {
+		e.endTopicHolds(now, backForHold)
+	}
 	if !e.looked {
 		e.looked = true
 		e.overdue = slices.DeleteFunc(e.overdue, func(h *hold) bool {
@@ -300,18 +312,6 @@ func (e *engine) goBack(now time.Time) {
 			}
 			return ends
 		})
-	}
-	for topic, t := range e.topics {
-		if t.untilAlive && len(e.probes[topic]) == 0 {
-			t.untilAlive, t.due = false, now // its message was settled, and said nothing about the topic
-		}
-		if !t.untilAlive && !t.due.After(now) && e.crowded(topic, e.limits.heldKeys*3/4) {
-			t.due = now.Add(lastProbe)
-		}
-		if !t.untilAlive && !t.due.After(now) && (t.from == 0 || backForHold(t.from)) {
-			delete(e.topics, topic)
-			e.config.Hooks.released(Held{Topic: topic})
-		}
 	}
 	for _, l := range e.lanes {
 		if l.full && l.count <= e.config.InFlight/8 && l.bytes <= e.config.InFlightBytes/8 && back(l.from) {
@@ -379,7 +379,8 @@ func (e *engine) finishReset(now time.Time) {
 	e.clock, e.overdue = nil, nil
 	e.doubts = map[int64]doubt{}
 	e.probes, e.probeCount, e.probeBytes = map[string][]*hold{}, 0, 0
-	e.alive = map[string]int64{}
+	e.toEmpty, e.unsure = map[string]bool{}, map[string]unsure{}
+	e.alive, e.lastStored = map[string]int64{}, 0
 	e.aside = newAside()
 	for i := range e.lanes {
 		e.lanes[i] = newLane(e.aside)

@@ -47,18 +47,6 @@ type hold struct {
 	after int64
 }
 
-// topicHold keeps back a topic, but for those of its messages that are probes. They take turns.
-type topicHold struct {
-	passed
-	// untilAlive says that it stands until a message of the topic succeeds, or none is tried any more; otherwise it ends
-	// when it is due.
-	untilAlive bool
-	due        time.Time
-	// next is when the next of its probes may be sent, and tries counts them.
-	next  time.Time
-	tries int
-}
-
 // ended reports whether nothing but the way back is left of h.
 func (h *hold) ended() bool { return h.probe == nil && !h.settling }
 
@@ -114,6 +102,7 @@ func (e *engine) dropHold(h *hold) {
 	delete(e.keys, h.key)
 	if e.heldIn[h.key.topic]--; e.heldIn[h.key.topic] == 0 {
 		delete(e.heldIn, h.key.topic)
+		delete(e.unsure, h.key.topic)
 	}
 	e.config.Hooks.released(h.held(h.key))
 }
@@ -122,13 +111,6 @@ func (e *engine) dropHold(h *hold) {
 // more than a hundredth of them, so that one topic's failures do not have another one held.
 func (e *engine) crowded(topic string, most int) bool {
 	return len(e.keys) > most && e.heldIn[topic] > e.limits.heldKeys/100
-}
-
-// holdCrowded holds topic where it holds back too much key by key.
-func (e *engine) holdCrowded(topic string) {
-	if e.topics[topic] == nil && e.crowded(topic, e.limits.heldKeys) {
-		e.holdTopic(topic)
-	}
 }
 
 // probeDelay is the wait before try number tries.

@@ -23,6 +23,8 @@ type item struct {
 	bytes  int
 	// alone says that the message travels in a call of its own, because an earlier call with it failed.
 	alone bool
+	// apart says that it counts among those that wait aside: because it travels alone, or behind one that does.
+	apart bool
 	// failedAt is the number of the latest call that had begun when this message last failed without a verdict of its
 	// own; 0: it has not.
 	failedAt int64

@@ -29,6 +29,7 @@ type keyQueue struct {
 	lane    *lane
 	waiting []*item
 	flying  int      // how many messages of the key are in a publish call; while there are any, no other call takes it
+	alone   bool     // the message that flies travels alone
 	listed  bool     // is in the lane's ready list, or aside
 	one     [1]*item // where waiting begins
 }
@@ -58,6 +59,12 @@ func (l *lane) queue() *keyQueue {
 	q := l.spare[n-1]
 	l.spare = l.spare[:n-1]
 	return q
+}
+
+// blocked reports whether a message of key travels alone, or waits to.
+func (l *lane) blocked(key orderKey) bool {
+	q := l.keys[key]
+	return q != nil && (q.alone || len(q.waiting) > 0 && q.waiting[0].alone)
 }
 
 // retire forgets a queue that is empty.
@@ -130,6 +137,7 @@ func (q *keyQueue) take() *item {
 	q.waiting[0] = nil // the slice may be used again long after
 	q.waiting = q.waiting[1:]
 	q.flying++
+	q.alone = it.alone
 	it.queue = q
 	return it
 }
@@ -139,6 +147,7 @@ func (l *lane) landed(it *item) {
 	q := it.queue
 	it.queue = nil
 	q.flying--
+	q.alone = q.alone && q.flying > 0
 	l.list(q)
 }
 

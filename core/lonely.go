@@ -2,7 +2,6 @@ package core
 
 import (
 	"cmp"
-	"slices"
 	"time"
 )
 
@@ -14,57 +13,9 @@ const (
 	// probeCalls bounds the calls of a topic that is held: so many may hang by their message's own fault before the rest has
 	// to wait for them.
 	probeCalls = 4
+	// probeTopics is how many topics can have all the probes that one of them may have.
+	probeTopics = 4
 )
-
-// aside holds what travels beside the lanes' batches, by topic.
-type aside struct {
-	waiting map[string][]*keyQueue // keys whose next message travels alone
-	flying  map[string]int         // calls under way, probes' among them
-	served  map[string]int64       // the number of the latest call
-}
-
-func newAside() *aside {
-	return &aside{waiting: map[string][]*keyQueue{}, flying: map[string]int{}, served: map[string]int64{}}
-}
-
-// add puts q, whose next message travels alone, at the end of its topic's.
-func (a *aside) add(q *keyQueue) {
-	a.waiting[q.key.topic] = append(a.waiting[q.key.topic], q)
-	q.listed = true
-	q.lane.aside++
-}
-
-// pop takes the first of topic out.
-func (a *aside) pop(topic string) *keyQueue {
-	q := a.waiting[topic][0]
-	if a.waiting[topic] = a.waiting[topic][1:]; len(a.waiting[topic]) == 0 {
-		delete(a.waiting, topic)
-	}
-	q.listed = false
-	q.lane.aside--
-	return q
-}
-
-// first returns topic's next; nil where there is none. What was dropped or marked in the meantime finds its place.
-func (a *aside) first(topic string) *keyQueue {
-	for len(a.waiting[topic]) > 0 {
-		q := a.waiting[topic][0]
-		if len(q.waiting) > 0 && q.waiting[0].alone {
-			return q
-		}
-		a.pop(topic)
-		q.lane.list(q)
-	}
-	return nil
-}
-
-// inTurn sorts topics: those with the fewest calls under way first, and then those that have waited longest.
-func (a *aside) inTurn(topics []string) []string {
-	slices.SortFunc(topics, func(s, t string) int {
-		return cmp.Or(cmp.Compare(a.flying[s], a.flying[t]), cmp.Compare(a.served[s], a.served[t]), cmp.Compare(s, t))
-	})
-	return slices.Compact(topics)
-}
 
 // startLonely starts calls beside the lanes' batches, the topics taking turns.
 func (e *engine) startLonely(now time.Time) {
@@ -77,36 +28,44 @@ func (e *engine) startLonely(now time.Time) {
 	}
 }
 
-// nextLonely returns what starts the next such call; nil where there is none.
+// nextLonely returns what starts the next such call; nil where there is none. The topic with the fewest calls under way comes first.
 func (e *engine) nextLonely(now time.Time) (start func()) {
-	if len(e.probes)+len(e.aside.waiting) == 0 {
-		return nil
+	h, q := e.nextProbe(now), e.aside.next()
+	if q != nil && e.aside.flying[q.key.topic] >= topicCalls {
+		q = nil
 	}
-	topics := make([]string, 0, len(e.probes)+len(e.aside.waiting))
-	for topic := range e.probes {
-		topics = append(topics, topic)
-	}
-	for topic := range e.aside.waiting {
-		topics = append(topics, topic)
-	}
-	for _, topic := range e.aside.inTurn(topics) {
-		if e.aside.flying[topic] >= topicCalls {
-			return nil // and so have the rest
+	if h != nil && q != nil {
+		probes, waiting := e.aside.flying[h.key.topic], e.aside.flying[q.key.topic]
+		if probes < waiting || probes == waiting && e.aside.turns%2 == 0 { // neither kind starves the other
+			q = nil
 		}
-		h, q := e.dueProbe(topic, now), e.aside.first(topic)
-		switch {
-		case q != nil && (h == nil || e.began%2 == 0): // neither kind starves the other
-			return func() { e.callAside(now, q) }
-		case h != nil:
-			return func() { e.startProbe(now, h) }
-		}
+	}
+	switch {
+	case q != nil:
+		return func() { e.callAside(now, q) }
+	case h != nil:
+		return func() { e.startProbe(now, h) }
 	}
 	return nil
 }
 
+// nextProbe returns the hold whose message is to be tried again next; nil where none is due.
+func (e *engine) nextProbe(now time.Time) (first *hold) {
+	for topic := range e.probes {
+		if e.aside.flying[topic] >= topicCalls {
+			continue
+		}
+		if h := e.dueProbe(topic, now); h != nil && (first == nil ||
+			cmp.Or(cmp.Compare(e.aside.flying[topic], e.aside.flying[first.key.topic]), compareProbes(h, first)) < 0) {
+			first = h
+		}
+	}
+	return first
+}
+
 // callAside starts the call of q's next message, which travels alone.
 func (e *engine) callAside(now time.Time, q *keyQueue) {
-	e.aside.pop(q.key.topic)
+	e.aside.serve(q)
 	e.call(now, q.lane, []*item{q.take()}, true)
 }
 

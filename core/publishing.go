@@ -1,10 +1,10 @@
 package core
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 )
@@ -41,7 +41,7 @@ func (e *engine) call(now time.Time, l *lane, items []*item, lonely bool) {
 	if lonely {
 		e.lonely++
 		e.aside.flying[items[0].key.topic]++
-		e.aside.served[items[0].key.topic] = e.began
+		e.aside.turns++
 	}
 	e.calls = append(e.calls, c)
 	msgs := make([]Message, len(items)) // not used again: a client may go on reading it after the call
@@ -125,13 +125,14 @@ func (e *engine) ended(c *call, err error) {
 	if !slices.ContainsFunc(all, func(err error) bool { return verdictOf(err) != notAttempted }) {
 		all = Results(fmt.Errorf("%w: nothing was attempted: %w", ErrUnavailable, err), len(c.items))
 	}
-	alive := map[string]bool{}
+	alive, doubtful := map[string]bool{}, map[string]bool{}
 	var notSent []*item
 	for i, it := range c.items {
 		switch v := verdictOf(all[i]); {
 		case v == stored:
 			e.stored(it)
 			e.alive[it.key.topic] = max(e.alive[it.key.topic], c.number)
+			e.lastStored = max(e.lastStored, c.number)
 			alive[it.key.topic] = true
 		case v == permanent:
 			e.refuse(it, all[i], true)
@@ -146,6 +147,7 @@ func (e *engine) ended(c *call, err error) {
 			notSent = append(notSent, it)
 		default:
 			e.holdBack(it, all[i], v == unavailable)
+			doubtful[it.key.topic] = doubtful[it.key.topic] || v == uncertain && !c.lonely && !c.cut
 		}
 	}
 	for _, it := range slices.Backward(notSent) { // the last first, since each goes before what waits
@@ -157,9 +159,25 @@ func (e *engine) ended(c *call, err error) {
 			c.lane.landed(it)
 		}
 	}
+	for topic := range doubtful {
+		if !alive[topic] {
+			e.unanswered(topic, c)
+		}
+	}
 	for topic := range alive {
 		e.topicAlive(topic)
 	}
+	e.forgetLife()
+}
+
+// forgetLife forgets which topics were alive that hold nothing back: nothing asks for them, but for a message that is remembered as
+// a doubt, and that will find other evidence.
+func (e *engine) forgetLife() {
+	if len(e.alive) <= e.aliveMost {
+		return
+	}
+	maps.DeleteFunc(e.alive, func(topic string, _ int64) bool { return e.heldIn[topic] == 0 && e.topics[topic] == nil })
+	e.aliveMost = 2*len(e.alive) + e.limits.doubts
 }
 
 // witnessed reports whether an outcome that says nothing by itself counts as an attempt: the call was about this message
@@ -214,12 +232,15 @@ func (e *engine) refuse(it *item, cause error, permanent bool) {
 func (e *engine) holdBack(it *item, cause error, unavailable bool) {
 	h := e.hold(it, cause)
 	topic := it.key.topic
-	t := e.topics[topic]
 	switch {
 	case h.probe == it:
 		h.flying = false
-	case h.probe != nil || h.settling || t != nil && len(e.probes[topic]) > 0:
+	case h.probe != nil || h.settling || e.topics[topic] != nil && len(e.probes[topic]) > 0:
 		// An earlier message of the key, or another one of the topic, is tried in its stead.
+		e.letGo(it, h)
+		return
+	case !e.fitsProbes(it):
+		e.holdTopic(topic)
 		e.letGo(it, h)
 		return
 	default:
@@ -227,10 +248,10 @@ func (e *engine) holdBack(it *item, cause error, unavailable bool) {
 	}
 	h.due = time.Now().Add(probeDelay(h.tries))
 	h.tries++
-	if unavailable && len(e.probes[topic]) >= 2 || len(e.probes[topic]) > e.limits.probes || e.probeBytes > e.config.InFlightBytes/16 ||
-		e.crowded(topic, e.limits.heldKeys) {
+	if unavailable && len(e.probes[topic]) >= 2 {
 		e.holdTopic(topic)
 	}
+	e.holdCrowded(topic)
 }
 
 // putBack returns a message that was not sent: behind the one of its key that failed, or to its place.
@@ -239,6 +260,10 @@ func (e *engine) putBack(it *item) {
 		if h.probe == it {
 			h.flying = false
 			return
+		}
+		for _, waiting := range it.lane.drop(it.key) { // where the key is held only because there was no room for more of it
+			h.passOver(waiting.record.Position)
+			e.release(waiting)
 		}
 		e.letGo(it, h)
 		return
@@ -285,8 +310,17 @@ func (e *engine) hold(it *item, cause error) *hold {
 	return h
 }
 
+// fitsProbes reports whether it may be one of the messages that are tried again from memory, of which the first may be of any
+// size.
+func (e *engine) fitsProbes(it *item) bool {
+	return e.probeCount == 0 || len(e.probes[it.key.topic]) < e.limits.probes &&
+		e.probeCount < min(probeTopics*e.limits.probes, e.config.InFlight/4) &&
+		e.probeBytes+it.bytes <= e.config.InFlightBytes/16
+}
+
 // probe makes it the message that h tries again from memory.
 func (e *engine) probe(h *hold, it *item) {
+	e.together(it)
 	it.alone, h.probe = true, it
 	e.probes[it.key.topic] = append(e.probes[it.key.topic], h)
 	e.probeCount++
@@ -304,49 +338,12 @@ func (e *engine) unprobe(h *hold) {
 	it.lane.bytes += it.bytes
 	h.probe, h.flying = nil, false
 	e.probes[topic] = slices.DeleteFunc(e.probes[topic], func(other *hold) bool { return other == h })
-	if len(e.probes[topic]) == 0 {
-		delete(e.probes, topic)
+	if len(e.probes[topic]) > 0 {
+		return
 	}
-}
-
-// holdTopic keeps back everything of a topic behind those of its messages that are tried again, by turns; without any, for
-// a second.
-func (e *engine) holdTopic(topic string) {
-	t := e.topics[topic]
-	if t == nil {
-		t = &topicHold{untilAlive: true}
-		e.topics[topic] = t
-		e.config.Logger.Warn("lockstep: topic is held back until a message of it succeeds", "topic", topic)
-		e.config.Hooks.held(Held{Topic: topic}, nil)
-	}
-	e.trimProbes(topic)
-	for _, l := range e.lanes {
-		for _, it := range l.dropIf(func(key orderKey) bool { return key.topic == topic }) {
-			t.passOver(it.record.Position)
-			e.release(it)
-		}
-	}
-	if len(e.probes[topic]) == 0 {
-		t.untilAlive, t.due = false, time.Now().Add(lastProbe)
-	}
-}
-
-// trimProbes lets go of what is too much of a topic's messages that are tried again: the highest positions first. Several
-// stay, because one alone may be the one that fails by its own fault, and would speak for the topic for ever.
-func (e *engine) trimProbes(topic string) {
-	all := slices.SortedFunc(slices.Values(e.probes[topic]), func(a, b *hold) int {
-		return cmp.Compare(b.probe.record.Position, a.probe.record.Position)
-	})
-	for _, h := range all {
-		n := len(e.probes[topic])
-		fit := n <= e.limits.probes && e.probeBytes <= e.config.InFlightBytes/16 && e.probeCount <= e.config.InFlight/4
-		if fit || n == 1 {
-			return
-		}
-		if p := h.probe; !h.flying {
-			e.unprobe(h)
-			e.letGo(p, h)
-		}
+	delete(e.probes, topic)
+	if t := e.topics[topic]; t != nil {
+		t.look, e.looked = time.Now(), false // nothing speaks for it now
 	}
 }
 
@@ -365,26 +362,18 @@ func (e *engine) doubt(it *item) {
 	e.doubts[it.record.Position] = doubt{it.record.Message.ID, it.failedAt}
 }
 
+// doubted reports whether record is remembered to travel alone.
+func (e *engine) doubted(record *Record) bool {
+	d, ok := e.doubts[record.Position]
+	return ok && d.id == record.Message.ID
+}
+
 // recall gives it what was remembered.
 func (e *engine) recall(it *item) {
 	if d, ok := e.doubts[it.record.Position]; ok {
 		delete(e.doubts, it.record.Position)
 		if d.id == it.record.Message.ID {
 			it.alone, it.failedAt = true, d.failedAt
-		}
-	}
-}
-
-// topicAlive ends what is held back only because topic was thought to be away.
-func (e *engine) topicAlive(topic string) {
-	now := time.Now()
-	if t := e.topics[topic]; t != nil && t.untilAlive {
-		t.untilAlive, t.due = false, now
-		e.config.Logger.Info("lockstep: topic is alive again", "topic", topic)
-	}
-	for _, h := range e.probes[topic] {
-		if !h.flying {
-			h.due = now
 		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 )
@@ -127,10 +126,8 @@ func (e *engine) fresh(now time.Time) (it *item, start func()) {
 }
 
 func (e *engine) freshAlone(now time.Time) (it *item, start func()) {
-	for _, topic := range e.aside.inTurn(slices.Collect(maps.Keys(e.aside.waiting))) {
-		if q := e.aside.first(topic); q != nil {
-			return q.waiting[0], func() { e.callAside(now, q) }
-		}
+	if q := e.aside.next(); q != nil {
+		return q.waiting[0], func() { e.callAside(now, q) }
 	}
 	return nil, nil
 }
