@@ -1,6 +1,8 @@
 package core
 
 import (
+	"context"
+	"fmt"
 	"math/rand/v2"
 	"time"
 )
@@ -38,3 +40,13 @@ func (r *Relay) WithLimits(l Limits) {
 
 // WithWallClock makes wall the relay's wall clock: a function of the instant alone, since it is asked about past ones.
 func (r *Relay) WithWallClock(wall func(time.Time) time.Time) { r.wall = wall }
+
+// TopicsRememberedAfter has an engine deliver a message of each of n topics, and returns of how many it remembers that they were alive.
+func TopicsRememberedAfter(n int) int {
+	e := newEngine(context.Background(), &RelayConfig{Lanes: 1}, usualLimits, nil, nil)
+	for i := range n {
+		it := &item{key: orderKey{topic: fmt.Sprint(i)}, lane: e.lanes[0]}
+		e.ended(&call{items: []*item{it}, lane: e.lanes[0], number: int64(i)}, nil)
+	}
+	return len(e.alive)
+}

@@ -52,3 +52,82 @@ func TestRewindsLeaveTheReaderTimeToReachTheTail(t *testing.T) {
 		})
 	})
 }
+
+// On its way back the reader is sent back once more, to the start: it is where it was only when it has come as far as before the
+// first of the two.
+func TestAWayBackWithinAWayBackEndsWhereTheFirstBegan(t *testing.T) {
+	onBench(t, func(b *bench) {
+		b.config.Logger = quiet
+		b.config.Failures = core.FailurePolicy{FirstDelay: time.Hour, MaxDelay: time.Hour}
+		b.fate = func(core.Message) error { return errors.New("refused") }
+		const records, perFetch = 5000, 1000
+		var msgs []core.Message
+		for i := range records {
+			msgs = append(msgs, core.Message{ID: fmt.Sprint(i), Topic: "refused", Key: fmt.Sprint(i)})
+		}
+		b.put(msgs...)
+		sweeping, bumped := false, false
+		reads, swept := 0, 0
+		b.memory.Inject(func(c conformance.Call) (f conformance.Fault) {
+			if c.Op != "Fetch" {
+				return f
+			}
+			f.Before = 20 * time.Millisecond
+			reads++
+			if sweeping && reads == 3 && !bumped { // two fetches of the sweep have returned
+				bumped = true
+				go func() {
+					if _, err := core.NewOperator(b.memory).PauseTopic(b.Context(), "another"); err != nil {
+						b.Error(err)
+					}
+				}()
+			}
+			return f
+		})
+		b.config.Hooks.Rewound = func(from, to int64) {
+			if to == 1 && from >= records && !bumped {
+				sweeping = true
+			}
+			if to == 1 {
+				reads = 0
+			}
+		}
+		b.config.Hooks.Swept = func(time.Duration) {
+			if bumped && swept == 0 {
+				swept = reads
+			}
+		}
+		relay := b.relay()
+		relay.WithLimits(core.Limits{SweepPause: 1700 * time.Millisecond})
+		b.runWith(relay, func() { time.Sleep(4*time.Second + 10*time.Microsecond) }) // the bubble's clock
+		if swept < records/perFetch {
+			b.Errorf("the sweep was over %d fetches after its second beginning, want all of %d; a generation was changed: %v", swept, records/perFetch, bumped)
+		}
+	})
+}
+
+// A reading session that ends while an acknowledgement is on its way is followed by another one when that has arrived: the message
+// would be read, and sent, again.
+func TestANewSessionWaitsForWhatIsBeingSettled(t *testing.T) {
+	onBench(t, func(b *bench) {
+		b.config.Logger = quiet
+		failed := false
+		b.memory.Inject(func(c conformance.Call) (f conformance.Fault) {
+			switch {
+			case c.Op == "Acknowledge":
+				f.Before = 3 * time.Second
+			case c.Op == "Fetch" && !failed && len(b.recorder.Stored()) > 0:
+				failed = true
+				f.Refuse = errors.New("connection reset")
+			}
+			return f
+		})
+		b.enqueue("a1")
+		b.during(func() { time.Sleep(10*time.Second + 10*time.Microsecond) }) // the bubble's clock
+		if !failed {
+			b.Error("no fetch failed: the test shows nothing")
+		}
+		b.wantStored("a1")
+		b.wantLeft("")
+	})
+}
