@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -32,20 +33,16 @@ func TestRetriesThatHangLeaveOthersTheMemory(t *testing.T) {
 				hangs, over := false, false
 				relay := b.relayTo(func(ctx context.Context, msgs []core.Message) error {
 					time.Sleep(time.Millisecond) // the bubble's clock
-					results, any := make([]error, len(msgs)), false
-					for i, m := range msgs {
-						if m.Topic != "bad" || over {
-							continue
-						}
-						if hangs {
-							return hung(ctx)
-						}
-						results[i], any = errors.New("refused"), true
+					bad := func(m core.Message) bool { return m.Topic == "bad" && !over }
+					if hangs && slices.ContainsFunc(msgs, bad) {
+						return hung(ctx)
 					}
-					if any {
-						return &core.BatchError{Results: results}
-					}
-					return b.recorder.Publish(ctx, msgs)
+					return b.publish(ctx, msgs, func(m core.Message) error {
+						if bad(m) {
+							return errors.New("refused")
+						}
+						return nil
+					})
 				})
 				b.runWith(relay, func() {
 					time.Sleep(400*time.Millisecond + 10*time.Microsecond) // the bubble's clock

@@ -16,10 +16,11 @@ type RelayConfig struct {
 	// BatchBytes is the most bytes of payload, key and headers in one publish call; a larger message travels alone.
 	// Defaults to 1 MiB.
 	BatchBytes int
-	// InFlight is the most messages in memory, whatever the outbox holds. Defaults to 10 000.
+	// InFlight is the most messages in memory, whatever the outbox holds; those that are tried again in an outage, up to a quarter of
+	// it and up to 400, come on top. Defaults to 10 000.
 	InFlight int
-	// InFlightBytes is the most bytes of payloads, keys and headers in memory; one message more may exceed it.
-	// Defaults to 16 MiB.
+	// InFlightBytes is the most bytes of payloads, keys and headers in memory; one message more may exceed it, and those that are
+	// tried again in an outage come on top, with a sixteenth of it or a single one. Defaults to 16 MiB.
 	InFlightBytes int
 
 	// PollInterval is the longest wait for new messages when nothing signals them. Defaults to 100 ms.

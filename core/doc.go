@@ -134,8 +134,18 @@
 // out. A process that is killed from outside while it is careful costs the message that it was publishing one attempt; so
 // does one that lives, cut off from its database, while another takes over.
 //
-// A topic of which more than a hundred messages fail without a verdict, or two with the broker's word that it is away, is held
-// behind up to a hundred of them, which are tried by turns. Where each of those fails by its own fault, the topic stays held.
+// A topic is held when two of its messages fail with the broker's word that it is away, when two of its batches in a row end without
+// an answer while another topic's are answered, or when more of its messages fail without a verdict than are kept in memory: a
+// hundred of one topic, 400 of all (or a quarter of InFlight), and a sixteenth of InFlightBytes. Those are tried by turns. Beside them
+// the reader goes back after 1 s, 2 s, 4 s and so on, up to a minute, and lets up to four more through, its scouts; of a topic of which
+// none is in memory one, each second. The first success ends the hold. So messages that each fail by their own fault do not stop
+// their topic, but the rest of it may wait for a scout each time.
+//
+// A topic that hangs takes up a lane with each batch that has a message of it, until PublishTimeout is over; only from the second
+// time-out on it is held. With many new keys all lanes may wait for so long, once.
+//
+// Messages that travel alone, because an earlier attempt failed, and those behind them, take up an eighth of InFlight and InFlightBytes
+// at most for each topic, and half of both for all topics. The keys of others are held back one by one until there is room.
 //
 // Beyond 10 000 keys that are held back one by one, the topics to which they belong are held as a whole until a quarter of
 // them has gone on; a topic with no more than a hundred of them is spared.
@@ -172,6 +182,7 @@
 //	record        a message as it stands in the outbox
 //	replay        to put copies of archived events into the outbox
 //	rewind        to move the cursor back
+//	scout         a message of a topic that is held which is let through, to see whether the topic is alive
 //	session       one connection to the database that never reconnects by itself
 //	settle        to write what became of records: acknowledge, note a failure, bury
 //	standby       a relay that waits for the lease

@@ -3,7 +3,7 @@ package core
 import "time"
 
 // topicHold keeps back a topic, but for those of its messages that are probes. They take turns. Beside them the reader goes back
-// now and then, and lets one more message through: a scout. Each of the probes may be one that fails by its own fault, and
+// now and then, and lets a message or a few through: scouts. Each of the probes may be one that fails by its own fault, and
 // there may be no memory for any.
 type topicHold struct {
 	passed
@@ -17,11 +17,11 @@ type topicHold struct {
 	// look is when the reader goes back for the next scout, and looks counts how often it did.
 	look  time.Time
 	looks int
-	// scouting says that the next message may be let through that is behind after, which is where the last scout was, and of a key of
-	// which nothing was passed over. seen are the keys that were met on the way.
-	scouting bool
-	after    int64
-	seen     map[orderKey]bool
+	// scouts is how many messages may be let through that are behind after, which is where the last scout was, and of a key of which
+	// nothing was passed over. seen are the keys that were met on the way.
+	scouts int
+	after  int64
+	seen   map[orderKey]bool
 }
 
 // lastLook is the longest wait for a scout while there are probes: each costs a way back through everything that waits.
@@ -36,7 +36,7 @@ type unsure struct {
 // passOver notes that position was not dispatched, or has left the lanes. What was met on the way from there says nothing any more.
 func (t *topicHold) passOver(position int64) {
 	t.passed.passOver(position)
-	t.scouting, t.seen = false, nil
+	t.scouts, t.seen = 0, nil
 }
 
 // newTopicHold holds topic back.
@@ -138,22 +138,25 @@ func (e *engine) endTopicHolds(now time.Time, back func(from int64) bool) {
 	}
 }
 
-// sendScout has the reader go back, and let one message of topic through. Where there is none, and nothing else is tried, the hold
+// sendScout has the reader go back, and let a message or a few of topic through. Where there is none, and nothing else is tried, the hold
 // ends.
 func (e *engine) sendScout(topic string, t *topicHold, now time.Time, back func(from int64) bool) {
 	under := e.aside.loads[topic].count
 	idle := under == 0 && len(e.probes[topic]) == 0
 	switch {
-	case idle && (t.from == 0 || t.scouting && t.after == 0 && !e.reader.rewinding() && !e.crowdsAside()):
+	case idle && (t.from == 0 || t.scouts > 0 && t.after == 0 && !e.reader.rewinding() && !e.crowdsAside()):
 		t.untilAlive, t.due = false, now
 	case t.from == 0:
 	case under >= probeCalls:
 		t.look = now.Add(lastProbe)
 	case back(t.from):
-		if t.scouting {
-			t.after = 0 // there was none behind it
+		if t.scouts > 0 {
+			t.after = 0 // there were no more behind it
 		}
-		t.scouting, t.seen = true, map[orderKey]bool{}
+		t.scouts, t.seen = 1, map[orderKey]bool{}
+		if len(e.probes[topic]) > 0 {
+			t.scouts = probeCalls - under // it will be long before the next
+		}
 		e.setLook(topic, t, now)
 	}
 }
@@ -174,15 +177,15 @@ func (e *engine) setLook(topic string, t *topicHold, now time.Time) {
 // scout reports whether record, whose topic t holds, is let through: as the first of its key since the reader went back, or an earlier
 // one would be overtaken.
 func (e *engine) scout(t *topicHold, key orderKey, record *Record) bool {
-	if !t.scouting {
+	if t.scouts == 0 {
 		return false
 	}
-	if t.seen[key] || e.keys[key] != nil || record.RetryIn > 0 || record.Position <= t.after || e.crowdsAside() {
-		if key.key != "" {
-			t.seen[key] = true
-		}
-		return false
+	through := !(t.seen[key] || e.keys[key] != nil || record.RetryIn > 0 || record.Position <= t.after || e.crowdsAside())
+	if key.key != "" {
+		t.seen[key] = true
 	}
-	t.scouting, t.seen, t.after = false, nil, record.Position
-	return true
+	if through {
+		t.scouts, t.after = t.scouts-1, record.Position
+	}
+	return through
 }

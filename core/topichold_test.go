@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,23 @@ import (
 // hung is what a call returns that is answered by nobody, and reset what one does that breaks its connection.
 func hung(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 func reset(context.Context) error    { return errors.New("connection reset") }
+
+// publish stores those of msgs for which f has no error, and returns what the broker says of all.
+func (b *bench) publish(ctx context.Context, msgs []core.Message, f func(core.Message) error) error {
+	results := make([]error, len(msgs))
+	var good []core.Message
+	for i, m := range msgs {
+		if results[i] = f(m); results[i] == nil {
+			good = append(good, m)
+		}
+	}
+	if len(good) > 0 {
+		if err := b.recorder.Publish(ctx, good); err != nil {
+			return err
+		}
+	}
+	return &core.BatchError{Results: results}
+}
 
 // A topic is held while the only message of it in memory is one that fails by its own fault, because other topics, or large
 // messages, take up the memory for those that are tried again: the topic's other messages are delivered all the same.
@@ -40,19 +58,15 @@ func TestATopicHeldBehindAPoisonIsScouted(t *testing.T) {
 				}
 				relay := b.relayTo(func(ctx context.Context, msgs []core.Message) error {
 					time.Sleep(time.Millisecond) // the bubble's clock
-					results, any := make([]error, len(msgs)), false
-					for i, m := range msgs {
-						if strings.HasPrefix(m.ID, "poison") {
-							return test.fail(ctx)
-						}
+					if slices.ContainsFunc(msgs, func(m core.Message) bool { return strings.HasPrefix(m.ID, "poison") }) {
+						return test.fail(ctx)
+					}
+					return b.publish(ctx, msgs, func(m core.Message) error {
 						if strings.HasPrefix(m.Topic, "away") {
-							results[i], any = core.ErrUnavailable, true
+							return core.ErrUnavailable
 						}
-					}
-					if any {
-						return &core.BatchError{Results: results}
-					}
-					return b.recorder.Publish(ctx, msgs)
+						return nil
+					})
 				})
 				b.runWith(relay, func() {
 					time.Sleep(time.Minute + 10*time.Microsecond) // the bubble's clock
@@ -96,21 +110,18 @@ func TestACrowdedTopicIsNotHeldBehindAPoison(t *testing.T) {
 		})
 		broker := func(ctx context.Context, msgs []core.Message) error {
 			time.Sleep(time.Millisecond) // the bubble's clock
-			results := make([]error, len(msgs))
-			for i, m := range msgs {
+			if !refusing && slices.ContainsFunc(msgs, func(m core.Message) bool { return m.ID == "poison" }) {
+				return reset(ctx)
+			}
+			return b.publish(ctx, msgs, func(m core.Message) error {
 				switch {
-				case m.ID == "poison" && !refusing:
-					return reset(ctx)
 				case m.ID == "poison":
-					results[i] = core.ErrUnavailable
+					return core.ErrUnavailable
 				case refusing:
-					results[i] = errors.New("refused")
+					return errors.New("refused")
 				}
-			}
-			if refusing {
-				return &core.BatchError{Results: results}
-			}
-			return b.recorder.Publish(ctx, msgs)
+				return nil
+			})
 		}
 		run := func(d time.Duration) {
 			b.runWith(b.relayTo(broker), func() { time.Sleep(d + 10*time.Microsecond) }) // the bubble's clock
@@ -192,5 +203,42 @@ func TestAHangingTopicIsHeldBeforeEachOfItsKeysHasHung(t *testing.T) {
 		if n := len(b.recorder.Stored()); n != 1800 || late > 0 {
 			b.Errorf("stored: %d messages of the topic that answers, want 1800; %d waited more than a second", n, late)
 		}
+	})
+}
+
+// The reader has been on its way for a scout, and met none that it could let through, when an earlier message fails in a call that began
+// before the topic was held: a later one of its key is no scout.
+func TestAScoutDoesNotOvertakeWhatFailsMeanwhile(t *testing.T) {
+	onBench(t, func(b *bench) {
+		b.config.Logger = quiet
+		first := true
+		relay := b.relayTo(func(ctx context.Context, msgs []core.Message) error {
+			if first {
+				first = false
+				time.Sleep(10 * time.Second) // the bubble's clock
+				return reset(ctx)
+			}
+			time.Sleep(time.Millisecond) // the bubble's clock
+			return b.publish(ctx, msgs, func(m core.Message) error {
+				if m.Key != "a" {
+					return core.ErrUnavailable
+				}
+				return nil
+			})
+		})
+		b.runWith(relay, func() {
+			b.enqueue("a1")
+			time.Sleep(100*time.Millisecond + 10*time.Microsecond) // the bubble's clock
+			b.enqueue("p1 q1 r1")
+			time.Sleep(100 * time.Millisecond) // the bubble's clock
+			if n := relay.State().HeldTopics; n != 1 {
+				b.Fatalf("%d topics are held, want one: the test shows nothing", n)
+			}
+			b.enqueue("p2 q2 r2")        // their keys are held: there is something to look for, and nothing to find
+			time.Sleep(10 * time.Second) // the bubble's clock
+			b.enqueue("a2")
+			time.Sleep(time.Minute) // the bubble's clock
+			b.wantStored("a1 a2")
+		})
 	})
 }
