@@ -180,7 +180,7 @@ func (e *engine) scout(t *topicHold, key orderKey, record *Record) bool {
 	if t.scouts == 0 {
 		return false
 	}
-	through := !(t.seen[key] || e.keys[key] != nil || record.RetryIn > 0 || record.Position <= t.after || e.crowdsAside())
+	through := !t.seen[key] && e.keys[key] == nil && record.RetryIn <= 0 && record.Position > t.after && !e.crowdsAside()
 	if key.key != "" {
 		t.seen[key] = true
 	}
