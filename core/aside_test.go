@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -30,11 +31,11 @@ func TestRetriesThatHangLeaveOthersTheMemory(t *testing.T) {
 					}
 				}
 				b.put(append(first, then...)...)
-				hangs, over := false, false
+				var hangs, over atomic.Bool
 				relay := b.relayTo(func(ctx context.Context, msgs []core.Message) error {
 					time.Sleep(time.Millisecond) // the bubble's clock
-					bad := func(m core.Message) bool { return m.Topic == "bad" && !over }
-					if hangs && slices.ContainsFunc(msgs, bad) {
+					bad := func(m core.Message) bool { return m.Topic == "bad" && !over.Load() }
+					if hangs.Load() && slices.ContainsFunc(msgs, bad) {
 						return hung(ctx)
 					}
 					return b.publish(ctx, msgs, func(m core.Message) error {
@@ -46,7 +47,7 @@ func TestRetriesThatHangLeaveOthersTheMemory(t *testing.T) {
 				})
 				b.runWith(relay, func() {
 					time.Sleep(400*time.Millisecond + 10*time.Microsecond) // the bubble's clock
-					hangs = true
+					hangs.Store(true)
 					for i := range 40 {
 						time.Sleep(time.Second) // the bubble's clock
 						b.put(core.Message{ID: fmt.Sprint("good", i), Topic: "good", Key: fmt.Sprint(i)})
@@ -55,7 +56,7 @@ func TestRetriesThatHangLeaveOthersTheMemory(t *testing.T) {
 							b.Fatalf("stored: got %d messages of the topic that answers, want %d; the relay holds %+v", n, i+1, relay.State())
 						}
 					}
-					over = true
+					over.Store(true)
 					time.Sleep(3 * time.Minute) // the bubble's clock
 				})
 				b.wantLeft("")

@@ -3,6 +3,7 @@ package core_test
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -66,16 +67,14 @@ func TestAWayBackWithinAWayBackEndsWhereTheFirstBegan(t *testing.T) {
 			msgs = append(msgs, core.Message{ID: fmt.Sprint(i), Topic: "refused", Key: fmt.Sprint(i)})
 		}
 		b.put(msgs...)
-		sweeping, bumped := false, false
-		reads, swept := 0, 0
+		var sweeping, bumped atomic.Bool
+		var reads, swept atomic.Int64
 		b.memory.Inject(func(c conformance.Call) (f conformance.Fault) {
 			if c.Op != "Fetch" {
 				return f
 			}
 			f.Before = 20 * time.Millisecond
-			reads++
-			if sweeping && reads == 3 && !bumped { // two fetches of the sweep have returned
-				bumped = true
+			if n := reads.Add(1); sweeping.Load() && n == 3 && bumped.CompareAndSwap(false, true) { // two fetches of the sweep have returned
 				go func() {
 					if _, err := core.NewOperator(b.memory).PauseTopic(b.Context(), "another"); err != nil {
 						b.Error(err)
@@ -85,23 +84,23 @@ func TestAWayBackWithinAWayBackEndsWhereTheFirstBegan(t *testing.T) {
 			return f
 		})
 		b.config.Hooks.Rewound = func(from, to int64) {
-			if to == 1 && from >= records && !bumped {
-				sweeping = true
+			if to == 1 && from >= records && !bumped.Load() {
+				sweeping.Store(true)
 			}
 			if to == 1 {
-				reads = 0
+				reads.Store(0)
 			}
 		}
 		b.config.Hooks.Swept = func(time.Duration) {
-			if bumped && swept == 0 {
-				swept = reads
+			if bumped.Load() {
+				swept.CompareAndSwap(0, reads.Load())
 			}
 		}
 		relay := b.relay()
 		relay.WithLimits(core.Limits{SweepPause: 1700 * time.Millisecond})
 		b.runWith(relay, func() { time.Sleep(4*time.Second + 10*time.Microsecond) }) // the bubble's clock
-		if swept < records/perFetch {
-			b.Errorf("the sweep was over %d fetches after its second beginning, want all of %d; a generation was changed: %v", swept, records/perFetch, bumped)
+		if swept.Load() < records/perFetch {
+			b.Errorf("the sweep was over %d fetches after its second beginning, want all of %d; a generation was changed: %v", swept.Load(), records/perFetch, bumped.Load())
 		}
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -95,7 +96,8 @@ func TestACrowdedTopicIsNotHeldBehindAPoison(t *testing.T) {
 		b.config.Logger, b.config.PollInterval = quiet, time.Second
 		b.config.Failures.FirstDelay, b.config.Failures.MaxDelay = time.Minute, time.Minute
 		const keys = 12_000
-		refusing := true
+		var refusing atomic.Bool
+		refusing.Store(true)
 		b.put(core.Message{ID: "poison", Topic: "b", Key: "p"})
 		var msgs []core.Message
 		for i := range keys {
@@ -110,14 +112,14 @@ func TestACrowdedTopicIsNotHeldBehindAPoison(t *testing.T) {
 		})
 		broker := func(ctx context.Context, msgs []core.Message) error {
 			time.Sleep(time.Millisecond) // the bubble's clock
-			if !refusing && slices.ContainsFunc(msgs, func(m core.Message) bool { return m.ID == "poison" }) {
+			if !refusing.Load() && slices.ContainsFunc(msgs, func(m core.Message) bool { return m.ID == "poison" }) {
 				return reset(ctx)
 			}
 			return b.publish(ctx, msgs, func(m core.Message) error {
 				switch {
 				case m.ID == "poison":
 					return core.ErrUnavailable
-				case refusing:
+				case refusing.Load():
 					return errors.New("refused")
 				}
 				return nil
@@ -127,7 +129,7 @@ func TestACrowdedTopicIsNotHeldBehindAPoison(t *testing.T) {
 			b.runWith(b.relayTo(broker), func() { time.Sleep(d + 10*time.Microsecond) }) // the bubble's clock
 		}
 		run(20 * time.Second)
-		refusing = false
+		refusing.Store(false)
 		run(5 * time.Minute)
 		b.wantLeft("poison")
 	})
@@ -144,10 +146,11 @@ func TestProbesAreBoundedOverAllTopics(t *testing.T) {
 				for i := range topics {
 					b.put(core.Message{ID: fmt.Sprint(i), Topic: fmt.Sprint("user.", i), Key: "k", Payload: make([]byte, 1000)})
 				}
-				isAway := true
+				var isAway atomic.Bool
+				isAway.Store(true)
 				relay := b.relayTo(func(ctx context.Context, msgs []core.Message) error {
 					time.Sleep(time.Millisecond) // the bubble's clock
-					if isAway {
+					if isAway.Load() {
 						return away
 					}
 					return b.recorder.Publish(ctx, msgs)
@@ -157,7 +160,7 @@ func TestProbesAreBoundedOverAllTopics(t *testing.T) {
 					if s := relay.State(); s.InFlightBytes > b.config.InFlightBytes/2 || s.InFlight > b.config.InFlight/2 || s.HeldKeys+s.HeldTopics < topics {
 						b.Errorf("the relay holds %+v, want at most half of its memory full, and all topics held", s)
 					}
-					isAway = false
+					isAway.Store(false)
 					time.Sleep(10 * time.Second) // the bubble's clock
 					if n := len(b.recorder.Stored()); n != topics {
 						b.Errorf("stored: got %d messages ten seconds after the outage, want %d", n, topics)
@@ -173,8 +176,8 @@ func TestProbesAreBoundedOverAllTopics(t *testing.T) {
 func TestAHangingTopicIsHeldBeforeEachOfItsKeysHasHung(t *testing.T) {
 	onBench(t, func(b *bench) {
 		b.config.Logger = quiet
-		var late int
-		var start time.Time
+		var late atomic.Int64
+		start := time.Now()
 		relay := b.relayTo(func(ctx context.Context, msgs []core.Message) error {
 			time.Sleep(time.Millisecond) // the bubble's clock
 			for _, m := range msgs {
@@ -184,13 +187,12 @@ func TestAHangingTopicIsHeldBeforeEachOfItsKeysHasHung(t *testing.T) {
 			}
 			for _, m := range msgs {
 				if m.EnqueuedAt.Sub(start) > 65*time.Second && time.Since(m.EnqueuedAt) > time.Second {
-					late++
+					late.Add(1)
 				}
 			}
 			return b.recorder.Publish(ctx, msgs)
 		})
 		b.runWith(relay, func() {
-			start = time.Now()
 			for i := range 1800 {
 				time.Sleep(100*time.Millisecond + 10*time.Microsecond) // the bubble's clock
 				b.put(core.Message{ID: fmt.Sprint("good", i), Topic: "good", Key: fmt.Sprint(i % 100)})
@@ -200,8 +202,8 @@ func TestAHangingTopicIsHeldBeforeEachOfItsKeysHasHung(t *testing.T) {
 			}
 			time.Sleep(time.Second) // the bubble's clock
 		})
-		if n := len(b.recorder.Stored()); n != 1800 || late > 0 {
-			b.Errorf("stored: %d messages of the topic that answers, want 1800; %d waited more than a second", n, late)
+		if n := len(b.recorder.Stored()); n != 1800 || late.Load() > 0 {
+			b.Errorf("stored: %d messages of the topic that answers, want 1800; %d waited more than a second", n, late.Load())
 		}
 	})
 }
@@ -211,10 +213,9 @@ func TestAHangingTopicIsHeldBeforeEachOfItsKeysHasHung(t *testing.T) {
 func TestAScoutDoesNotOvertakeWhatFailsMeanwhile(t *testing.T) {
 	onBench(t, func(b *bench) {
 		b.config.Logger = quiet
-		first := true
+		var called atomic.Bool
 		relay := b.relayTo(func(ctx context.Context, msgs []core.Message) error {
-			if first {
-				first = false
+			if called.CompareAndSwap(false, true) {
 				time.Sleep(10 * time.Second) // the bubble's clock
 				return reset(ctx)
 			}
