@@ -67,6 +67,10 @@ func (c *call) deliver(ctx context.Context, batch []int) {
 		c.stop(batch, err)
 		return
 	}
+	if framed := c.framed(batch); len(framed) < len(batch) {
+		c.deliver(ctx, framed) // without what is behind a refused message of its key
+		return
+	}
 	exception, err := c.send(ctx, batch)
 	if err != nil {
 		c.stop(batch, err)
@@ -87,6 +91,24 @@ func (c *call) deliver(ctx context.Context, batch []int) {
 		c.deliver(ctx, rest[:half])
 		c.deliver(ctx, rest[half:])
 	}
+}
+
+// framed returns the messages of batch whose headers fit into the server's frames, where an operator made these smaller than
+// they usually are; the others are refused.
+func (c *call) framed(batch []int) []int {
+	frame := c.session.conn.Config.FrameSize
+	if frame == 0 || frame >= usualFrame {
+		return batch
+	}
+	fit := batch[:0:0]
+	for _, i := range batch {
+		if err := c.broker.unframed(&c.msgs[i], frame); err != nil {
+			c.settle(i, failure(core.ErrPermanent, c.doing(i), err))
+			continue
+		}
+		fit = append(fit, i)
+	}
+	return fit
 }
 
 // sendable returns the messages of batch that nothing keeps back; the others get their results.

@@ -34,9 +34,10 @@ const DefaultExchange = "amq.default"
 const (
 	// maxShort is the longest short string of AMQP, in bytes.
 	maxShort = 255
-	// maxHeaders is the most that all headers take, so that they fit into one frame, as AMQP wants it. RabbitMQ's
-	// frames are 128 KiB.
-	maxHeaders = 120_000
+	// usualFrame is the frame size of a RabbitMQ that nobody told another: all headers fit into one, as AMQP wants it, beside the
+	// frame's own bytes and the properties.
+	usualFrame       = 128 << 10
+	besideTheHeaders = 2 << 10
 	// enqueuedAtFormat always shows the microseconds, so that the texts sort as the times do.
 	enqueuedAtFormat = "2006-01-02T15:04:05.000000Z07:00"
 )
@@ -89,18 +90,16 @@ func (b *Broker) publishing(m *core.Message) amqp091.Publishing {
 // fault says what keeps m from being sent as it is, or returns nil. It comes before RabbitMQ's word because amqp091 and
 // RabbitMQ end the whole connection over most of this.
 func (b *Broker) fault(m *core.Message) error {
-	total := 0
-	for name, value := range m.Headers {
+	for name := range m.Headers {
 		if len(name) > maxShort || !utf8.ValidString(name) {
 			return fmt.Errorf("the header name %.40q is longer than %d bytes, or no UTF-8", name, maxShort)
 		}
 		if name == KeyHeader || name == EnqueuedAtHeader {
 			return fmt.Errorf("the header %q is the adapter's own: choose another name", name)
 		}
-		total += len(name) + len(value) + 6 // with the lengths and the type that go before them
 	}
-	if total > maxHeaders {
-		return fmt.Errorf("the headers take %d bytes: RabbitMQ takes at most %d", total, maxHeaders)
+	if err := b.unframed(m, usualFrame); err != nil {
+		return err
 	}
 	for _, short := range [...]struct{ name, value string }{
 		{"ID", m.ID}, {"topic", m.Topic}, {"key", m.Key}, {"routing key", routingKey(m)}, {"content type", m.Headers[ContentTypeHeader]},
@@ -111,6 +110,28 @@ func (b *Broker) fault(m *core.Message) error {
 	}
 	if b.config.CloudEventsSource != "" {
 		return cloudevents.Conflict(m, CloudEventsPrefix)
+	}
+	return nil
+}
+
+// unframed says that m's headers do not fit into a frame of so many bytes, or returns nil. RabbitMQ ends the connection over
+// one that is larger.
+func (b *Broker) unframed(m *core.Message, frame int) error {
+	total, most := 0, frame-besideTheHeaders
+	add := func(name, value string) { total += len(name) + len(value) + 6 } // with the lengths and the type that go before them
+	for name, value := range m.Headers {
+		add(name, value)
+	}
+	if b.config.CloudEventsSource != "" {
+		for _, a := range cloudevents.Attributes(m, b.config.CloudEventsSource) {
+			add(CloudEventsPrefix+a.Name, a.Value)
+		}
+	} else {
+		add(KeyHeader, m.Key)
+		add(EnqueuedAtHeader, enqueuedAtFormat)
+	}
+	if total > most {
+		return fmt.Errorf("the headers take %d bytes: this RabbitMQ takes at most %d (its frame_max is %d)", total, most, frame)
 	}
 	return nil
 }

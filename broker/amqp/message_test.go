@@ -113,15 +113,38 @@ func TestWhatCannotBeSent(t *testing.T) {
 	expectClass(t, "without CloudEvents", publish(t, natively, []core.Message{{ID: "a", Topic: to.exchange, Headers: map[string]string{"cloudEvents:id": "mine"}}})[0], nil)
 }
 
-// The largest headers that are let through fit into a frame of RabbitMQ.
+// The largest headers that are let through fit into a frame, and what is larger is refused by itself: RabbitMQ would end the
+// connection over it. A CloudEvent's type travels twice.
 func TestTheLargestHeaders(t *testing.T) {
-	t.Parallel()
 	address := servers.RabbitMQ(t)
-	to := newTopology(t, address, queue{kind: "classic"})
-	m := core.Message{
-		ID: strings.Repeat("i", 255), Topic: to.exchange, Key: strings.Repeat("k", 255), EnqueuedAt: time.Now(),
-		Headers: map[string]string{"content-type": strings.Repeat("c", 255), "large": strings.Repeat("v", 119_700)},
+	for _, test := range []struct {
+		name, source, header string
+		frame, fits, not     int
+	}{
+		{"native", "", "large", 128 << 10, 127_900, 129_000},
+		{"as a CloudEvent", "/shop", "event-type", 128 << 10, 63_300, 65_000},
+		{"small frames", "", "large", 8192, 5_000, 6_200},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			to := newTopology(t, address, queue{kind: "classic"})
+			if test.frame != 128<<10 {
+				servers.RabbitMQControl(t, "eval", fmt.Sprintf("application:set_env(rabbit, frame_max, %d).", test.frame))
+				t.Cleanup(func() {
+					servers.RabbitMQControl(t, "eval", "application:set_env(rabbit, frame_max, 131072).")
+				})
+			}
+			of := func(id string, n int) core.Message {
+				return core.Message{
+					ID: strings.Repeat(id, 255), Topic: to.exchange, Key: strings.Repeat(id, 255), EnqueuedAt: time.Now(),
+					Headers: map[string]string{"content-type": strings.Repeat("c", 255), test.header: strings.Repeat("v", n)},
+				}
+			}
+			msgs := []core.Message{of("a", test.fits), of("b", test.not), of("c", 10), of("d", test.fits)}
+			results := publish(t, open(t, amqp.Config{URLs: []string{address}, CloudEventsSource: test.source}), msgs)
+			for i, class := range []error{nil, core.ErrPermanent, nil, nil} {
+				expectClass(t, msgs[i].ID[:1], results[i], class)
+			}
+			expectStored(t, consume(t, address, to.exchange), map[string]bool{msgs[0].ID: true, msgs[2].ID: true, msgs[3].ID: true})
+		})
 	}
-	expectClass(t, "publish", publish(t, open(t, amqp.Config{URLs: []string{address}}), []core.Message{m})[0], nil)
-	expectStored(t, consume(t, address, to.exchange), map[string]bool{m.ID: true})
 }

@@ -24,8 +24,8 @@
 //
 // More partitions move most keys to another one, and nothing orders a key's messages in the new partition behind those
 // in the old one. Drain first: stop what enqueues for the topic, or stop the relay after the topic's last message is
-// delivered; let the consumers read to the end; add the partitions; go on. A relay that finds a topic grown logs a
-// warning.
+// delivered; let the consumers read to the end; add the partitions; go on. A relay that finds a topic grown
+// since it first published to it logs a warning.
 package kafka
 
 import (

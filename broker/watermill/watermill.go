@@ -69,7 +69,7 @@ func (b *Broker) Publish(ctx context.Context, msgs []core.Message) error {
 	var calls sync.WaitGroup
 	for i, m := range msgs {
 		if !slots.take(ctx) {
-			results[i] = fmt.Errorf("%w: watermill: the call's time was over: %w", core.ErrNotAttempted, context.Cause(ctx))
+			results[i] = notBegun(ctx)
 			continue
 		}
 		calls.Go(func() {
@@ -86,6 +86,10 @@ func (b *Broker) Publish(ctx context.Context, msgs []core.Message) error {
 	return nil
 }
 
+func notBegun(ctx context.Context) error {
+	return fmt.Errorf("%w: watermill: the call's time was over: %w", core.ErrNotAttempted, context.Cause(ctx))
+}
+
 // publishOne returns when the publisher has answered or ctx is done.
 func (b *Broker) publishOne(ctx context.Context, m core.Message) error {
 	if !b.calls.take(ctx) {
@@ -99,6 +103,10 @@ func (b *Broker) publishOne(ctx context.Context, m core.Message) error {
 		defer func() { <-b.calls }()
 		err := fmt.Errorf("%w: watermill: the publisher ended its goroutine", core.ErrUncertain)
 		defer func() { answer <- err }()
+		if ctx.Err() != nil { // while it waited for a processor
+			err = notBegun(ctx)
+			return
+		}
 		err = b.call(m.Topic, out)
 	}()
 	select {
