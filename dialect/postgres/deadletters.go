@@ -99,9 +99,15 @@ func (s *session) CountDead(ctx context.Context, filter core.DeadFilter) (n int6
 	return n, nil
 }
 
-// unblockTheirs goes on from a list {of} dead letters: it removes their blocks, and tells the readers.
+// planByKey makes the planner go along an index, whatever it thinks of the tables.
+const planByKey = `SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL jit = off; `
+
+// unblockTheirs goes on from a list {of} dead letters: it removes their blocks, and tells the readers. Each block is looked up as a
+// value of its own, by the primary key: a join could read all of them for each dead letter (see planByPosition).
 const unblockTheirs = `, unblocked AS (
-  DELETE FROM {blocked} AS b USING {of} AS d WHERE b.topic = d.topic AND b.key = d.key AND b.position = d.position
+  DELETE FROM {blocked} WHERE ctid = ANY (ARRAY(SELECT (
+    SELECT b.ctid FROM {blocked} AS b WHERE b.topic = d.topic AND b.key = d.key AND b.position = d.position
+  ) FROM {of} AS d))
 ), bumped AS (
   UPDATE {control} SET generation = generation + 1 WHERE EXISTS (SELECT FROM {of})
 )
@@ -121,7 +127,7 @@ const retryDead = `, back AS (
 // RetryDead implements [core.OperatorStore].
 func (s *session) RetryDead(ctx context.Context, filter core.DeadFilter, limit int) (n int, err error) {
 	statement := s.action(filter, limit, retryDead, "back")
-	if err := s.queryRow(ctx, statement, &n); err != nil {
+	if err := s.queryRow(ctx, planByKey+statement, &n); err != nil {
 		return 0, fmt.Errorf("retry dead letters: %w", err)
 	}
 	return n, nil
@@ -134,7 +140,7 @@ func (s *session) DropDead(ctx context.Context, filter core.DeadFilter, reason s
   FROM picked AS p WHERE d.position = p.position AND d.id = p.id AND d.position = ANY (ARRAY(SELECT position FROM picked))
   RETURNING d.position, d.topic, d.key
 )`, "dropped", "{reason}", text(errtext.Clean(reason)))
-	if err := s.queryRow(ctx, statement, &n); err != nil {
+	if err := s.queryRow(ctx, planByKey+statement, &n); err != nil {
 		return 0, fmt.Errorf("drop dead letters: %w", err)
 	}
 	return n, nil

@@ -158,6 +158,57 @@ FROM pg_stat_user_tables WHERE relid = $2::regclass`, backlog, tt.table).Scan(&d
 	}
 }
 
+// A table of blocked keys that was vacuumed while it was empty, and then has more than a fetch hashes. Whatever the server thinks of
+// it, a call looks up the keys that it is about, and does not read all of them for each.
+func TestCallsLookBlockedKeysUpWhateverTheStatistics(t *testing.T) {
+	t.Parallel()
+	const blocked, own = 11_000, 200
+	for name, tt := range map[string]struct {
+		counted int // rows that it reads to count them, up to 10 001: each of a fetch's two statements does
+		call    func(s core.Session) error
+	}{
+		"Fetch": {2 * 10_001, func(s core.Session) error {
+			result, err := s.Fetch(t.Context(), core.FetchRequest{Limit: own, MaxBytes: 1 << 20})
+			return changed(len(result.Records), err)
+		}},
+		"DropDead":  {0, func(s core.Session) error { return changed(s.DropDead(t.Context(), core.DeadFilter{}, "r", own)) }},
+		"RetryDead": {0, func(s core.Session) error { return changed(s.RetryDead(t.Context(), core.DeadFilter{}, own)) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := open(t, servers.PostgresSchema(t), postgres.Config{})
+			fill := []string{
+				fmt.Sprintf(`INSERT INTO outbox_blocked (topic, key, position) SELECT 't', i, 1000000 + i FROM generate_series(1, %d) AS i`, blocked),
+				fmt.Sprintf(`INSERT INTO outbox_dead (position, id, topic, key, headers, payload, created_at, attempts, cause)
+SELECT 1000000 + i, i, 't', i, '{}', '', now(), 1, 'c' FROM generate_series(1, %d) AS i`, blocked),
+			}
+			execute(t, f, `ALTER TABLE outbox_blocked SET (autovacuum_enabled = off)`, `ALTER TABLE outbox_dead SET (autovacuum_enabled = off)`)
+			execute(t, f, fill...)
+			execute(t, f, `DELETE FROM outbox_blocked`, `DELETE FROM outbox_dead`,
+				`VACUUM (TRUNCATE off, ANALYZE) outbox_blocked`, `VACUUM (TRUNCATE off, ANALYZE) outbox_dead`)
+			execute(t, f, fill...)
+			execute(t, f, fmt.Sprintf(`INSERT INTO outbox (topic, key, payload) SELECT 't', i, '' FROM generate_series(1, %d) AS i`, own),
+				fmt.Sprintf(`INSERT INTO outbox (topic, key, payload) SELECT 'free', i, '' FROM generate_series(1, %d) AS i`, own))
+			s := openSession(t, f)
+			if err := tt.call(s); err != nil {
+				t.Fatal(err)
+			}
+			s.Close() // what a connection counted is known when it has ended
+			var read int
+			eventually(t, "the rows are counted", func() (bool, error) {
+				// The deletion read each row once.
+				err := f.DB.QueryRowContext(t.Context(), `SELECT idx_tup_fetch + seq_tup_read - $1
+FROM pg_stat_user_tables WHERE relid = 'outbox_blocked'::regclass`, blocked).Scan(&read)
+				return read >= tt.counted+own, err
+			})
+			t.Logf("result: a call for %d keys read %d rows of %d blocked keys", own, read, blocked)
+			if read > tt.counted+4*own {
+				t.Errorf("a call for %d keys read %d rows of %d blocked keys", own, read-tt.counted, blocked)
+			}
+		})
+	}
+}
+
 // changed is the error of a call that is to change something.
 func changed[T any](n T, err error) error {
 	if err == nil && fmt.Sprint(n) == "0" {
