@@ -58,8 +58,9 @@ func (s *memorySession) CountDead(ctx context.Context, filter core.DeadFilter) (
 	return count, nil
 }
 
-// changeDead runs change with the indices of the first limit dead letters that match filter, in one transaction.
-func (s *memorySession) changeDead(ctx context.Context, op string, filter core.DeadFilter, limit int, change func(indices []int)) (int, error) {
+// changeDead runs change with the indices of the first limit dead letters that match filter, in one transaction. change returns how
+// many it changed.
+func (s *memorySession) changeDead(ctx context.Context, op string, filter core.DeadFilter, limit int, change func(indices []int) int) (int, error) {
 	changed := 0
 	err := s.run(ctx, op, func() error {
 		m := s.memory
@@ -73,8 +74,7 @@ func (s *memorySession) changeDead(ctx context.Context, op string, filter core.D
 				indices = append(indices, i)
 			}
 		}
-		if changed = len(indices); changed > 0 {
-			change(indices)
+		if changed = change(indices); changed > 0 {
 			m.generation++
 			m.commit()
 		}
@@ -88,28 +88,36 @@ func (s *memorySession) changeDead(ctx context.Context, op string, filter core.D
 
 func (s *memorySession) RetryDead(ctx context.Context, filter core.DeadFilter, limit int) (int, error) {
 	m := s.memory
-	return s.changeDead(ctx, "RetryDead", filter, limit, func(indices []int) {
-		rows := make([]*memoryRow, len(indices))
-		for k, i := range indices {
+	return s.changeDead(ctx, "RetryDead", filter, limit, func(indices []int) int {
+		var rows []*memoryRow
+		var back []int
+		for _, i := range indices {
 			row := *m.dead.rows[i]
+			if m.outbox.has(row.position) || len(rows) > 0 && rows[len(rows)-1].position == row.position {
+				continue // that is another event, of a time before a restore
+			}
 			m.unblock(&row)
 			row.attempts, row.cause, row.buried = 0, "", time.Time{}
-			rows[k] = &row
+			rows, back = append(rows, &row), append(back, i)
 		}
-		m.removeRows(&m.dead, indices)
+		m.removeRows(&m.dead, back)
 		m.insertRows(&m.outbox, rows, false)
+		return len(rows)
 	})
 }
 
 func (s *memorySession) DropDead(ctx context.Context, filter core.DeadFilter, reason string, limit int) (int, error) {
 	m := s.memory
-	return s.changeDead(ctx, "DropDead", filter, limit, func(indices []int) {
+	return s.changeDead(ctx, "DropDead", filter, limit, func(indices []int) int {
 		for _, i := range indices {
 			row := *m.dead.rows[i]
-			m.unblock(&row)
 			row.droppedAt, row.dropReason = m.now(), reason
 			m.replaceRow(&m.dead, i, &row)
+			if !m.twinWaits(&row) {
+				m.unblock(&row)
+			}
 		}
+		return len(indices)
 	})
 }
 
@@ -162,6 +170,19 @@ func (m *Memory) unblock(letter *memoryRow) {
 	if len(left) < len(before) {
 		m.setBlocked(key, left)
 	}
+}
+
+// twinWaits reports whether a dead letter of the same position, topic and key, one from before a restore or after it, was not dropped.
+func (m *Memory) twinWaits(letter *memoryRow) bool {
+	for _, row := range m.dead.rows[m.dead.from(letter.position):] {
+		if row.position != letter.position {
+			break
+		}
+		if row.droppedAt.IsZero() && keyOf(&row.message) == keyOf(&letter.message) {
+			return true
+		}
+	}
+	return false
 }
 
 // blockedAfter returns the blocked keys behind after, bytewise, each with the first burial that blocks it.

@@ -69,6 +69,12 @@ func (t *memoryTable) from(position int64) int {
 	return lo
 }
 
+// has reports whether there is a row at position.
+func (t *memoryTable) has(position int64) bool {
+	i := t.from(position)
+	return i < len(t.rows) && t.rows[i].position == position
+}
+
 // find returns the index of the row that matches position and id, or -1.
 func (t *memoryTable) find(ref core.Ref) int {
 	i := t.from(ref.Position)
