@@ -36,13 +36,13 @@ func where(filter core.DeadFilter) string {
 	return condition
 }
 
-// action is a statement that does then with the dead letters which match filter, and goes on to unblock the ones that
-// the list named done holds. It locks them: another action on the same ones waits, and passes them over. Values come in
-// last, so that nothing of them is taken for a placeholder.
-func (s *session) action(filter core.DeadFilter, limit int, then, done string, values ...string) string {
+// action is a statement that does then with the dead letters which match filter, and goes on to unblock each d that the list named
+// done holds and for which unblocks is true. It locks them: another action on the same ones waits, and passes them over. Values
+// come in last, so that nothing of them is taken for a placeholder.
+func (s *session) action(filter core.DeadFilter, limit int, then, done, unblocks string, values ...string) string {
 	statement := s.sql(`WITH picked AS MATERIALIZED (
   SELECT * FROM {dead}{where} ORDER BY position, id LIMIT {limit} FOR UPDATE
-)` + then + strings.ReplaceAll(unblockTheirs, "{of}", done))
+)` + then + strings.NewReplacer("{of}", done, "{unblocks}", unblocks).Replace(unblockTheirs))
 	values = append(values, "{where}", where(filter), "{limit}", integer(limit))
 	return strings.NewReplacer(values...).Replace(statement)
 }
@@ -107,7 +107,7 @@ const planByKey = `SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan =
 const unblockTheirs = `, unblocked AS (
   DELETE FROM {blocked} WHERE ctid = ANY (ARRAY(SELECT (
     SELECT b.ctid FROM {blocked} AS b WHERE b.topic = d.topic AND b.key = d.key AND b.position = d.position
-  ) FROM {of} AS d))
+  ) FROM {of} AS d WHERE {unblocks}))
 ), bumped AS (
   UPDATE {control} SET generation = generation + 1 WHERE EXISTS (SELECT FROM {of})
 )
@@ -126,20 +126,25 @@ const retryDead = `, back AS (
 
 // RetryDead implements [core.OperatorStore].
 func (s *session) RetryDead(ctx context.Context, filter core.DeadFilter, limit int) (n int, err error) {
-	statement := s.action(filter, limit, retryDead, "back")
+	statement := s.action(filter, limit, retryDead, "back", "true")
 	if err := s.queryRow(ctx, planByKey+statement, &n); err != nil {
 		return 0, fmt.Errorf("retry dead letters: %w", err)
 	}
 	return n, nil
 }
 
+// noTwinWaits says of a dropped d that its block is needed no more: after a restore two dead letters can have one position, and then
+// have one block. The statement sees the dead letters as they were before it, the dropped ones too.
+const noTwinWaits = `(SELECT count(*) FROM {dead} AS w WHERE w.position = d.position AND w.topic = d.topic AND w.key = d.key
+    AND w.dropped_at IS NULL AND (w.position, w.id) NOT IN (SELECT position, id FROM dropped)) = 0`
+
 // DropDead implements [core.OperatorStore].
 func (s *session) DropDead(ctx context.Context, filter core.DeadFilter, reason string, limit int) (n int, err error) {
 	statement := s.action(filter, limit, `, dropped AS (
   UPDATE {dead} AS d SET dropped_at = clock_timestamp(), drop_reason = {reason}
   FROM picked AS p WHERE d.position = p.position AND d.id = p.id AND d.position = ANY (ARRAY(SELECT position FROM picked))
-  RETURNING d.position, d.topic, d.key
-)`, "dropped", "{reason}", text(errtext.Clean(reason)))
+  RETURNING d.position, d.id, d.topic, d.key
+)`, "dropped", noTwinWaits, "{reason}", text(errtext.Clean(reason)))
 	if err := s.queryRow(ctx, planByKey+statement, &n); err != nil {
 		return 0, fmt.Errorf("drop dead letters: %w", err)
 	}

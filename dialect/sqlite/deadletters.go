@@ -93,9 +93,9 @@ type deadRef struct {
 	Key      string
 }
 
-// act picks the dead letters that match filter, does then with each, unblocks those it did something with, and tells the
-// readers.
-func (s *session) act(ctx context.Context, what string, filter core.DeadFilter, limit int, then func(w writing, r deadRef) (bool, error)) (n int, err error) {
+// act picks the dead letters that match filter, does then with each, removes the blocks of those it did something with where
+// unblocks holds, and tells the readers.
+func (s *session) act(ctx context.Context, what string, filter core.DeadFilter, limit int, unblocks string, then func(w writing, r deadRef) (bool, error)) (n int, err error) {
 	err = s.write(ctx, what, func(w writing) error {
 		n = 0
 		condition, args := where(filter)
@@ -114,7 +114,7 @@ func (s *session) act(ctx context.Context, what string, filter core.DeadFilter, 
 				continue
 			}
 			n++
-			if _, err := w.exec(`DELETE FROM {blocked} WHERE topic = ? AND key = ? AND position = ?`, r.Topic, r.Key, r.Position); err != nil {
+			if _, err := w.exec(`DELETE FROM {blocked} AS b WHERE topic = ? AND key = ? AND position = ? AND `+unblocks, r.Topic, r.Key, r.Position); err != nil {
 				return err
 			}
 		}
@@ -132,7 +132,7 @@ func (s *session) act(ctx context.Context, what string, filter core.DeadFilter, 
 // RetryDead implements [core.OperatorStore]. A dead letter whose position is taken stays: that is another event, of a
 // time before a restore.
 func (s *session) RetryDead(ctx context.Context, filter core.DeadFilter, limit int) (int, error) {
-	return s.act(ctx, "retry dead letters", filter, limit, func(w writing, r deadRef) (bool, error) {
+	return s.act(ctx, "retry dead letters", filter, limit, `TRUE`, func(w writing, r deadRef) (bool, error) {
 		back, err := w.exec(`INSERT INTO {outbox} (position, id, topic, key, headers, payload, created_at)
 SELECT position, id, topic, key, headers, payload, created_at FROM {dead} WHERE position = ? AND id = ? ON CONFLICT (position) DO NOTHING`,
 			r.Position, r.ID)
@@ -144,9 +144,13 @@ SELECT position, id, topic, key, headers, payload, created_at FROM {dead} WHERE 
 	})
 }
 
+// noTwinWaits says of a block b that no dead letter needs it: after a restore two can have one position, and then have one block.
+const noTwinWaits = `NOT EXISTS (SELECT 1 FROM {dead} AS d
+  WHERE d.position = b.position AND d.topic = b.topic AND d.key = b.key AND d.dropped_at IS NULL)`
+
 // DropDead implements [core.OperatorStore].
 func (s *session) DropDead(ctx context.Context, filter core.DeadFilter, reason string, limit int) (int, error) {
-	return s.act(ctx, "drop dead letters", filter, limit, func(w writing, r deadRef) (bool, error) {
+	return s.act(ctx, "drop dead letters", filter, limit, noTwinWaits, func(w writing, r deadRef) (bool, error) {
 		_, err := w.exec(`UPDATE {dead} SET dropped_at = {now}, drop_reason = ? WHERE position = ? AND id = ?`,
 			errtext.Clean(reason), r.Position, r.ID)
 		return true, err
