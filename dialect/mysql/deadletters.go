@@ -128,13 +128,17 @@ DELETE d FROM ` + back + `;
 	return n, nil
 }
 
+// noTwinWaits is true of a dead letter d unless another one of its place and key waits. Such twins come from a restore, after
+// which positions are used again; the key's later events are behind both.
+const noTwinWaits = "NOT EXISTS (SELECT 1 FROM {dead} AS w WHERE w.position = d.position AND w.topic = d.topic AND w.`key` = d.`key` AND w.dropped_at IS NULL)"
+
 // DropDead implements [core.OperatorStore].
 func (s *session) DropDead(ctx context.Context, filter core.DeadFilter, reason string, limit int) (int, error) {
 	n, err := s.act(ctx, filter, limit, func(refs []core.Ref) string {
 		dead := s.these("{dead}", "d", refs)
 		return `SELECT COUNT(*) INTO @n FROM ` + dead + ` WHERE d.dropped_at IS NULL` + s.forUpdate("d") + `;
 UPDATE ` + dead + ` SET d.dropped_at = UTC_TIMESTAMP(6), d.drop_reason = ` + text(errtext.Clean(reason)) + ` WHERE d.dropped_at IS NULL;
-` + s.unblocking(dead, "d", "d.dropped_at IS NOT NULL")
+` + s.unblocking(dead, "d", "d.dropped_at IS NOT NULL AND "+s.sql(noTwinWaits))
 	})
 	if err != nil {
 		return 0, fmt.Errorf("drop dead letters: %w", err)
