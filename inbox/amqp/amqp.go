@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"sync"
 	"time"
@@ -47,7 +48,7 @@ type Config struct {
 	// Queue is what is read. It must exist. Required.
 	Queue string
 	// Prefetch is how many deliveries are settled at the same time. With 1 they are settled in the queue's order, as long
-	// as nobody else reads it (x-single-active-consumer). Defaults to 16.
+	// as nobody else reads it (x-single-active-consumer). At most 65535. Defaults to 16.
 	Prefetch int
 	// MaxDeliveries is how many deliveries that were never acknowledged make a dead letter: the message may be what kills
 	// its consumers. Only quorum queues count them (x-delivery-count). Keep it below the queue's x-delivery-limit, which
@@ -76,6 +77,9 @@ func (c Config) Validate() error {
 	}
 	if c.Prefetch < 0 {
 		faults = append(faults, fmt.Errorf("Prefetch is %d: it must not be negative", c.Prefetch))
+	}
+	if c.Prefetch > math.MaxUint16 { // AMQP has 16 bits for it, and 0 in them is no bound at all
+		faults = append(faults, fmt.Errorf("Prefetch is %d: it must be at most %d", c.Prefetch, math.MaxUint16))
 	}
 	if c.MaxDeliveries < 0 {
 		faults = append(faults, fmt.Errorf("MaxDeliveries is %d: it must not be negative", c.MaxDeliveries))

@@ -335,3 +335,15 @@ func TestConfigSaysAllAtOnce(t *testing.T) {
 		t.Errorf("got %v, which holds the password", err)
 	}
 }
+
+// 65536 has no bits left in the 16 that AMQP has: RabbitMQ would send all that the queue holds.
+func TestAPrefetchThatWouldBeNoneIsRefused(t *testing.T) {
+	config := amqp.Config{URLs: []string{"amqp://host"}, Queue: "q", Prefetch: 65536}
+	if err := config.Validate(); err == nil || !strings.Contains(err.Error(), "Prefetch is 65536: it must be at most 65535") {
+		t.Errorf("got %v, want an error about the prefetch", err)
+	}
+	config.Prefetch = 65535
+	if err := config.Validate(); err != nil {
+		t.Errorf("the largest prefetch: %v", err)
+	}
+}
