@@ -21,6 +21,8 @@ const (
 	purgeBatch = 1000
 	// purgeEvery is the pace of Run.
 	purgeEvery = time.Hour
+	// maxAge is the most that Config takes, a hundred years: two of them can be added, and no dialect's unit overflows.
+	maxAge = 100 * 365 * 24 * time.Hour
 	// maxNameBytes is the longest consumer name.
 	maxNameBytes = 255
 )
@@ -29,7 +31,7 @@ const (
 // [core.MaxIDBytes], or no UTF-8 text without NUL. Another attempt would not help.
 var ErrID = errors.New("the message has no usable id")
 
-// Config sets how long an inbox remembers. Its zero value works.
+// Config sets how long an inbox remembers. Its zero value works. No field is longer than 100 years of 365 days.
 type Config struct {
 	// BrokerRetention is how long the broker keeps a message at most (Kafka's retention.ms, a queue's x-message-ttl; for
 	// a queue without one, how long consumers may be away). Defaults to 7 days, as Kafka does.
@@ -52,6 +54,10 @@ func (c Config) Validate() error {
 	}{{"BrokerRetention", c.BrokerRetention}, {"LongestOutage", c.LongestOutage}, {"Retention", c.Retention}} {
 		if f.value < 0 {
 			faults = append(faults, fmt.Errorf("%s is %v: it must not be negative", f.name, f.value))
+		}
+		if f.value > maxAge {
+			faults = append(faults, fmt.Errorf("%s is %v: it must be at most %v, a hundred years; to keep ids for good, never purge",
+				f.name, f.value, maxAge))
 		}
 	}
 	d := c.withDefaults()

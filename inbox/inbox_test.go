@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"sync"
 	"testing"
@@ -29,6 +30,11 @@ func TestRetentionCoversBrokerAndOutage(t *testing.T) {
 		"less than it says":       {inbox.Config{BrokerRetention: day, LongestOutage: 2 * day, Retention: 3*day - 1}, "Retention"},
 		"a broker that keeps":     {inbox.Config{BrokerRetention: 30 * day, Retention: 30 * day}, "Retention"},
 		"negative":                {inbox.Config{Retention: -1}, "Retention is -1ns"},
+		"for good, a broker":      {inbox.Config{BrokerRetention: math.MaxInt64}, "BrokerRetention is 2562047h47m16.854775807s: it must be at most"},
+		"for good, an outage":     {inbox.Config{LongestOutage: math.MaxInt64}, "LongestOutage is"},
+		"for good":                {inbox.Config{Retention: math.MaxInt64}, "never purge"},
+		"a sum that overflows":    {inbox.Config{BrokerRetention: 100_000 * day, LongestOutage: 100_000 * day, Retention: 1}, "BrokerRetention"},
+		"the most of both":        {inbox.Config{BrokerRetention: 36_500 * day, LongestOutage: 36_500 * day}, ""},
 		"several, all at a time":  {inbox.Config{BrokerRetention: -1, LongestOutage: -1}, "LongestOutage"},
 		"several, the first also": {inbox.Config{BrokerRetention: -1, LongestOutage: -1}, "BrokerRetention"},
 	} {
