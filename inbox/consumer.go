@@ -31,8 +31,11 @@ const (
 	defaultMaxAttempts = 5
 	defaultRetryDelay  = 100 * time.Millisecond
 	// longestDelay is how many times RetryDelay the pause between two attempts is, at most.
-	longestDelay  = 100
-	maxCauseBytes = 1024
+	longestDelay = 100
+	// unclearPerAttempt is how many attempts whose end is unclear make up for one that failed: a network that flaps cuts
+	// connections too, and must not bury what is in order.
+	unclearPerAttempt = 10
+	maxCauseBytes     = 1024
 )
 
 // Effect is what a consumer does about a message, in tx and nowhere else. It does not end tx, and keeps nothing of m. An
@@ -46,7 +49,8 @@ type ConsumerConfig struct {
 	DeadLetters core.Broker
 	// DeadLetterTopic is the topic, or the exchange, that they are published to. Required.
 	DeadLetterTopic string
-	// MaxAttempts is how many failed attempts make a dead letter. Defaults to 5.
+	// MaxAttempts is how many failed attempts make a dead letter. Of those that lost their connection, while the database
+	// answered on another one, it takes ten times as many. Defaults to 5.
 	MaxAttempts int
 	// RetryDelay is the pause after the first failure. It doubles with each further one, up to 100 times as much.
 	// Defaults to 100 ms.
@@ -108,6 +112,8 @@ func NewConsumer(inbox *Inbox, db core.Beginner, name string, config ConsumerCon
 //
 //   - A failed effect, a panic included, is tried again with growing pauses, up to MaxAttempts times; then m is buried.
 //   - A message without a usable id, and one whose effect says [core.ErrPermanent], is buried at once.
+//   - An attempt that lost its connection, by a deadline of the effect's own too, is counted where the database answers on
+//     another one, apart from the others: m is buried after ten times MaxAttempts of them.
 //   - While the database is away, or the effect says [core.ErrUnavailable], no attempt is counted. It goes on for ever.
 //   - While the dead letters cannot be stored, m is not settled either: it does not disappear.
 //
@@ -115,24 +121,36 @@ func NewConsumer(inbox *Inbox, db core.Beginner, name string, config ConsumerCon
 // needs somebody's attention. A message that kills the process is beyond it: attempts are counted in memory. Whoever knows of
 // one calls [Consumer.Bury].
 func (c *Consumer) Settle(ctx context.Context, m core.Message, effect Effect) error {
-	failures := 0
+	failures, unclear := 0, 0
 	for tries := 0; ; tries++ {
 		err := c.attempt(ctx, m, effect)
 		var failed *EffectError
+		var lost *unclearError
 		switch {
 		case err == nil:
 			return nil
 		case ctx.Err() != nil:
 			return fmt.Errorf("settle message %q: %w", m.ID, err)
 		case errors.Is(err, ErrID):
-			return c.bury(ctx, m, failures, err)
+			return c.bury(ctx, m, failures+unclear, err)
 		case errors.As(err, &failed) && !errors.Is(err, core.ErrUnavailable):
 			failures++
 			if failures >= c.config.MaxAttempts || errors.Is(err, core.ErrPermanent) {
-				return c.bury(ctx, m, failures, err)
+				return c.bury(ctx, m, failures+unclear, err)
+			}
+		case errors.As(err, &lost) && !errors.Is(err, core.ErrUnavailable):
+			received, away := c.received(ctx, m.ID)
+			if received {
+				return nil // its COMMIT did work
+			}
+			if away == nil {
+				unclear++
+			}
+			if unclear >= unclearPerAttempt*c.config.MaxAttempts {
+				return c.bury(ctx, m, failures+unclear, err)
 			}
 		}
-		c.config.Logger.Warn("a message is tried again", "id", m.ID, "topic", m.Topic, "failures", failures, "error", err)
+		c.config.Logger.Warn("a message is tried again", "id", m.ID, "topic", m.Topic, "failures", failures, "lost", unclear, "error", err)
 		if err := pause(ctx, c.delay(tries)); err != nil {
 			return fmt.Errorf("settle message %q: %w", m.ID, err)
 		}
@@ -149,6 +167,20 @@ func (c *Consumer) attempt(ctx context.Context, m core.Message, effect Effect) (
 		}()
 		return effect(ctx, tx, m)
 	})
+}
+
+// received asks the database, in a transaction that leaves nothing behind, whether the message's effect is committed. An error
+// says that it did not answer.
+func (c *Consumer) received(ctx context.Context, id string) (bool, error) {
+	tx, err := c.db.BeginTx(ctx, nil)
+	if err != nil {
+		return false, fmt.Errorf("inbox: begin: %w", err)
+	}
+	first, err := c.inbox.Once(ctx, tx, c.name, id)
+	if err := errors.Join(err, tx.Rollback()); err != nil {
+		return false, fmt.Errorf("ask the inbox for message %q: %w", id, err)
+	}
+	return !first, nil
 }
 
 // delay is the pause after a failed try, from 0 on.

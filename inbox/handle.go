@@ -3,8 +3,10 @@ package inbox
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/lockstep-go/lockstep/core"
@@ -15,22 +17,35 @@ const (
 	maxRuns = 10
 	// rerunPause is the most that it pauses after the first of them; it grows with each.
 	rerunPause = 10 * time.Millisecond
+	// sqliteConstraint is SQLITE_CONSTRAINT, the low byte of the codes of its kind.
+	sqliteConstraint = 19
 )
 
-// EffectError is what [Inbox.Handle] returns when the effect failed, and the database has rolled it back: the failure is the
-// message's or the effect's, and not a database's that is away.
+// EffectError is what [Inbox.Handle] returns when the effect failed while the database was there: it answered the ROLLBACK, or
+// refused the COMMIT for what the effect had done. It is also what it returns, whatever became of the connection, when the
+// effect's error is [core.ErrPermanent]. In each case nothing of it is committed.
 type EffectError struct{ Err error }
 
 func (e *EffectError) Error() string { return "effect: " + e.Err.Error() }
 
-// Unwrap returns the effect's error.
+// Unwrap returns the effect's error, or that of the COMMIT.
 func (e *EffectError) Unwrap() error { return e.Err }
+
+// unclearError is that of a transaction in which the effect has run, and whose end the database did not answer in a way that
+// is understood here: it may be away, or the effect may have broken its own connection.
+type unclearError struct{ err error }
+
+func (e *unclearError) Error() string { return e.err.Error() }
+
+func (e *unclearError) Unwrap() error { return e.err }
 
 // Handle runs effect in a transaction that also notes the message as received by consumer, and commits both; or does
 // nothing, where that has been done before. nil means that the effect is committed, once: the message can be acknowledged.
 //
-// After any error the message is to be delivered again. An *[EffectError] has the effect's error. [ErrID] will be the same
-// each time. Every other error is the database's, and the effect may even be committed: the next delivery finds out.
+// After any error the message is to be delivered again. An *[EffectError] has the effect's error, or that of a COMMIT which
+// the database refused for what the effect did (a deferred constraint, a statement whose failure the effect ignored). [ErrID]
+// will be the same each time. Every other error is the database's, or a connection's that was lost, by the effect's own
+// deadline for a statement too; the effect may even be committed: the next delivery finds out.
 //
 // effect uses tx for all that it does, and does not end it. It may run more than once: Handle repeats a transaction that the
 // database rolled back for a deadlock or a serialisation failure, up to 10 times. When effect panics the transaction is
@@ -69,18 +84,42 @@ func (b *Inbox) handle(
 	}
 	if err := effect(ctx, tx); err != nil {
 		// A database that answers this one was there, and the failure is not an outage's.
-		if lost := tx.Rollback(); lost != nil {
-			return fmt.Errorf("inbox: the effect failed (%w) and so did its rollback: %w", err, lost)
+		lost := tx.Rollback()
+		if lost == nil || errors.Is(err, core.ErrPermanent) {
+			return &EffectError{err}
 		}
-		return &EffectError{err}
+		return &unclearError{fmt.Errorf("inbox: the effect failed (%w) and so did its rollback: %w", err, lost)}
 	}
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("inbox: not committed: %w", err)
 	}
-	if err := tx.Commit(); err != nil {
-		return fmt.Errorf("inbox: commit: %w", err)
+	switch err := tx.Commit(); {
+	case err == nil:
+		return nil
+	case refused(err):
+		return &EffectError{fmt.Errorf("commit: %w", err)}
+	default:
+		return &unclearError{fmt.Errorf("inbox: commit: %w", err)}
 	}
-	return nil
+}
+
+// refused reports whether err is certainly the database's answer to a COMMIT that it rolled back for what is in the
+// transaction. It asks the error itself, since this package knows no driver: what it does not recognise counts as unclear.
+func refused(err error) bool {
+	var postgres interface{ SQLState() string }
+	if errors.As(err, &postgres) {
+		// Data, constraints and PL/pgSQL, all of which come before the commit is written. Not 57 and 08, which may follow it.
+		state := postgres.SQLState()
+		return strings.HasPrefix(state, "22") || strings.HasPrefix(state, "23") || strings.HasPrefix(state, "P0")
+	}
+	var sqlite interface{ Code() int }
+	if errors.As(err, &sqlite) {
+		return sqlite.Code()&0xff == sqliteConstraint
+	}
+	// lib/pq and pgx have no code for a COMMIT that became a ROLLBACK, because a statement before it had failed.
+	text := strings.ToLower(err.Error())
+	return strings.Contains(text, "could not complete operation in a failed transaction") ||
+		strings.Contains(text, "commit unexpectedly resulted in rollback")
 }
 
 // pause lets d pass, or ctx end.

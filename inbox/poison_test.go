@@ -1,0 +1,145 @@
+package inbox_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/lockstep-go/lockstep/core"
+	"github.com/lockstep-go/lockstep/dialect/postgres"
+	"github.com/lockstep-go/lockstep/dialect/sqlite"
+	"github.com/lockstep-go/lockstep/inbox"
+	"github.com/lockstep-go/lockstep/internal/servers"
+)
+
+// poison is an effect that fails each time, and how often it is tried.
+type poison struct {
+	effect func(ctx context.Context, tx *sql.Tx) error
+	runs   int
+}
+
+// expectBuried settles a message with each of the poisons. None may go on for ever.
+func expectBuried(t *testing.T, box *inbox.Inbox, db *sql.DB, poisons map[string]poison) {
+	t.Helper()
+	for name, p := range poisons {
+		t.Run(name, func(t *testing.T) {
+			g, runs := &grave{}, 0
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			m := order
+			m.ID = name
+			consumer, err := inbox.NewConsumer(box, db, "billing", inbox.ConsumerConfig{
+				DeadLetters: g, DeadLetterTopic: "dead", RetryDelay: time.Microsecond, Logger: slog.New(slog.DiscardHandler),
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = consumer.Settle(ctx, m, func(ctx context.Context, tx *sql.Tx, _ core.Message) error {
+				runs++
+				return p.effect(ctx, tx)
+			})
+			if err != nil || len(g.letters()) != 1 || runs != p.runs {
+				t.Errorf("got %v, %d dead letters and %d runs, want one after %d", err, len(g.letters()), runs, p.runs)
+			}
+			if err := box.Handle(t.Context(), db, "billing", name, func(context.Context, *sql.Tx) error { runs = -1; return nil }); err != nil || runs != -1 {
+				t.Errorf("the dead letter, sent again: got %v, %t, want an effect, as it was not noted", err, runs == -1)
+			}
+		})
+	}
+}
+
+func TestPoisonThatIsNoErrorOfTheEffectIsBuriedOnPostgreSQL(t *testing.T) {
+	dsn := servers.PostgresSchema(t)
+	d, err := postgres.Open(dsn, postgres.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if err := d.MigrateInbox(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	db, err := postgres.OpenDB(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	_, err = db.ExecContext(t.Context(), `CREATE TABLE p (id int PRIMARY KEY); INSERT INTO p VALUES (1);
+CREATE TABLE c (p int REFERENCES p(id) DEFERRABLE INITIALLY DEFERRED)`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	box, err := inbox.New(d, inbox.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	breaks := func(ctx context.Context, tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `SELECT pg_terminate_backend(pg_backend_pid())`)
+		return err
+	}
+	expectBuried(t, box, db, map[string]poison{
+		"a deferred constraint": {func(ctx context.Context, tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, `INSERT INTO c VALUES (42)`)
+			return err
+		}, 5},
+		"a failure that is ignored": {func(ctx context.Context, tx *sql.Tx) error {
+			_, _ = tx.ExecContext(ctx, `INSERT INTO p VALUES (1)`)
+			return nil
+		}, 5},
+		"a deadline of its own": {func(ctx context.Context, tx *sql.Tx) error {
+			ctx, cancel := context.WithTimeout(ctx, 5*time.Millisecond)
+			defer cancel()
+			_, err := tx.ExecContext(ctx, `SELECT pg_sleep(60)`)
+			return err
+		}, 50},
+		"breaks its connection": {breaks, 50},
+		"breaks its connection and ignores it": {func(ctx context.Context, tx *sql.Tx) error {
+			_ = breaks(ctx, tx)
+			return nil
+		}, 50},
+		"breaks its connection for good": {func(ctx context.Context, tx *sql.Tx) error {
+			return errors.Join(core.ErrPermanent, breaks(ctx, tx))
+		}, 1},
+	})
+}
+
+func TestPoisonThatFailsAtCommitIsBuriedOnSQLite(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "consumer.db")
+	d, err := sqlite.Open(path, sqlite.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if err := d.MigrateInbox(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=foreign_keys(1)&_pragma=busy_timeout(5000)&_txlock=immediate")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	_, err = db.ExecContext(t.Context(), `CREATE TABLE p (id INTEGER PRIMARY KEY);
+CREATE TABLE c (p INTEGER REFERENCES p(id) DEFERRABLE INITIALLY DEFERRED)`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	box, err := inbox.New(d, inbox.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	expectBuried(t, box, db, map[string]poison{
+		"a deferred constraint": {func(ctx context.Context, tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, `INSERT INTO c VALUES (42)`)
+			return err
+		}, 5},
+		"a deadline of its own": {func(ctx context.Context, tx *sql.Tx) error {
+			ctx, cancel := context.WithTimeout(ctx, 5*time.Millisecond)
+			defer cancel()
+			_, err := tx.ExecContext(ctx, `WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n) SELECT max(i) FROM n`)
+			return err
+		}, 5}, // an answer to the ROLLBACK comes nevertheless
+	})
+}
