@@ -1,6 +1,7 @@
 package inbox
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -38,8 +39,8 @@ const (
 	maxCauseBytes     = 1024
 )
 
-// Effect is what a consumer does about a message, in tx and nowhere else. It does not end tx, and keeps nothing of m. An
-// error that is [core.ErrPermanent] makes the message a dead letter at once. One that is [core.ErrUnavailable] says that
+// Effect is what a consumer does about a message, in tx and nowhere else. It does not end tx. m's headers and payload are its own
+// copy, anew for each attempt. An error that is [core.ErrPermanent] makes the message a dead letter at once. One that is [core.ErrUnavailable] says that
 // something which the effect needs is away: it is tried again, and no attempt is counted.
 type Effect func(ctx context.Context, tx *sql.Tx, m core.Message) error
 
@@ -165,7 +166,9 @@ func (c *Consumer) attempt(ctx context.Context, m core.Message, effect Effect) (
 				err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 			}
 		}()
-		return effect(ctx, tx, m)
+		own := m // what it does to it is not seen by the next attempt, nor in a dead letter
+		own.Headers, own.Payload = maps.Clone(m.Headers), bytes.Clone(m.Payload)
+		return effect(ctx, tx, own)
 	})
 }
 

@@ -91,6 +91,26 @@ func TestSettle(t *testing.T) {
 	}
 }
 
+// What an effect does to its message neither the next attempt nor the dead letter shows.
+func TestTheEffectHasACopyOfTheMessage(t *testing.T) {
+	l, g := newLedger(t), &grave{}
+	m := core.Message{ID: "a", Topic: "orders", Headers: map[string]string{"type": "OrderPlaced"}, Payload: []byte("{}")}
+	err := l.consumer(t, g).Settle(t.Context(), m, func(_ context.Context, _ *sql.Tx, m core.Message) error {
+		if string(m.Payload) != "{}" || m.Headers["type"] != "OrderPlaced" {
+			t.Errorf("an attempt got %q, %v", m.Payload, m.Headers)
+		}
+		m.Payload[0] = '!'
+		delete(m.Headers, "type")
+		return errors.New("no")
+	})
+	if err != nil || len(g.letters()) != 1 {
+		t.Fatalf("got %v and %d dead letters, want one", err, len(g.letters()))
+	}
+	if d := g.letters()[0]; string(d.Payload) != "{}" || d.Headers["type"] != "OrderPlaced" {
+		t.Errorf("the dead letter is %+v, want it as it was delivered", d)
+	}
+}
+
 func onlyIf(condition bool, err error) error {
 	if condition {
 		return err
