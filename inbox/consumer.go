@@ -40,8 +40,8 @@ const (
 )
 
 // Effect is what a consumer does about a message, in tx and nowhere else. It does not end tx. m's headers and payload are its own
-// copy, anew for each attempt. An error that is [core.ErrPermanent] makes the message a dead letter at once. One that is [core.ErrUnavailable] says that
-// something which the effect needs is away: it is tried again, and no attempt is counted.
+// copy, anew for each attempt. An error that is [core.ErrPermanent] makes the message a dead letter at once. One that is
+// [core.ErrUnavailable] says that something which the effect needs is away: it is tried again, and no attempt is counted.
 type Effect func(ctx context.Context, tx *sql.Tx, m core.Message) error
 
 // ConsumerConfig sets what a [Consumer] does about messages that fail.
@@ -194,10 +194,22 @@ func (c *Consumer) delay(tries int) time.Duration {
 	return c.config.RetryDelay << tries
 }
 
-// Bury makes m a dead letter without an attempt. nil means that it is stored and m can be acknowledged; the error is
-// Settle's.
+// Bury makes m a dead letter without an attempt, unless its effect is committed already. nil means that it is either, and m can
+// be acknowledged; the error is Settle's. While the database is away it asks again, for ever.
 func (c *Consumer) Bury(ctx context.Context, m core.Message, cause error) error {
-	return c.bury(ctx, m, 0, cause)
+	for tries := 0; ; tries++ {
+		received, err := c.received(ctx, m.ID)
+		switch {
+		case received:
+			return nil
+		case err == nil, errors.Is(err, ErrID):
+			return c.bury(ctx, m, 0, cause)
+		}
+		c.config.Logger.Warn("the inbox does not say whether a message had its effect, and is asked again", "id", m.ID, "topic", m.Topic, "error", err)
+		if pause(ctx, c.delay(tries)) != nil {
+			return fmt.Errorf("bury message %q: %w", m.ID, err)
+		}
+	}
 }
 
 // bury publishes m as a dead letter, for as long as it takes. It may be there twice: with the same id.

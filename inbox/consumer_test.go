@@ -111,6 +111,40 @@ func TestTheEffectHasACopyOfTheMessage(t *testing.T) {
 	}
 }
 
+// Bury takes the inbox's word for what had its effect, waits for it where it has none yet, and needs none without an id.
+func TestBuryAsksTheInboxFirst(t *testing.T) {
+	l, g, away := newLedger(t), &grave{}, 3
+	consumer := newConsumer(t, l.box, beginner(func(ctx context.Context, opts *sql.TxOptions) (*sql.Tx, error) {
+		if away > 0 {
+			away--
+			return nil, errors.New("the database is away")
+		}
+		return l.dialect.DB().BeginTx(ctx, opts)
+	}), g)
+	if err := l.box.Handle(t.Context(), l.dialect.DB(), "billing", "a", func(context.Context, *sql.Tx) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if err := consumer.Bury(t.Context(), order, errors.New("why")); err != nil || len(g.letters()) != 0 || away != 0 {
+		t.Errorf("a message that had its effect: got %v and %d dead letters, want none", err, len(g.letters()))
+	}
+	for i, id := range []string{"b", ""} {
+		if err := consumer.Bury(t.Context(), core.Message{ID: id, Topic: "orders"}, errors.New("why")); err != nil || len(g.letters()) != i+1 {
+			t.Errorf("the message %q: got %v and %d dead letters, want %d", id, err, len(g.letters()), i+1)
+		}
+	}
+	away = 1 << 30
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := consumer.Bury(ctx, core.Message{ID: "c", Topic: "orders"}, errors.New("why")); err == nil || len(g.letters()) != 2 {
+		t.Errorf("without a database: got %v and %d dead letters, want an error and two", err, len(g.letters()))
+	}
+	away, runs := 0, 0
+	err := l.box.Handle(t.Context(), l.dialect.DB(), "billing", "b", func(context.Context, *sql.Tx) error { runs++; return nil })
+	if err != nil || runs != 1 {
+		t.Errorf("a dead letter, sent again: got %v and %d effects, want one: asking notes nothing", err, runs)
+	}
+}
+
 func onlyIf(condition bool, err error) error {
 	if condition {
 		return err

@@ -50,8 +50,9 @@ type Config struct {
 	// Prefetch is how many deliveries are settled at the same time. With 1 they are settled in the queue's order, as long
 	// as nobody else reads it (x-single-active-consumer). At most 65535. Defaults to 16.
 	Prefetch int
-	// MaxDeliveries is how many deliveries that were never acknowledged make a dead letter: the message may be what kills
-	// its consumers. Only quorum queues count them (x-delivery-count). Keep it below the queue's x-delivery-limit, which
+	// MaxDeliveries is how many deliveries that were never acknowledged make a dead letter of a message without an effect: it
+	// may be what kills its consumers. So may be one of the Prefetch - 1 beside it, which are counted with it; with a
+	// Prefetch of 1 there are none. Consumers that are restarted, also while the database is away, count too. Only quorum queues count them (x-delivery-count). Keep it below the queue's x-delivery-limit, which
 	// drops the message. Defaults to 16; RabbitMQ 4's limit is 20.
 	MaxDeliveries int
 	// IDHeader is the header that holds the message's id. Defaults to the property message-id, and in a CloudEvent to the

@@ -257,10 +257,9 @@ func TestAStopGivesBackWhatIsUnderWay(t *testing.T) {
 	w.ExpectOnce(t, "a")
 }
 
-// A message that kills its consumers is a dead letter before RabbitMQ drops it, and those beside it are not.
-func TestAMessageThatKillsItsConsumersIsBuried(t *testing.T) {
-	w := newWorld(t)
-	w.publish(t, core.Message{ID: "killer", Payload: []byte("p")})
+// kill takes n deliveries at a time from the queue, and breaks off, as the end of the process does: 16 times.
+func (w *world) kill(t *testing.T, n int) {
+	t.Helper()
 	for range 16 {
 		conn, err := amqp091.Dial(w.url)
 		if err != nil {
@@ -274,11 +273,21 @@ func TestAMessageThatKillsItsConsumersIsBuried(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		<-deliveries
-		if err := conn.Close(); err != nil { // as the end of the process does
+		for range n {
+			<-deliveries
+		}
+		if err := conn.Close(); err != nil {
 			t.Fatal(err)
 		}
 	}
+}
+
+// A message that kills its consumers is a dead letter before RabbitMQ drops it, and those that come after it are not. (Those in
+// flight beside it are counted with it: docs/inbox.md.)
+func TestAMessageThatKillsItsConsumersIsBuried(t *testing.T) {
+	w := newWorld(t)
+	w.publish(t, core.Message{ID: "killer", Payload: []byte("p")})
+	w.kill(t, 1)
 	w.publish(t, core.Message{ID: "innocent"})
 	dead, err := w.channel.Consume(w.dead, "", true, false, false, false, nil)
 	if err != nil {
@@ -297,6 +306,31 @@ func TestAMessageThatKillsItsConsumersIsBuried(t *testing.T) {
 	stop()
 	w.ExpectOnce(t, "innocent")
 	w.expectNothingLeft(t)
+}
+
+// What had its effect, and was never acknowledged, is no dead letter however often it was delivered. What was beside it is.
+func TestWhatHadItsEffectIsNotBuried(t *testing.T) {
+	w := newWorld(t)
+	w.publish(t, core.Message{ID: "done"}, core.Message{ID: "beside"})
+	if err := w.Consumer.Settle(t.Context(), core.Message{ID: "done", Topic: w.queue}, effect); err != nil {
+		t.Fatal(err)
+	}
+	w.kill(t, 2)
+	dead, err := w.channel.Consume(w.dead, "", true, false, false, false, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := inboxtest.Running(t, w.loop(t, w.url, 1, effect)) // in order
+	select {
+	case d := <-dead:
+		if d.MessageId != "beside" {
+			t.Errorf("the dead letter is %q, want the one without an effect", d.MessageId)
+		}
+	case <-time.After(time.Minute):
+		t.Error("the message beside it did not become a dead letter")
+	}
+	stop()
+	w.ExpectOnce(t, "done")
 }
 
 // A dead letter that nothing accepts ends Run: the message stays where it is, and somebody is told.
