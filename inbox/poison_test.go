@@ -143,3 +143,33 @@ CREATE TABLE c (p INTEGER REFERENCES p(id) DEFERRABLE INITIALLY DEFERRED)`)
 		}, 5}, // an answer to the ROLLBACK comes nevertheless
 	})
 }
+
+// Where the database does not answer on another connection either, it is away, and nothing is counted, however often. The fake
+// is the answer: every second BEGIN fails.
+func TestAConnectionThatIsLostInAnOutageCountsNothing(t *testing.T) {
+	l, g, begins, runs := newLedger(t), &grave{}, 0, 0
+	db := beginner(func(ctx context.Context, opts *sql.TxOptions) (*sql.Tx, error) {
+		if begins++; begins%2 == 0 {
+			return nil, errors.New("the database is away")
+		}
+		return l.dialect.DB().BeginTx(ctx, opts)
+	})
+	consumer, err := inbox.NewConsumer(l.box, db, "billing", inbox.ConsumerConfig{
+		DeadLetters: g, DeadLetterTopic: "dead", RetryDelay: time.Microsecond, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = consumer.Settle(t.Context(), order, func(ctx context.Context, tx *sql.Tx, m core.Message) error {
+		if runs++; runs > 60 {
+			return add(ctx, tx, m.ID)
+		}
+		if err := tx.Rollback(); err != nil { // so that Handle's own has no answer
+			t.Error(err)
+		}
+		return errors.New("connection lost")
+	})
+	if n := l.times(t, order.ID); err != nil || len(g.letters()) != 0 || n != 1 {
+		t.Errorf("got %v, %d dead letters and %d effects, want one effect", err, len(g.letters()), n)
+	}
+}
