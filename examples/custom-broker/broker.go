@@ -22,7 +22,7 @@ import (
 // program follows with tail -f.
 type FileBroker struct {
 	dir  string
-	mu   sync.Mutex                // Publish may be called from several goroutines at the same time
+	mu   sync.Mutex                // Publish may be called from several goroutines at the same time; see lock for processes
 	sync func(file *os.File) error // of a file or of the directory; the test's knows what a power cut leaves
 	// named has the topics whose files' names this process has synced. That there are lines in a file says nothing: the
 	// process that wrote them may have been killed before it synced the name.
@@ -125,6 +125,11 @@ func (b *FileBroker) appendTo(ctx context.Context, topic string, msgs []core.Mes
 		return fmt.Errorf("%w: %w", core.ErrUnavailable, err)
 	}
 	defer file.Close()
+	// While an outbox changes hands, the relays of two processes publish at the same time. They are two FileBrokers, and from
+	// here on each needs the file for itself: what one takes for the end, or takes back, the other one may have written.
+	if err := lock(ctx, file); err != nil {
+		return fmt.Errorf("%w: lock the topic's file: %w", core.ErrUnavailable, err)
+	}
 	end, err := endOfLines(file)
 	if err != nil {
 		return fmt.Errorf("%w: %w", core.ErrUnavailable, err)

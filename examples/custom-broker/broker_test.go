@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -35,14 +36,16 @@ func open(t *testing.T) conformance.BrokerFixture {
 
 func fixture(broker *FileBroker, complain func(format string, args ...any)) conformance.BrokerFixture {
 	dir := broker.dir
+	elsewhere := NewFileBroker(dir) // what another process has: nothing but the files is common to both
 	read := func(topic string) func(context.Context, int) ([]core.Message, error) {
 		return func(ctx context.Context, n int) ([]core.Message, error) { return first(ctx, broker, topic, n) }
 	}
 	return conformance.BrokerFixture{
-		Broker: broker,
-		Topic:  "orders",
-		Read:   read("orders"),
-		Stored: func(context.Context) ([]core.Message, error) { return broker.Read("orders") },
+		Broker:    broker,
+		Elsewhere: elsewhere,
+		Topic:     "orders",
+		Read:      read("orders"),
+		Stored:    func(context.Context) ([]core.Message, error) { return broker.Read("orders") },
 
 		OtherTopic: "payments",
 		ReadOther:  read("payments"),
@@ -54,7 +57,7 @@ func fixture(broker *FileBroker, complain func(format string, args ...any)) conf
 				}
 			}, os.Rename(dir, dir+".away")
 		},
-		Restart: powerOf(broker),
+		Restart: powerOf(broker, elsewhere),
 		Poison: func(m core.Message) core.Message {
 			m.Headers = map[string]string{}
 			for i := range maxHeaders + 1 {
@@ -102,6 +105,62 @@ func TestATornLineIsOverwritten(t *testing.T) {
 	stored, err := broker.Read("orders")
 	if err != nil || len(stored) != 2 || stored[0].ID != "a" || stored[1].ID != "c" {
 		t.Errorf("got %v and %v, want a and c", stored, err)
+	}
+}
+
+// Two processes have a FileBroker each on one directory, as while an outbox changes hands. What either one confirmed stays.
+func TestTwoProcessesKeepEachOthersLines(t *testing.T) {
+	const calls = 100
+	dir := t.TempDir()
+	var processes sync.WaitGroup
+	for process := range 2 {
+		broker := NewFileBroker(dir)
+		processes.Go(func() {
+			for n := range calls {
+				m := core.Message{ID: fmt.Sprintf("%d/%d", process, n), Topic: "orders"}
+				if err := broker.Publish(t.Context(), []core.Message{m}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	processes.Wait()
+	stored, err := NewFileBroker(dir).Read("orders")
+	next := [2]int{}
+	for _, m := range stored {
+		for process := range next {
+			if m.ID == fmt.Sprintf("%d/%d", process, next[process]) {
+				next[process]++
+				break
+			}
+		}
+	}
+	if err != nil || next != [2]int{calls, calls} || len(stored) != 2*calls {
+		t.Errorf("of %d messages of each process, all confirmed, %v are stored in order, of %d in all (%v)", calls, next, len(stored), err)
+	}
+}
+
+// A process that hangs with the file locked costs time, and the call's context ends the wait.
+func TestTheWaitForALockEndsWithItsContext(t *testing.T) {
+	dir := t.TempDir()
+	other, err := os.Create(filepath.Join(dir, "orders.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if err := lock(t.Context(), other); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	broker := NewFileBroker(dir)
+	m := core.Message{ID: "a", Topic: "orders"}
+	if err := broker.Publish(ctx, []core.Message{m}); !errors.Is(err, core.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("while another process has the file: got %v, want ErrUnavailable for the context's end", err)
+	}
+	other.Close()
+	if err := broker.Publish(t.Context(), []core.Message{m}); err != nil {
+		t.Errorf("after the other process gave it up: %v", err)
 	}
 }
 

@@ -1,6 +1,7 @@
 // Command custom-broker carries events from SQLite to a broker of one's own: files with a JSON object on each line.
 //
 //	broker.go        the broker, written as the tutorial
+//	lock_unix.go     what two processes need that write to one topic
 //	broker_test.go   the conformance suite on it
 //	power_test.go    its power cut, which loses what was not synced
 package main

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/lockstep-go/lockstep/conformance"
@@ -16,18 +17,23 @@ import (
 // the ones whose name was synced with the directory. Killing a process loses nothing of this kind, because the operating
 // system keeps it: a fixture that only did that would find a broker good that never syncs.
 type power struct {
+	mu      sync.Mutex
 	content map[string][]byte
 	named   map[string]bool
 }
 
-// powerOf lets broker run on power, and returns what cuts it, between two calls.
-func powerOf(broker *FileBroker) (cut func() error) {
-	p := &power{map[string][]byte{}, map[string]bool{}}
-	p.runs(broker)
+// powerOf lets brokers on one directory run on power, and returns what cuts it, between two calls of each.
+func powerOf(brokers ...*FileBroker) (cut func() error) {
+	p := &power{content: map[string][]byte{}, named: map[string]bool{}}
+	for _, broker := range brokers {
+		p.runs(broker)
+	}
 	return func() error {
-		broker.mu.Lock()
-		defer broker.mu.Unlock()
-		return p.cut(broker.dir)
+		for _, broker := range brokers {
+			broker.mu.Lock()
+			defer broker.mu.Unlock()
+		}
+		return p.cut(brokers[0].dir)
 	}
 }
 
@@ -44,6 +50,8 @@ func (p *power) runs(broker *FileBroker) {
 
 // synced remembers what is safe from now on.
 func (p *power) synced(path string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if entries, err := os.ReadDir(path); err == nil {
 		for _, entry := range entries {
 			p.named[filepath.Join(path, entry.Name())] = true
@@ -57,6 +65,8 @@ func (p *power) synced(path string) error {
 
 // cut leaves in dir what is safe.
 func (p *power) cut(dir string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
