@@ -144,3 +144,23 @@ func TestWhatIsMissingIsFoundByRead(t *testing.T) {
 		}
 	})
 }
+
+// A Poison that panics, or ends its goroutine, fails the checks that it adds, and not the whole run.
+func TestAPoisonThatPanicsIsTold(t *testing.T) {
+	report, err := VerifyBroker(t.Context(), func(context.Context) (BrokerFixture, error) {
+		r := &Recorder{}
+		f := RecorderFixture(r, r.Client(ClientConfig{KeyOrdered: true}))
+		f.Poison = func(core.Message) core.Message { panic("no poison at hand") }
+		return f, nil
+	})
+	if err == nil {
+		t.Error("a Poison panicked, and there is no error")
+	}
+	poisons := map[string]bool{"poison-permanent": true, "poisons-in-a-call": true, "results-by-message": true, "keys-behind-a-poison": true}
+	for _, c := range report.Checks {
+		told := c.Status == Failed && strings.Contains(c.Error, "it panicked: no poison at hand")
+		if told != poisons[c.ID] || c.Status == Failed && !told {
+			t.Errorf("%s: got %s, %.100s", c.ID, c.Status, c.Error)
+		}
+	}
+}
