@@ -106,7 +106,7 @@ var brokerGroups = []group[BrokerFixture]{
 		{"arguments-untouched", "publish must not change msgs or what they refer to", checkArguments},
 		{"arguments-let-go", "after publish said that its messages are stored, it reads their memory no more", checkLetGo},
 		{"concurrent-calls", "publish is safe for concurrent use: calls at the same time store each their own messages, once, and each key in order", checkConcurrentCalls},
-		{"large-batch", "a batch of the largest messages is stored, as one of small ones is", checkLargeBatch},
+		{"large-batch", "a batch of the largest messages is stored, as one of small ones is, and so is one of hundreds", checkLargeBatch},
 	}},
 	{
 		needs:  "OtherTopic",

@@ -169,7 +169,16 @@ func checkLargeBatch(ctx context.Context, f BrokerFixture) error {
 	if err := f.publish(ctx, msgs...); err != nil {
 		return err
 	}
-	return f.expect(ctx, msgs)
+	// And one of many keys, as a relay sends it that comes to a backlog: more than a library or a server takes at once.
+	const keys = 600
+	var many []core.Message
+	for k := range keys {
+		many = append(many, core.Message{ID: fmt.Sprint("many/", k), Key: fmt.Sprint("key ", k), Payload: []byte("{}")})
+	}
+	if err := f.publish(ctx, many...); err != nil {
+		return fmt.Errorf("a call of %d messages: %w", keys, err)
+	}
+	return f.expect(ctx, append(msgs, many...))
 }
 
 // checkSilentBroker publishes to a broker that takes in nothing. When it does again, so must Publish.

@@ -146,6 +146,9 @@ var callMutants = map[string]brokerMutant{
 		func(ctx context.Context, b *brokenBroker, msgs []core.Message) error {
 			return errors.Join(b.Broker.Publish(ctx, msgs[:2]), b.Broker.Publish(ctx, msgs))
 		}},
+	"loses what is beyond twenty in a call":       {[]string{"large-batch"}, "said to be stored, and are not among", beyond(20)},
+	"loses what is beyond two hundred in a call":  {[]string{"large-batch"}, "said to be stored, and are not among", beyond(200)},
+	"loses what is beyond five hundred in a call": {[]string{"large-batch"}, "said to be stored, and are not among", beyond(500)},
 	"says that all is stored and loses one in the middle": {[]string{"key-order"}, `"19/49" were said to be stored`,
 		func(ctx context.Context, b *brokenBroker, msgs []core.Message) error {
 			if msgs[len(msgs)-1].ID == "19/49" {
@@ -170,6 +173,13 @@ var callMutants = map[string]brokerMutant{
 			}
 			return b.Broker.Publish(ctx, msgs)
 		}},
+}
+
+// beyond stores the first most messages of a call, and says that all are stored.
+func beyond(most int) func(context.Context, *brokenBroker, []core.Message) error {
+	return func(ctx context.Context, b *brokenBroker, msgs []core.Message) error {
+		return b.Broker.Publish(ctx, msgs[:min(most, len(msgs))])
+	}
 }
 
 // keep swaps what the broker remembers.
