@@ -17,7 +17,7 @@ type BrokerFixture struct {
 	Broker core.Broker
 	// Elsewhere is a broker on the same message system as another process has it, with the same abilities. Relays that are
 	// at work at the same time, as while an outbox changes hands, publish through one each. Defaults to none: [TestPair]
-	// then lets their calls take turns.
+	// then lets their calls take turns, and its check of calls that overlap is not exercised.
 	Elsewhere core.Broker
 	// Topic is empty, and the check's own.
 	Topic string

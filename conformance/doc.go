@@ -46,6 +46,8 @@
 //	                                                         kill -9 of the server
 //	the broker is a core.KeyOrdered, KeyHasher, TermBroker   their contracts
 //	BrokerFixture.OtherTopic, ReadOther                      messages of several topics in a call
+//	BrokerFixture.Elsewhere                                  calls of two processes at the same time; TestPair alone has a
+//	                                                         check for it
 //	BrokerFixture.Outage, Freeze, Cut                        the message system away, silent, connections broken
 //	BrokerFixture.Restart                                    kill -9 of the message system: what was confirmed is there
 //	BrokerFixture.Delay                                      a slow message system; TestPair alone has checks for it

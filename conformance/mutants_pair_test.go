@@ -219,6 +219,8 @@ var pairMutants = map[string]pairMutant{
 			}
 			return result, err
 		}}}},
+	"overwrites what another process writes at the same time": {caught: "pair-takeover-overlap", says: "never arrived",
+		broker: overwriting()},
 	// What the earlier relay has in flight arrives behind what the later one begins with; what it had not read, never.
 	"begins at the end when it takes over": {caught: "pair-takeover", says: "never arrived|out of order",
 		alter: alteredDialect{session: altered{take: func(ctx context.Context, s *memorySession, seen core.Lease, holder string, ttl time.Duration) (bool, error) {
@@ -433,6 +435,19 @@ func (mutant pairMutant) run(t *testing.T, c check[pair]) CheckResult {
 		mutant.harm(&p, m, r)
 	}
 	return c.verdict(t.Context(), p, pairSuite.limit(p))
+}
+
+// overwriting loses a call that begins while another one is under way.
+func overwriting() publishFunc {
+	var calls atomic.Int64
+	return func(ctx context.Context, inner core.Broker, msgs []core.Message) error {
+		defer calls.Add(-1)
+		if calls.Add(1) > 1 {
+			return nil
+		}
+		time.Sleep(5 * time.Millisecond)
+		return inner.Publish(ctx, msgs)
+	}
 }
 
 func pairCheck(t *testing.T, id string) check[pair] {

@@ -102,6 +102,11 @@ var pairGroups = []group[pair]{
 		checks:    pairLostAnswerChecks,
 	},
 	{
+		needs:  "the broker's Elsewhere",
+		has:    func(p pair) bool { return p.broker.Elsewhere != nil },
+		checks: pairElsewhereChecks,
+	},
+	{
 		needs:  "the broker's Outage",
 		has:    func(p pair) bool { return p.broker.Outage != nil },
 		checks: pairBrokerOutageChecks,

@@ -19,6 +19,10 @@ var pairOrderChecks = []check[pair]{
 	{"pair-takeover", "two relays at work at the same time keep each key's order: what the later one sends again is a duplicate", pairTakeover},
 }
 
+var pairElsewhereChecks = []check[pair]{
+	{"pair-takeover-overlap", "the publish calls of two processes' relays may overlap: nothing is lost, and each key's order is kept", pairTakeoverOverlap},
+}
+
 var pairWritersChecks = []check[pair]{
 	{"pair-late-commit", "an event whose transaction took its position first and commits last is delivered; until then it holds back nobody", pairLateCommit},
 }
@@ -88,11 +92,20 @@ func refusingSome() func(m *core.Message) error {
 	}
 }
 
-// pairTakeover takes the lease away from a relay that is alive and goes on until it looks at the lease again.
-func pairTakeover(ctx context.Context, p pair) error {
+// pairTakeover takes the lease away from a relay that is alive and goes on until it looks at the lease again. The relays' calls
+// take turns, so that they may share a Broker.
+func pairTakeover(ctx context.Context, p pair) error { return p.takeover(ctx, turns()) }
+
+// pairTakeoverOverlap is pairTakeover with a Broker for each relay, as two processes have it, and calls at the same time.
+func pairTakeoverOverlap(ctx context.Context, p pair) error {
+	return p.takeover(ctx, func(ctx context.Context, inner core.Broker, msgs []core.Message) error {
+		return inner.Publish(ctx, msgs)
+	})
+}
+
+func (p pair) takeover(ctx context.Context, turn publishFunc) error {
 	return p.scenarioOf(ctx, func(s *scenario) error {
 		var one, other atomic.Int64
-		turn := s.turns()
 		counting := func(n *atomic.Int64) publishFunc {
 			return func(ctx context.Context, inner core.Broker, msgs []core.Message) error {
 				n.Add(1)
@@ -125,14 +138,11 @@ func pairTakeover(ctx context.Context, p pair) error {
 	})
 }
 
-// turns makes calls of several relays take turns where they share a Broker: an adapter is promised that no two calls hold
+// turns makes calls of several relays take turns, as they have to where they share a Broker: an adapter is promised that no two calls hold
 // messages of a key at the same time, and it is one process's relay that keeps that.
-func (s *scenario) turns() publishFunc {
+func turns() publishFunc {
 	free := make(chan struct{}, 1)
 	return func(ctx context.Context, inner core.Broker, msgs []core.Message) error {
-		if s.broker.Elsewhere != nil {
-			return inner.Publish(ctx, msgs)
-		}
 		select {
 		case free <- struct{}{}:
 			defer func() { <-free }()

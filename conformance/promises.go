@@ -122,6 +122,7 @@ var promisesOf = map[string][]int{
 	"pair-many-keys":           {promiseOrdered},
 	"pair-refusals":            {promiseOrdered, promisePoison},
 	"pair-takeover":            {promiseOrdered, promiseCrash},
+	"pair-takeover-overlap":    {promiseOrdered, promiseCrash},
 	"pair-late-commit":         {promiseOrdered, promiseWaits},
 	"pair-one-bad-key":         {promisePoison},
 	"pair-dead-letter":         {promisePoison, promiseKept},
