@@ -85,9 +85,9 @@ func (s suite[F]) test(t *testing.T, open func(t *testing.T) F) *Report {
 	})
 	s.dispatch(func(j job[F], p *party) {
 		i, g, c := j.i, j.g, j.c
+		leave := p.leaver()
+		defer leave() // when the fixture is closed, for which its server must be up; and where -run left the check out
 		t.Run(c.id, func(t *testing.T) {
-			leave := p.leaver()
-			t.Cleanup(leave) // when the fixture is closed, for which its server must be up
 			result := c.result(errors.New("no fixture could be opened"))
 			defer func() {
 				if t.Skipped() && result.Status == Failed {
