@@ -31,9 +31,12 @@ func powerOf(brokers ...*FileBroker) (cut func() error) {
 	return func() error {
 		for _, broker := range brokers {
 			broker.mu.Lock()
-			defer broker.mu.Unlock()
 		}
-		return p.cut(brokers[0].dir)
+		err := p.cut(brokers[0].dir)
+		for _, broker := range brokers {
+			broker.mu.Unlock()
+		}
+		return err
 	}
 }
 
