@@ -179,16 +179,32 @@ func TestTheFateOfABatchDecidesItsNumber(t *testing.T) {
 	}
 }
 
-// A first try without an answer makes the batch uncertain, whatever the next ones are answered with.
+// A first try without an answer makes the batch uncertain, whatever the next ones are answered with: a message that may be
+// stored must not be buried, nor counted. Only a successor's fence says more, which ends the term.
 func TestARefusalAfterALostAnswerIsNoRefusal(t *testing.T) {
 	t.Parallel()
-	f := newFake(t, 1)
-	f.inTerm(t)
-	f.ControlKey(produceKey, func(kmsg.Request) (kmsg.Response, error, bool) {
-		return nil, errors.New("cut the connection"), true
-	})
-	f.Fault(kfake.Fault{Keys: []kmsg.Key{produceKey}, Err: kerr.NotEnoughReplicas, Count: -1})
-	expectClass(t, "a", f.giveUp(t, core.Message{ID: "a"})[0], core.ErrUncertain)
+	for next, want := range map[*kerr.Error]error{
+		kerr.NotEnoughReplicas:        core.ErrUncertain,
+		kerr.TopicAuthorizationFailed: core.ErrUncertain,
+		kerr.OutOfOrderSequenceNumber: core.ErrUncertain,
+		kerr.MessageTooLarge:          core.ErrUncertain,
+		kerr.RecordListTooLarge:       core.ErrUncertain,
+		kerr.InvalidRecord:            core.ErrUncertain,
+		kerr.InvalidTimestamp:         core.ErrUncertain,
+		kerr.CorruptMessage:           core.ErrUncertain,
+		kerr.InvalidTopicException:    core.ErrUncertain,
+		kerr.ProducerFenced:           core.ErrFenced,
+	} {
+		t.Run(next.Message, func(t *testing.T) {
+			f := newFake(t, 1)
+			f.inTerm(t)
+			f.ControlKey(produceKey, func(kmsg.Request) (kmsg.Response, error, bool) {
+				return nil, errors.New("cut the connection"), true
+			})
+			f.Fault(kfake.Fault{Keys: []kmsg.Key{produceKey}, Err: next, Count: -1})
+			expectClass(t, "a", f.giveUp(t, core.Message{ID: "a"})[0], want)
+		})
+	}
 }
 
 func TestFencedCodes(t *testing.T) {
