@@ -51,7 +51,8 @@ func countArchived(ctx context.Context, store ArchiveStore, filter ArchiveFilter
 
 // Replay has the delivered events that were kept and match filter delivered again, in their old order: copies of them take
 // new places in the outbox, behind what is there, with the same ids, by which consumers may know them. What is delivered
-// while Replay works is not replayed. It works in batches; after an error, or the end of ctx, n of them are in the outbox.
+// while Replay works is not replayed. It works in batches; after an error, or the end of ctx, at least n of them are in the outbox:
+// where an answer was lost, one batch more may be, and called again it is there twice.
 func (o *Operator) Replay(ctx context.Context, filter ArchiveFilter) (n int, err error) {
 	err = o.archive(ctx, "replay archived events", func(store ArchiveStore) error {
 		// What is replayed is delivered and kept again, at the archive's end, and would be replayed without end.
@@ -78,7 +79,7 @@ func (o *Operator) Replay(ctx context.Context, filter ArchiveFilter) (n int, err
 }
 
 // Purge removes delivered events that were kept, and dead letters that were dropped, at least olderThan ago, by the
-// database's clock. It works in batches; after an error, or the end of ctx, n of them are removed.
+// database's clock. It works in batches; after an error, or the end of ctx, n of them are removed, or a batch more.
 func (o *Operator) Purge(ctx context.Context, olderThan time.Duration) (n int, err error) {
 	err = o.archive(ctx, "purge", func(store ArchiveStore) error {
 		for {
