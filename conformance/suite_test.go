@@ -330,6 +330,7 @@ func TestWhatAFixtureHasTakesNoCheckAway(t *testing.T) {
 	r := &Recorder{}
 	able := &brokenBroker{Broker: r.Client(ClientConfig{KeyOrdered: true, Terms: true})} // with a hash of keys, and whole
 	full := pair{MemoryFixture(m), RecorderFixture(r, able)}
+	full.broker.Elsewhere = able
 	bare := pair{DialectFixture{Dialect: plainDialect{m}}, BrokerFixture{Broker: plainBroker{r}}}
 	if exercised(full) != total() {
 		t.Errorf("a fixture that can do everything exercises %d checks of %d", exercised(full), total())
@@ -345,6 +346,7 @@ func TestWhatAFixtureHasTakesNoCheckAway(t *testing.T) {
 		"Restart":           func(p *pair) { p.Restart, p.broker.Restart = full.Restart, full.broker.Restart },
 		"Freeze":            func(p *pair) { p.broker.Freeze = full.broker.Freeze },
 		"Delay":             func(p *pair) { p.broker.Delay = full.broker.Delay },
+		"Elsewhere":         func(p *pair) { p.broker.Elsewhere = full.broker.Elsewhere },
 		"OtherTopic":        func(p *pair) { p.broker.OtherTopic, p.broker.ReadOther = full.broker.OtherTopic, full.broker.ReadOther },
 		"Poison":            func(p *pair) { p.broker.Poison = full.broker.Poison },
 		"KeyOrdered":        func(p *pair) { p.broker.Broker = r.Client(ClientConfig{KeyOrdered: true}) },
