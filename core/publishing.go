@@ -270,6 +270,10 @@ func (e *engine) putBack(it *item) {
 	}
 	if t := e.topics[it.key.topic]; t != nil || e.resetting || e.draining {
 		if t != nil {
+			for _, waiting := range it.lane.drop(it.key) { // of a topic that only holds back too much, the lanes go on
+				t.passOver(waiting.record.Position)
+				e.release(waiting)
+			}
 			t.passOver(it.record.Position)
 		}
 		e.release(it)

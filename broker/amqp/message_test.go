@@ -75,7 +75,7 @@ func TestWhatCannotBeSent(t *testing.T) {
 	to := newTopology(t, address, queue{kind: "classic"})
 	long := strings.Repeat("x", 256)
 	many := map[string]string{}
-	for i := range 470 { // 124 000 bytes: a little too much
+	for i := range 490 { // 129 800 bytes: a little too much
 		many[fmt.Sprint(i)] = long
 	}
 	bad := map[string]core.Message{
