@@ -279,8 +279,11 @@ func (e *engine) putBack(it *item) {
 		e.release(it)
 		return
 	}
-	q := it.lane.keys[it.key]
-	q.waiting = slices.Insert(q.waiting, 0, it)
+	behind := it.lane.drop(it.key)
+	it.lane.add(it)
+	for _, waiting := range behind {
+		it.lane.add(waiting)
+	}
 }
 
 // letGo passes it over: it will be read again when h ends.
