@@ -118,6 +118,10 @@ func TestAFrozenRelayDelaysNoInsert(t *testing.T) {
 	}
 	close(release)
 	proxy.Thaw()
+	eventually(t, "everything is delivered, whether or not its term was over by then", func() (done bool, err error) {
+		err = f.DB.QueryRowContext(t.Context(), `SELECT NOT EXISTS (SELECT FROM outbox)`).Scan(&done)
+		return done, err
+	})
 	stop()
 }
 
