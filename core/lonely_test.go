@@ -44,9 +44,9 @@ func TestAHangingTopicLeavesOthersTheirRetries(t *testing.T) {
 func TestKeysAreHeldUpToABound(t *testing.T) {
 	onBench(t, func(b *bench) {
 		b.config.Logger = quiet
-		b.config.InFlight, b.config.PollInterval = 1000, time.Second
+		b.config.InFlight, b.config.PollInterval = 100, time.Second
 		b.config.Failures.FirstDelay, b.config.Failures.MaxDelay = 20*time.Second, 20*time.Second
-		const keys, bound = 12_000, 10_000
+		const keys, bound = 1200, 1000 // a relay's are 10 000
 		var msgs []core.Message
 		for i := range keys {
 			msgs = append(msgs, core.Message{ID: fmt.Sprint(i), Topic: "refused", Key: fmt.Sprint(i)})
@@ -60,6 +60,7 @@ func TestKeysAreHeldUpToABound(t *testing.T) {
 			return nil
 		}
 		relay := b.relay()
+		relay.WithLimits(core.Limits{HeldKeys: bound})
 		b.runWith(relay, func() {
 			time.Sleep(8 * time.Second) // the bubble's clock; the first retry comes after ten
 			state := relay.State()
