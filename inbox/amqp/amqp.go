@@ -93,6 +93,8 @@ type Loop struct {
 	consumer *inbox.Consumer
 	effect   inbox.Effect
 	config   Config
+
+	connectTimeout, writeTimeout time.Duration
 }
 
 // New returns a loop that settles what it reads with consumer, by effect. It connects to nothing yet.
@@ -110,7 +112,9 @@ func New(consumer *inbox.Consumer, effect inbox.Effect, config Config) (*Loop, e
 		config.Logger = slog.Default()
 	}
 	config.Logger = config.Logger.With("queue", config.Queue)
-	return &Loop{consumer: consumer, effect: effect, config: config}, nil
+	return &Loop{
+		consumer: consumer, effect: effect, config: config, connectTimeout: connectTimeout, writeTimeout: writeTimeout,
+	}, nil
 }
 
 // Run consumes until ctx is done, and returns nil then: effects that are under way are rolled back, and RabbitMQ delivers
@@ -216,17 +220,7 @@ func (l *Loop) dial(ctx context.Context, url string) (*amqp091.Connection, error
 		Heartbeat:       heartbeat,
 		TLSClientConfig: l.config.TLS,
 		Properties:      amqp091.Table{"connection_name": "lockstep inbox"},
-		Dial: func(network, address string) (net.Conn, error) {
-			deadline := time.Now().Add(connectTimeout)
-			conn, err := (&net.Dialer{Deadline: deadline}).DialContext(ctx, network, address)
-			if err != nil {
-				return nil, err
-			}
-			if err := conn.SetReadDeadline(deadline); err != nil { // for the handshake; amqp091 clears it
-				return nil, errors.Join(err, conn.Close())
-			}
-			return writing{conn}, nil
-		},
+		Dial:            func(network, address string) (net.Conn, error) { return l.socket(ctx, network, address) },
 	})
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", err)
@@ -234,11 +228,27 @@ func (l *Loop) dial(ctx context.Context, url string) (*amqp091.Connection, error
 	return conn, nil
 }
 
+// socket connects to address, within a time that the handshakes share, TLS's included.
+func (l *Loop) socket(ctx context.Context, network, address string) (net.Conn, error) {
+	deadline := time.Now().Add(l.connectTimeout)
+	conn, err := (&net.Dialer{Deadline: deadline}).DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	if err := conn.SetReadDeadline(deadline); err != nil { // amqp091 clears it
+		return nil, errors.Join(err, conn.Close())
+	}
+	return writing{conn, l.writeTimeout}, nil
+}
+
 // writing gives every write a deadline.
-type writing struct{ net.Conn }
+type writing struct {
+	net.Conn
+	timeout time.Duration
+}
 
 func (w writing) Write(p []byte) (int, error) {
-	if err := w.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+	if err := w.SetWriteDeadline(time.Now().Add(w.timeout)); err != nil {
 		return 0, err
 	}
 	return w.Conn.Write(p)

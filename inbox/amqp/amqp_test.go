@@ -33,12 +33,13 @@ type world struct {
 	url, queue, dead string
 	broker           *brokeramqp.Broker
 	channel          *amqp091.Channel
+	held             chan string // the id of a message that nobody settles, each time that it is tried
 	*inboxtest.Shop
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{url: servers.RabbitMQ(t)}
+	w := &world{url: servers.RabbitMQ(t), held: make(chan string, 100)}
 	conn, err := amqp091.Dial(w.url)
 	if err != nil {
 		t.Fatal(err)
@@ -89,7 +90,7 @@ func (w *world) publish(t *testing.T, msgs ...core.Message) {
 
 func (w *world) loop(t *testing.T, url string, prefetch int, effect inbox.Effect) *amqp.Loop {
 	t.Helper()
-	loop, err := amqp.New(w.Consumer, effect, amqp.Config{URLs: []string{url}, Queue: w.queue, Prefetch: prefetch, Logger: slog.New(slog.DiscardHandler)})
+	loop, err := amqp.New(w.Consumer, w.holding(effect), amqp.Config{URLs: []string{url}, Queue: w.queue, Prefetch: prefetch, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,11 +119,59 @@ func (w *world) awaitEmpty(t *testing.T) {
 	}
 }
 
-// expectNothingLeft fails the test where stopping returned messages to the queue.
-func (w *world) expectNothingLeft(t *testing.T) {
+// holding is effect, but for the messages of stopSettled.
+func (w *world) holding(effect inbox.Effect) inbox.Effect {
+	return func(ctx context.Context, tx *sql.Tx, m core.Message) error {
+		if m.Headers["held"] == "" {
+			return effect(ctx, tx, m)
+		}
+		select {
+		case w.held <- m.ID:
+		default: // it is tried again
+		}
+		return core.ErrUnavailable
+	}
+}
+
+// stopSettled stops a loop when it has settled what it got, and fails the test unless it has acknowledged all of that. An effect
+// can be seen, and a dead letter, before its message is acknowledged, and a stop in between gives it back. So the loop's places,
+// prefetch of them, are filled with messages that nobody settles: these are all that it holds then, and all that it gives back.
+func (w *world) stopSettled(t *testing.T, stop func(), prefetch int) {
 	t.Helper()
-	if d, found, err := w.channel.Get(w.queue, true); err != nil || found {
-		t.Errorf("the queue holds %q (%v), want nothing: everything was acknowledged", d.MessageId, err)
+	held, waiting := map[string]bool{}, map[string]bool{}
+	for i := range prefetch {
+		id := fmt.Sprintf("held %d", i)
+		held[id], waiting[id] = true, true
+		w.publish(t, core.Message{ID: id, Headers: map[string]string{"held": "yes", "order": id}})
+	}
+	timeout := time.After(time.Minute)
+	for len(waiting) > 0 {
+		select {
+		case id := <-w.held:
+			delete(waiting, id)
+		case <-timeout:
+			t.Fatalf("the loop has no place for %d more messages: what it had before is not acknowledged", len(waiting))
+		}
+	}
+	stop()
+	const drain = "drain"
+	left, err := w.channel.Consume(w.queue, drain, true, false, false, false, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for len(held) > 0 {
+		select {
+		case d := <-left:
+			if !held[d.MessageId] {
+				t.Errorf("the queue holds %q, want nothing: everything was acknowledged", d.MessageId)
+			}
+			delete(held, d.MessageId)
+		case <-timeout:
+			t.Fatalf("%d messages that nobody settled are gone", len(held))
+		}
+	}
+	if err := w.channel.Cancel(drain, false); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -160,10 +209,8 @@ func TestEachMessageHasItsEffectOnce(t *testing.T) {
 	case <-time.After(time.Minute):
 		t.Error("the poison did not become a dead letter")
 	}
-	w.awaitEmpty(t)
-	stop()
+	w.stopSettled(t, stop, 4)
 	w.ExpectOnce(t, append(ids, "after")...)
-	w.expectNothingLeft(t)
 }
 
 // With a prefetch of 1 the queue's order is kept, also past a message that fails for a while.
@@ -223,16 +270,14 @@ func TestConnectionsBreak(t *testing.T) {
 	}
 	var runs atomic.Int64
 	stop := inboxtest.Running(t, w.loop(t, u.String(), 8, func(ctx context.Context, tx *sql.Tx, m core.Message) error {
-		if runs.Add(1)%20 == 0 {
+		if n := runs.Add(1); n%20 == 0 && n <= 80 {
 			proxy.Cut()
 		}
 		return inboxtest.Effect(ctx, tx, m.ID)
 	}))
 	w.Await(t, len(ids))
-	w.awaitEmpty(t)
-	stop()
+	w.stopSettled(t, stop, 8)
 	w.ExpectOnce(t, ids...)
-	w.expectNothingLeft(t)
 }
 
 // A stop in the midst of an effect rolls it back, and the message is delivered again.
@@ -257,10 +302,10 @@ func TestAStopGivesBackWhatIsUnderWay(t *testing.T) {
 	w.ExpectOnce(t, "a")
 }
 
-// kill takes n deliveries at a time from the queue, and breaks off, as the end of the process does: 16 times.
-func (w *world) kill(t *testing.T, n int) {
+// kill takes n deliveries at a time from the queue, and breaks off, as the end of the process does.
+func (w *world) kill(t *testing.T, times, n int) {
 	t.Helper()
-	for range 16 {
+	for range times {
 		conn, err := amqp091.Dial(w.url)
 		if err != nil {
 			t.Fatal(err)
@@ -287,7 +332,7 @@ func (w *world) kill(t *testing.T, n int) {
 func TestAMessageThatKillsItsConsumersIsBuried(t *testing.T) {
 	w := newWorld(t)
 	w.publish(t, core.Message{ID: "killer", Payload: []byte("p")})
-	w.kill(t, 1)
+	w.kill(t, 16, 1)
 	w.publish(t, core.Message{ID: "innocent"})
 	dead, err := w.channel.Consume(w.dead, "", true, false, false, false, nil)
 	if err != nil {
@@ -303,9 +348,37 @@ func TestAMessageThatKillsItsConsumersIsBuried(t *testing.T) {
 	case <-time.After(time.Minute):
 		t.Error("the message did not become a dead letter")
 	}
-	stop()
+	w.stopSettled(t, stop, 4)
 	w.ExpectOnce(t, "innocent")
-	w.expectNothingLeft(t)
+}
+
+func TestMaxDeliveriesIsTheConfigurations(t *testing.T) {
+	w := newWorld(t)
+	w.publish(t, core.Message{ID: "killer"})
+	w.kill(t, 2, 1)
+	dead, err := w.channel.Consume(w.dead, "", true, false, false, false, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ran := make(chan struct{}, 1)
+	loop, err := amqp.New(w.Consumer, func(context.Context, *sql.Tx, core.Message) error {
+		ran <- struct{}{}
+		return nil
+	}, amqp.Config{URLs: []string{w.url}, Queue: w.queue, MaxDeliveries: 2, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	inboxtest.Running(t, loop)
+	select {
+	case d := <-dead:
+		if cause, _ := d.Headers[inbox.CauseHeader].(string); !strings.Contains(cause, "2 deliveries") {
+			t.Errorf("the dead letter's cause is %q, want 2 deliveries", cause)
+		}
+	case <-ran:
+		t.Error("after 2 deliveries the message had an effect, want a dead letter")
+	case <-time.After(time.Minute):
+		t.Error("the message did not become a dead letter")
+	}
 }
 
 // What had its effect, and was never acknowledged, is no dead letter however often it was delivered. What was beside it is.
@@ -315,7 +388,7 @@ func TestWhatHadItsEffectIsNotBuried(t *testing.T) {
 	if err := w.Consumer.Settle(t.Context(), core.Message{ID: "done", Topic: w.queue}, effect); err != nil {
 		t.Fatal(err)
 	}
-	w.kill(t, 2)
+	w.kill(t, 16, 2)
 	dead, err := w.channel.Consume(w.dead, "", true, false, false, false, nil)
 	if err != nil {
 		t.Fatal(err)
