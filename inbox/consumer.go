@@ -9,23 +9,9 @@ import (
 	"log/slog"
 	"maps"
 	"runtime/debug"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/lockstep-go/lockstep/core"
-)
-
-// The headers of a dead letter that say where it comes from. Its own headers, key, payload and id stay as they were.
-const (
-	// CauseHeader holds the text of the last error, cut to 1024 bytes.
-	CauseHeader = core.ReservedHeaderPrefix + "dead-cause"
-	// TopicHeader holds the topic or queue that the message came from.
-	TopicHeader = core.ReservedHeaderPrefix + "dead-topic"
-	// ConsumerHeader holds the name of the consumer that gave it up.
-	ConsumerHeader = core.ReservedHeaderPrefix + "dead-consumer"
-	// AttemptsHeader holds how many attempts failed.
-	AttemptsHeader = core.ReservedHeaderPrefix + "dead-attempts"
 )
 
 const (
@@ -36,7 +22,6 @@ const (
 	// unclearPerAttempt is how many attempts whose end is unclear make up for one that failed: a network that flaps cuts
 	// connections too, and must not bury what is in order.
 	unclearPerAttempt = 10
-	maxCauseBytes     = 1024
 )
 
 // Effect is what a consumer does about a message, in tx and nowhere else. It does not end tx. m's headers and payload are its own
@@ -116,7 +101,8 @@ func NewConsumer(inbox *Inbox, db core.Beginner, name string, config ConsumerCon
 //   - An attempt that lost its connection, by a deadline of the effect's own too, is counted where the database answers on
 //     another one, apart from the others: m is buried after ten times MaxAttempts of them.
 //   - While the database is away, or the effect says [core.ErrUnavailable], no attempt is counted. It goes on for ever.
-//   - While the dead letters cannot be stored, m is not settled either: it does not disappear.
+//   - While the dead letters cannot be stored, m is not settled either: it does not disappear. One that is refused for good is
+//     sent again with a shorter cause, then without any of the headers that make it one: they may have made it too large.
 //
 // An error means that m is not settled, and to be delivered again: ctx is done, or DeadLetters refuses m for good, which
 // needs somebody's attention. A message that kills the process is beyond it: attempts are counted in memory. Whoever knows of
@@ -210,47 +196,4 @@ func (c *Consumer) Bury(ctx context.Context, m core.Message, cause error) error 
 			return fmt.Errorf("bury message %q: %w", m.ID, err)
 		}
 	}
-}
-
-// bury publishes m as a dead letter, for as long as it takes. It may be there twice: with the same id.
-func (c *Consumer) bury(ctx context.Context, m core.Message, failures int, cause error) error {
-	dead := m
-	dead.Topic = c.config.DeadLetterTopic
-	if textFault(m.ID, core.MaxIDBytes) != "" {
-		dead.ID = core.NewID() // the old one is in the cause
-	}
-	dead.Headers = make(map[string]string, len(m.Headers)+4)
-	maps.Copy(dead.Headers, m.Headers)
-	dead.Headers[CauseHeader] = causeText(cause)
-	dead.Headers[TopicHeader] = m.Topic
-	dead.Headers[ConsumerHeader] = c.name
-	dead.Headers[AttemptsHeader] = strconv.Itoa(failures)
-	for tries := 0; ; tries++ {
-		err := c.config.DeadLetters.Publish(ctx, []core.Message{dead})
-		switch {
-		case err == nil:
-			c.config.Logger.Error("a message became a dead letter", "id", m.ID, "topic", m.Topic, "dead_letter_topic", dead.Topic,
-				"failures", failures, "error", cause)
-			return nil
-		case ctx.Err() != nil:
-			return fmt.Errorf("bury message %q: %w", m.ID, err)
-		case errors.Is(err, core.ErrPermanent):
-			return fmt.Errorf("bury message %q (%w): %q refuses it for good, and it stays where it is until somebody helps: %w",
-				m.ID, cause, dead.Topic, err)
-		}
-		c.config.Logger.Warn("a dead letter could not be stored, and is tried again", "id", m.ID, "topic", m.Topic,
-			"dead_letter_topic", dead.Topic, "error", err)
-		if err := pause(ctx, c.delay(tries)); err != nil {
-			return fmt.Errorf("bury message %q: %w", m.ID, err)
-		}
-	}
-}
-
-// causeText is an error's text as a header can hold it.
-func causeText(err error) string {
-	text := strings.ToValidUTF8(strings.ReplaceAll(err.Error(), "\x00", ""), "?")
-	if len(text) > maxCauseBytes {
-		text = strings.ToValidUTF8(text[:maxCauseBytes], "")
-	}
-	return text
 }

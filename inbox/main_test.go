@@ -66,6 +66,7 @@ func times(t testing.TB, db *sql.DB, id string) (n int) {
 type grave struct {
 	mu     sync.Mutex
 	answer func(try int) error
+	refuse func(core.Message) bool // for good
 	tries  int
 	dead   []core.Message
 }
@@ -77,6 +78,11 @@ func (g *grave) Publish(_ context.Context, msgs []core.Message) error {
 	if g.answer != nil {
 		if err := g.answer(g.tries); err != nil {
 			return err
+		}
+	}
+	for _, m := range msgs {
+		if g.refuse != nil && g.refuse(m) {
+			return core.ErrPermanent
 		}
 	}
 	g.dead = append(g.dead, msgs...)
