@@ -33,6 +33,9 @@ func newConsumer(t testing.TB, box *inbox.Inbox, db core.Beginner, g *grave) *in
 	return c
 }
 
+// tooLong is an id that no inbox takes, and no other table of ours.
+var tooLong = strings.Repeat("x", core.MaxIDBytes+1)
+
 var order = core.Message{ID: "a", Topic: "orders", Key: "42", Headers: map[string]string{"type": "OrderPlaced"}, Payload: []byte("{}")}
 
 func TestSettle(t *testing.T) {
@@ -52,6 +55,7 @@ func TestSettle(t *testing.T) {
 		"is permanent":      {message: order, effect: func(int) error { return errors.Join(fault, core.ErrPermanent) }, runs: 1, attempts: "1", cause: "out of stock"},
 		"needs what's away": {message: order, effect: func(run int) error { return onlyIf(run < 12, core.ErrUnavailable) }, runs: 12, times: 1},
 		"has no id":         {message: core.Message{Topic: "orders"}, effect: func(int) error { return nil }, attempts: "0", cause: "no usable id"},
+		"has a long id":     {message: core.Message{ID: tooLong, Topic: "orders"}, effect: func(int) error { return nil }, attempts: "0", cause: "longer than 255 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l, g, runs := newLedger(t), &grave{}, 0
@@ -77,7 +81,7 @@ func TestSettle(t *testing.T) {
 			}
 			d := dead[0]
 			if d.Topic != "orders.dead" || d.Key != tt.message.Key || string(d.Payload) != string(tt.message.Payload) ||
-				d.ID == "" || tt.message.ID != "" && d.ID != tt.message.ID || d.Headers["type"] != tt.message.Headers["type"] {
+				d.ID == "" || len(d.ID) > core.MaxIDBytes || tt.message.ID == order.ID && d.ID != order.ID || d.Headers["type"] != tt.message.Headers["type"] {
 				t.Errorf("the dead letter is %+v, want what %+v was", d, tt.message)
 			}
 			if d.Headers[inbox.AttemptsHeader] != tt.attempts || !strings.Contains(d.Headers[inbox.CauseHeader], tt.cause) ||
@@ -189,19 +193,7 @@ func TestAnOutageOfTheDatabaseCountsNothing(t *testing.T) {
 	}
 	defer proxy.Close()
 	u.Host = proxy.Addr()
-	d, err := postgres.Open(dsn, postgres.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.Close()
-	if err := d.MigrateInbox(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	direct, err := postgres.OpenDB(dsn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer direct.Close()
+	box, direct := onPostgres(t, dsn)
 	if _, err := direct.ExecContext(t.Context(), `CREATE TABLE effects (id text PRIMARY KEY, n int NOT NULL)`); err != nil {
 		t.Fatal(err)
 	}
@@ -210,10 +202,6 @@ func TestAnOutageOfTheDatabaseCountsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	box, err := inbox.New(d, inbox.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
 	g, tries := &grave{}, 0
 	consumer := newConsumer(t, box, beginner(func(ctx context.Context, opts *sql.TxOptions) (*sql.Tx, error) {
 		if tries++; tries > 12 { // more than MaxAttempts
@@ -237,6 +225,29 @@ func TestAnOutageOfTheDatabaseCountsNothing(t *testing.T) {
 	if n := times(t, direct, order.ID); n != 1 || runs != 9 || tries < 13 {
 		t.Errorf("the effect is there %d times after %d runs and %d tries, want once, 9, and some more", n, runs, tries)
 	}
+}
+
+// onPostgres returns the inbox of a schema, and a pool of connections to it.
+func onPostgres(t *testing.T, dsn string) (*inbox.Inbox, *sql.DB) {
+	t.Helper()
+	d, err := postgres.Open(dsn, postgres.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	if err := d.MigrateInbox(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	db, err := postgres.OpenDB(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	box, err := inbox.New(d, inbox.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return box, db
 }
 
 type beginner func(ctx context.Context, opts *sql.TxOptions) (*sql.Tx, error)

@@ -104,7 +104,12 @@ func (b *Inbox) handle(
 }
 
 // refused reports whether err is certainly the database's answer to a COMMIT that it rolled back for what is in the
-// transaction. It asks the error itself, since this package knows no driver: what it does not recognise counts as unclear.
+// transaction. It asks the error itself, since this package knows no driver: what it does not recognise counts as unclear, and
+// is no less buried, only later.
+//
+// MySQL and MariaDB have no case here. They check every constraint in the statement, where the effect's own error tells, and
+// what is left for COMMIT is not the message's: a conflict of a cluster (1213), a lock that somebody has on all commits (1205),
+// both of which Retryable knows; a failover (1290), a full disk (1180), a lost connection.
 func refused(err error) bool {
 	var postgres interface{ SQLState() string }
 	if errors.As(err, &postgres) {

@@ -1,6 +1,7 @@
 package inbox_test
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -10,7 +11,7 @@ import (
 	"time"
 
 	"github.com/lockstep-go/lockstep/core"
-	"github.com/lockstep-go/lockstep/dialect/postgres"
+	"github.com/lockstep-go/lockstep/dialect/mysql"
 	"github.com/lockstep-go/lockstep/dialect/sqlite"
 	"github.com/lockstep-go/lockstep/inbox"
 	"github.com/lockstep-go/lockstep/internal/servers"
@@ -18,8 +19,9 @@ import (
 
 // poison is an effect that fails each time, and how often it is tried.
 type poison struct {
-	effect func(ctx context.Context, tx *sql.Tx) error
-	runs   int
+	effect      func(ctx context.Context, tx *sql.Tx) error
+	runs        int
+	maxAttempts int // 0 for the default
 }
 
 // expectBuried settles a message with each of the poisons. None may go on for ever.
@@ -28,12 +30,13 @@ func expectBuried(t *testing.T, box *inbox.Inbox, db *sql.DB, poisons map[string
 	for name, p := range poisons {
 		t.Run(name, func(t *testing.T) {
 			g, runs := &grave{}, 0
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 			defer cancel()
 			m := order
 			m.ID = name
 			consumer, err := inbox.NewConsumer(box, db, "billing", inbox.ConsumerConfig{
-				DeadLetters: g, DeadLetterTopic: "dead", RetryDelay: time.Microsecond, Logger: slog.New(slog.DiscardHandler),
+				DeadLetters: g, DeadLetterTopic: "dead", MaxAttempts: p.maxAttempts, RetryDelay: time.Microsecond,
+				Logger: slog.New(slog.DiscardHandler),
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -53,26 +56,9 @@ func expectBuried(t *testing.T, box *inbox.Inbox, db *sql.DB, poisons map[string
 }
 
 func TestPoisonThatIsNoErrorOfTheEffectIsBuriedOnPostgreSQL(t *testing.T) {
-	dsn := servers.PostgresSchema(t)
-	d, err := postgres.Open(dsn, postgres.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.Close()
-	if err := d.MigrateInbox(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	db, err := postgres.OpenDB(dsn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	_, err = db.ExecContext(t.Context(), `CREATE TABLE p (id int PRIMARY KEY); INSERT INTO p VALUES (1);
+	box, db := onPostgres(t, servers.PostgresSchema(t))
+	_, err := db.ExecContext(t.Context(), `CREATE TABLE p (id int PRIMARY KEY); INSERT INTO p VALUES (1);
 CREATE TABLE c (p int REFERENCES p(id) DEFERRABLE INITIALLY DEFERRED)`)
-	if err != nil {
-		t.Fatal(err)
-	}
-	box, err := inbox.New(d, inbox.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,25 +70,54 @@ CREATE TABLE c (p int REFERENCES p(id) DEFERRABLE INITIALLY DEFERRED)`)
 		"a deferred constraint": {func(ctx context.Context, tx *sql.Tx) error {
 			_, err := tx.ExecContext(ctx, `INSERT INTO c VALUES (42)`)
 			return err
-		}, 5},
+		}, 5, 0},
 		"a failure that is ignored": {func(ctx context.Context, tx *sql.Tx) error {
 			_, _ = tx.ExecContext(ctx, `INSERT INTO p VALUES (1)`)
 			return nil
-		}, 5},
+		}, 5, 0},
+		// Ten times, and 5 s: lib/pq's word that a statement be cancelled is lost where it comes before the statement.
 		"a deadline of its own": {func(ctx context.Context, tx *sql.Tx) error {
-			ctx, cancel := context.WithTimeout(ctx, 5*time.Millisecond)
+			ctx, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 			defer cancel()
-			_, err := tx.ExecContext(ctx, `SELECT pg_sleep(60)`)
-			return err
-		}, 50},
-		"breaks its connection": {breaks, 50},
+			_, err := tx.ExecContext(ctx, `SELECT pg_sleep(5)`)
+			return cmp.Or(err, ctx.Err())
+		}, 10, 1},
+		"breaks its connection": {breaks, 50, 0},
 		"breaks its connection and ignores it": {func(ctx context.Context, tx *sql.Tx) error {
 			_ = breaks(ctx, tx)
 			return nil
-		}, 50},
+		}, 50, 0},
 		"breaks its connection for good": {func(ctx context.Context, tx *sql.Tx) error {
 			return errors.Join(core.ErrPermanent, breaks(ctx, tx))
-		}, 1},
+		}, 1, 0},
+	})
+}
+
+// On MySQL nothing that is in a transaction makes its COMMIT fail; what is left is a connection that the effect breaks.
+func TestPoisonThatBreaksItsConnectionIsBuriedOnMySQL(t *testing.T) {
+	dsn := servers.MySQLDatabase(t)
+	d, err := mysql.Open(dsn, mysql.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if err := d.MigrateInbox(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("mysql", dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	box, err := inbox.New(d, inbox.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	expectBuried(t, box, db, map[string]poison{
+		"breaks its connection and ignores it": {func(ctx context.Context, tx *sql.Tx) error {
+			_, _ = tx.ExecContext(ctx, `KILL CONNECTION_ID()`)
+			return nil
+		}, 50, 0},
 	})
 }
 
@@ -134,13 +149,13 @@ CREATE TABLE c (p INTEGER REFERENCES p(id) DEFERRABLE INITIALLY DEFERRED)`)
 		"a deferred constraint": {func(ctx context.Context, tx *sql.Tx) error {
 			_, err := tx.ExecContext(ctx, `INSERT INTO c VALUES (42)`)
 			return err
-		}, 5},
+		}, 5, 0},
 		"a deadline of its own": {func(ctx context.Context, tx *sql.Tx) error {
 			ctx, cancel := context.WithTimeout(ctx, 5*time.Millisecond)
 			defer cancel()
 			_, err := tx.ExecContext(ctx, `WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n) SELECT max(i) FROM n`)
 			return err
-		}, 5}, // an answer to the ROLLBACK comes nevertheless
+		}, 5, 0}, // an answer to the ROLLBACK comes nevertheless
 	})
 }
 

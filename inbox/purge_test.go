@@ -21,6 +21,7 @@ type forgetting struct {
 	asked  func()
 	limits []int
 	answer error // of the next call alone
+	breaks int   // how many are left when the database goes away; 0 for never
 }
 
 func (f *forgetting) Forget(_ context.Context, _ time.Duration, limit int) (int, error) {
@@ -34,6 +35,9 @@ func (f *forgetting) Forget(_ context.Context, _ time.Duration, limit int) (int,
 	}
 	n := min(limit, f.left)
 	f.left -= n
+	if f.breaks > 0 && f.left <= f.breaks {
+		return n, errors.New("the database is away")
+	}
 	return n, nil
 }
 
@@ -49,6 +53,17 @@ func TestPurgeGoesInBatches(t *testing.T) {
 	}
 	if want := []int{1000, 1000, 1000, 1000}; !slices.Equal(store.limits, want) {
 		t.Errorf("batches of at most %v, want %v", store.limits, want)
+	}
+}
+
+// What it has forgotten it says beside an error, too.
+func TestAPurgeThatFailsSaysHowFarItGot(t *testing.T) {
+	box, err := inbox.New(&forgetting{left: 3500, breaks: 1500}, inbox.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := box.Purge(t.Context()); n != 2000 || err == nil {
+		t.Errorf("Purge: got %d, %v, want 2000 and an error", n, err)
 	}
 }
 

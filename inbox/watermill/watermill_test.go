@@ -115,6 +115,8 @@ func TestAHandlerRunsOnceInItsTransaction(t *testing.T) {
 	if m := letters[0].Message; m.ID != "poison" || m.Key != "k" || string(m.Payload) != "payload" || m.Topic != "dead" ||
 		m.Headers[inbox.TopicHeader] != "orders" || !strings.Contains(m.Headers[inbox.CauseHeader], "it failed") {
 		t.Errorf("the dead letter is %+v", m)
+	} else if key, there := m.Headers["lockstep-key"]; there {
+		t.Errorf("the dead letter's key is also in a header, as %q", key)
 	}
 }
 
