@@ -36,7 +36,8 @@ func main() {
 	dialect := must(sqlite.Open(filepath.Join(dir, "shop.db"), sqlite.Config{}))
 	check(dialect.Migrate(ctx))
 	check(dialect.MigrateInbox(ctx))
-	must(dialect.DB().Exec(`CREATE TABLE stock (item TEXT PRIMARY KEY, n INTEGER NOT NULL); INSERT INTO stock VALUES ('book', 10)`))
+	must(dialect.DB().Exec(`CREATE TABLE stock (item TEXT PRIMARY KEY, n INTEGER NOT NULL); INSERT INTO stock VALUES ('book', 10);
+CREATE TABLE dead_letters (id TEXT PRIMARY KEY, payload BLOB NOT NULL, cause TEXT NOT NULL)`))
 
 	// The broker, and the relay to it.
 	channel := gochannel.NewGoChannel(gochannel.Config{BlockPublishUntilSubscriberAck: true}, wmill.NopLogger{})
@@ -46,11 +47,20 @@ func main() {
 
 	// The consuming side: the event's effect on the service's own state.
 	box := must(inbox.New(dialect, inbox.Config{}))
-	consumer := must(inbox.NewConsumer(box, dialect.DB(), "stock", inbox.ConsumerConfig{DeadLetters: twice.Broker, DeadLetterTopic: "orders.dead"}))
+	consumer := must(inbox.NewConsumer(box, dialect.DB(), "stock", inbox.ConsumerConfig{
+		DeadLetters: deadLetters{dialect.DB()}, DeadLetterTopic: "dead_letters",
+	}))
 	router := must(message.NewRouter(message.RouterConfig{}, wmill.NopLogger{}))
 	router.AddMiddleware(counting, inboxwatermill.Middleware(consumer))
 	router.AddConsumerHandler("stock", "orders", channel, func(m *message.Message) error {
-		_, err := inboxwatermill.Tx(m.Context()).Exec(`UPDATE stock SET n = n - 1 WHERE item = ?`, string(m.Payload))
+		result, err := inboxwatermill.Tx(m.Context()).Exec(`UPDATE stock SET n = n - 1 WHERE item = ?`, string(m.Payload))
+		if err != nil {
+			return err
+		}
+		changed, err := result.RowsAffected()
+		if err == nil && changed == 0 {
+			err = fmt.Errorf("we sell no %s: %w", m.Payload, core.ErrPermanent) // another attempt would not help
+		}
 		return err
 	})
 	stopped := make(chan error)
@@ -60,13 +70,13 @@ func main() {
 
 	// The writing side: the event, and nothing else.
 	outbox := core.NewOutbox(dialect, core.OutboxConfig{Waker: waker})
-	for range 3 {
+	for _, item := range []string{"book", "book", "unicorn", "book"} {
 		check(outbox.InTx(ctx, dialect.DB(), core.InTxOptions{}, func(context.Context, *sql.Tx) ([]core.Message, error) {
-			return []core.Message{{Topic: "orders", Key: "book", Payload: []byte("book")}}, nil
+			return []core.Message{{Topic: "orders", Key: item, Payload: []byte(item)}}, nil
 		}))
 	}
 
-	for range 6 {
+	for range 8 {
 		<-delivered
 	}
 	stop()
@@ -74,8 +84,26 @@ func main() {
 	check(<-stopped)
 	left := 0
 	check(dialect.DB().QueryRow(`SELECT n FROM stock WHERE item = 'book'`).Scan(&left))
-	fmt.Printf("3 orders, 6 deliveries, %d books left of 10\n", left)
+	fmt.Printf("4 orders, 8 deliveries, %d books left of 10\n", left)
+	item, cause := "", ""
+	check(dialect.DB().QueryRow(`SELECT payload, cause FROM dead_letters`).Scan(&item, &cause))
+	fmt.Printf("a dead letter: %s (%s)\n", item, cause)
 	check(dialect.Close())
+}
+
+// deadLetters keeps in a table what failed for good, for somebody to look at. A topic would do, with a broker that keeps it: a
+// GoChannel forgets what nobody subscribes to. It may be given a message again.
+type deadLetters struct{ db *sql.DB }
+
+func (d deadLetters) Publish(ctx context.Context, msgs []core.Message) error {
+	for _, m := range msgs {
+		_, err := d.db.ExecContext(ctx, `INSERT INTO dead_letters (id, payload, cause) VALUES (?, ?, ?) ON CONFLICT DO NOTHING`,
+			m.ID, m.Payload, m.Headers[inbox.CauseHeader])
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // deliveringTwice is what a relay looks like that was killed between the broker's answer and its own delete, each time.
