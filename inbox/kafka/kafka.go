@@ -4,6 +4,9 @@
 // is a dead letter, and no other partition. An offset is committed to the group only when the effects of everything before
 // it are committed in the database, and it only saves work: what is read again, after a crash, a rebalance, or by two members
 // that both believe to own a partition, is found in the inbox.
+//
+// What retention removes before the group has read it has no effect, ever. The logger is told how much that is, and
+// [Config.Removed] can stop the consumer there.
 package kafka
 
 import (
@@ -47,7 +50,11 @@ type Config struct {
 	SessionTimeout time.Duration
 	// IDHeader is the record header that holds the message's id. Defaults to lockstep-id, and in a CloudEvent ce_id.
 	IDHeader string
-	// Logger is told why a partition or the group is left. Defaults to slog.Default().
+	// Removed is asked what to do where Kafka has removed what the group had not read: retention overtook it, or somebody
+	// deleted records. After nil the partition is read on behind them; any error ends Run, with it. It is called for one
+	// partition at a time, and for several at once. Defaults to reading on: while nobody reads, retention removes more.
+	Removed func(*RemovedError) error
+	// Logger is told why a partition or the group is left, and of what was removed and is passed over. Defaults to slog.Default().
 	Logger *slog.Logger
 }
 
@@ -96,7 +103,8 @@ func New(consumer *inbox.Consumer, effect inbox.Effect, config Config) (*Loop, e
 
 // Run consumes until ctx is done, and returns nil then: it leaves the group, and effects that are under way are rolled back
 // and made by whoever takes the partition over. A topic is read from its beginning where the group has no offset. While the
-// cluster is away it goes on trying. Any other error is that of a dead letter that nothing accepts ([inbox.Consumer.Settle]).
+// cluster is away it goes on trying. Any other error is that of a dead letter that nothing accepts ([inbox.Consumer.Settle]),
+// or what Config.Removed answered.
 func (l *Loop) Run(ctx context.Context) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
@@ -156,31 +164,6 @@ func (l *Loop) start(generation *kafkago.Generation, fail context.CancelCauseFun
 			}
 		}
 	})
-}
-
-// settlePartition returns when the generation has ended, or with the error of a message that cannot be settled.
-func (l *Loop) settlePartition(ctx context.Context, topic string, a kafkago.PartitionAssignment, done *progress) error {
-	reader := kafkago.NewReader(kafkago.ReaderConfig{
-		Brokers: l.config.Brokers, Dialer: l.config.Dialer, Topic: topic, Partition: a.ID,
-		MinBytes: 1, MaxBytes: 10 << 20, MaxWait: maxWait,
-	})
-	defer reader.Close()
-	if err := reader.SetOffset(a.Offset); err != nil {
-		return err
-	}
-	for {
-		record, err := reader.FetchMessage(ctx)
-		if err != nil {
-			if ctx.Err() == nil {
-				l.config.Logger.Warn("a partition could not be read, and the group is joined again", "topic", topic, "partition", a.ID, "error", err)
-			}
-			return nil
-		}
-		if err := l.consumer.Settle(ctx, l.message(&record), l.effect); err != nil {
-			return err
-		}
-		done.settled(topic, a.ID, record.Offset+1)
-	}
 }
 
 // progress is the offsets that are to be committed.

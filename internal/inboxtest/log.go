@@ -64,3 +64,14 @@ func (l *Log) Await(t testing.TB, text string) string {
 		}
 	}
 }
+
+// AwaitMore returns when there is a further line.
+func (l *Log) AwaitMore(t testing.TB) {
+	t.Helper()
+	_, more := l.with("")
+	select {
+	case <-more:
+	case <-time.After(time.Minute):
+		t.Fatalf("nothing more was logged: %q", l.With(""))
+	}
+}
