@@ -274,6 +274,21 @@ func (w *world) partition(t *testing.T, id string) int {
 	return 0
 }
 
+// A poison that nearly fills its topic does not fit into one of the same size with its cause.
+func TestADeadLetterThatIsTooLargeGoesWithoutItsCause(t *testing.T) {
+	w := newWorld(t, 1)
+	w.dead = servers.KafkaTopic(t, 1, kafkago.ConfigEntry{ConfigName: "max.message.bytes", ConfigValue: "2000"})
+	w.Shop = inboxtest.New(t, w.broker, w.dead)
+	payload := strings.Repeat("p", 1850)
+	w.publish(t, core.Message{ID: "poison", Headers: map[string]string{"poison": "yes"}, Payload: []byte(payload)})
+	stop := inboxtest.Running(t, w.loop(t, w.topic+"_group", effect))
+	letter := w.letters(t, 1)[0]
+	stop()
+	if id := header(letter, brokerkafka.IDHeader); id != "poison" || string(letter.Value) != payload || header(letter, inbox.CauseHeader) != "" {
+		t.Errorf("the dead letter is %q with the headers %v, want it as it came", id, letter.Headers)
+	}
+}
+
 // A dead letter that nothing accepts ends Run: the message stays where it is, and somebody is told.
 func TestARefusedDeadLetterEndsRun(t *testing.T) {
 	w := newWorld(t, 1)
