@@ -145,6 +145,7 @@ func effect(ctx context.Context, tx *sql.Tx, m core.Message) error {
 
 // Duplicates, a poison and a message without an id, and a group that starts again from its offsets and from the beginning.
 func TestEachMessageHasItsEffectOnce(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 2)
 	var ids []string
 	for i := range 20 {
@@ -193,6 +194,7 @@ func TestEachMessageHasItsEffectOnce(t *testing.T) {
 
 // A partition that waits for a message holds up no other.
 func TestAFailureHoldsBackItsPartitionAlone(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 4)
 	var others []string
 	w.publish(t, core.Message{ID: "stuck", Key: "0"}, core.Message{ID: "behind", Key: "0"})
@@ -276,6 +278,7 @@ func (w *world) partition(t *testing.T, id string) int {
 
 // A poison that nearly fills its topic does not fit into one of the same size with its cause.
 func TestADeadLetterThatIsTooLargeGoesWithoutItsCause(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1)
 	w.dead = servers.KafkaTopic(t, 1, kafkago.ConfigEntry{ConfigName: "max.message.bytes", ConfigValue: "2000"})
 	w.Shop = inboxtest.New(t, w.broker, w.dead)
@@ -291,6 +294,7 @@ func TestADeadLetterThatIsTooLargeGoesWithoutItsCause(t *testing.T) {
 
 // A dead letter that nothing accepts ends Run: the message stays where it is, and somebody is told.
 func TestARefusedDeadLetterEndsRun(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1)
 	w.Shop = inboxtest.New(t, refusing{}, "nowhere")
 	w.publish(t, core.Message{ID: "poison", Headers: map[string]string{"poison": "yes"}})

@@ -16,6 +16,7 @@ import (
 
 // The id is that of a CloudEvent, or where the configuration says: by another one a duplicate would be new.
 func TestTheIDIsWhereItIsSaid(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1)
 	events, err := brokerkafka.Open(brokerkafka.Config{Brokers: []string{w.address}, CloudEventsSource: "/shop"})
 	if err != nil {
@@ -46,6 +47,7 @@ func TestTheIDIsWhereItIsSaid(t *testing.T) {
 
 // A topic that gets more partitions is read on: what is in the new ones would otherwise wait for the next restart.
 func TestNewPartitionsAreRead(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1)
 	w.publish(t, core.Message{ID: "before"})
 	read := make(chan string, 10)

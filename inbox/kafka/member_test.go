@@ -30,6 +30,7 @@ import (
 // A second member joins under load, and the first leaves: the partitions change hands twice. Nothing is lost or happens twice, and
 // each key's effects stay in order.
 func TestPartitionsChangeHands(t *testing.T) {
+	t.Parallel()
 	const keys = 8
 	w := newWorld(t, 4)
 	group := w.topic + "_group"
@@ -104,6 +105,7 @@ func TestPartitionsChangeHands(t *testing.T) {
 }
 
 func TestTheClusterGoesAwayAndComesBack(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1)
 	proxy := servers.Proxy(t, w.address, conformance.ProxyConfig{})
 	log, config := inboxtest.NewLog(), w.config(w.topic+"_group")
@@ -133,6 +135,7 @@ func TestTheClusterGoesAwayAndComesBack(t *testing.T) {
 // Offsets that were not committed are not forgotten: the group is joined again, and the messages found in the inbox. The cluster is
 // a fake, since a real one gives no such answer to order.
 func TestACommitThatFailsIsMadeUpFor(t *testing.T) {
+	t.Parallel()
 	const offsetCommit, topic, group = 8, "orders", "billing"
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, topic))
 	if err != nil {
@@ -158,6 +161,7 @@ func TestACommitThatFailsIsMadeUpFor(t *testing.T) {
 
 // A Dialer brings TLS and a login, and each connection uses it: the group's, the readers', and those that ask for offsets.
 func TestADialerWithTLSAndSASL(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1)
 	address, authority := servers.KafkaSASL(t)
 	pem, err := os.ReadFile(authority)

@@ -54,6 +54,7 @@ func (w *world) publishNumbered(t *testing.T, from, to int) {
 const passedOver = "passed over"
 
 func TestWhatWasRemovedBeforeItWasReadIsTold(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1)
 	group := w.topic + "_group"
 	// settle runs a loop until the group's offset is want, and returns what it logged.
@@ -101,6 +102,7 @@ func TestWhatWasRemovedBeforeItWasReadIsTold(t *testing.T) {
 
 // A log that is shorter than the group's offset is not the one that it was: what is in it would be passed over until it is as long.
 func TestALogThatIsShorterThanTheOffsetIsReadFromItsBeginning(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1)
 	group := w.topic + "_group"
 	w.publishNumbered(t, 0, 3)
@@ -126,6 +128,7 @@ func TestALogThatIsShorterThanTheOffsetIsReadFromItsBeginning(t *testing.T) {
 
 // While a member is cut off from the partition, and not from its group, retention overtakes it.
 func TestWhatIsRemovedUnderAMemberIsTold(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1)
 	lines := &fetchLines{}
 	told := make(chan kafka.RemovedError, 10)
@@ -155,6 +158,7 @@ func TestWhatIsRemovedUnderAMemberIsTold(t *testing.T) {
 
 // While a member is cut off, the topic is made anew: the offset that the member was at is not yet there.
 func TestATopicThatIsMadeAnewUnderAMemberIsRead(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1)
 	lines := &fetchLines{}
 	config := w.config(w.topic + "_group")
