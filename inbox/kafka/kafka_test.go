@@ -106,6 +106,9 @@ func (w *world) committed(t *testing.T, group string, partition int) int64 {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if len(answer.Topics[w.topic]) == 0 { // the coordinator has not heard of the group, or is not yet one
+		return -1
+	}
 	return answer.Topics[w.topic][0].CommittedOffset
 }
 
