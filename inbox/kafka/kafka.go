@@ -41,7 +41,8 @@ type Config struct {
 	// Group is the consumer group. Required. The consumer's name in the inbox is another matter: it stays when the group
 	// is renamed to read a topic again.
 	Group string
-	// Topics are what the group reads. Required.
+	// Topics are what the group reads. Each must exist: while one does not, none is read, and kafka-go joins the group again
+	// and again. Required.
 	Topics []string
 	// Dialer connects, and brings TLS and SASL. Defaults to a plain one.
 	Dialer *kafkago.Dialer
