@@ -1,7 +1,9 @@
 package core_test
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -93,4 +95,63 @@ func TestWhatWaitsBehindARefusalIsReadAgain(t *testing.T) {
 		}
 		b.wantLeft("")
 	})
+}
+
+// A message comes back unsent when its topic holds back too much, so that it is read again: what waits behind it goes with it, and
+// nobody else waits.
+func TestWhatComesBackToACrowdedTopicIsNotOvertaken(t *testing.T) {
+	for _, ordered := range []bool{false, true} {
+		t.Run(fmt.Sprint("key ordered ", ordered), func(t *testing.T) {
+			onBench(t, func(b *bench) {
+				b.config.Logger, b.config.Lanes, b.config.BatchSize = quiet, 1, 4
+				b.enqueue("p1 q1 a1 b1 a2 a3 c1")
+				calls := 0
+				b.recorder.Inject(func(call conformance.PublishCall) (f conformance.PublishFault) {
+					f.Before = time.Millisecond
+					if calls++; calls > 1 {
+						return f
+					}
+					for _, m := range call.Messages {
+						fate := conformance.Fate{Err: core.ErrNotAttempted}
+						if m.Key == "p" || m.Key == "q" {
+							fate.Err = errors.New("refused")
+						}
+						f.Fates = append(f.Fates, fate)
+					}
+					return f
+				})
+				relay, err := core.NewRelay(b.memory, b.recorder.Client(conformance.ClientConfig{KeyOrdered: ordered}), b.config)
+				if err != nil {
+					b.Fatal(err)
+				}
+				relay.WithLimits(core.Limits{HeldKeys: 1, SweepPause: 24 * time.Hour})
+				b.runWith(relay, func() {
+					time.Sleep(100*time.Millisecond + 10*time.Microsecond) // the bubble's clock
+					if s := relay.State(); s.HeldTopics != 1 {
+						b.Errorf("the relay holds %+v, want the topic held: the test shows nothing", s)
+					}
+					if !slices.ContainsFunc(b.recorder.Stored(), func(d conformance.Delivery) bool { return d.Message.ID == "c1" }) {
+						b.Error("c1, which was in a lane, waits with the topic")
+					}
+					time.Sleep(time.Minute) // the bubble's clock
+				})
+				b.wantKeysInOrder("a1 a2 a3", "b1", "c1", "p1", "q1")
+			})
+		})
+	}
+}
+
+// wantKeysInOrder wants everything delivered, and each key's messages, of which there is a list, in their order.
+func (b *bench) wantKeysInOrder(lists ...string) {
+	b.Helper()
+	byKey := map[string][]string{}
+	for _, d := range b.recorder.Stored() {
+		byKey[d.Message.Key] = append(byKey[d.Message.Key], d.Message.ID)
+	}
+	for _, want := range lists {
+		if got := strings.Join(byKey[want[:1]], " "); got != want {
+			b.Errorf("stored of %s: got %q, want %q", want[:1], got, want)
+		}
+	}
+	b.wantLeft("")
 }
