@@ -30,6 +30,7 @@ type keyQueue struct {
 	waiting []*item
 	flying  int      // how many messages of the key are in a publish call; while there are any, no other call takes it
 	alone   bool     // the message that flies travels alone
+	passed  bool     // one of those that fly is read again, and so are those behind it
 	listed  bool     // is in the lane's ready list, or aside
 	one     [1]*item // where waiting begins
 }
@@ -147,7 +148,7 @@ func (l *lane) landed(it *item) {
 	q := it.queue
 	it.queue = nil
 	q.flying--
-	q.alone = q.alone && q.flying > 0
+	q.alone, q.passed = q.alone && q.flying > 0, q.passed && q.flying > 0
 	l.list(q)
 }
 

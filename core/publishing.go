@@ -235,8 +235,8 @@ func (e *engine) holdBack(it *item, cause error, unavailable bool) {
 	switch {
 	case h.probe == it:
 		h.flying = false
-	case h.probe != nil || h.settling || e.topics[topic] != nil && len(e.probes[topic]) > 0:
-		// An earlier message of the key, or another one of the topic, is tried in its stead.
+	case h.probe != nil || h.settling || e.topics[topic] != nil && len(e.probes[topic]) > 0 || it.queue != nil && it.queue.passed:
+		// An earlier message of the key, or another one of the topic, is tried in its stead; or an earlier one was let go.
 		e.letGo(it, h)
 		return
 	case !e.fitsProbes(it):
@@ -290,6 +290,9 @@ func (e *engine) putBack(it *item) {
 func (e *engine) letGo(it *item, h *hold) {
 	if it.failedAt > 0 {
 		e.doubt(it)
+	}
+	if it.queue != nil {
+		it.queue.passed = true
 	}
 	if t := e.topics[it.key.topic]; t != nil && h.probe == nil && !h.settling {
 		e.dropHold(h) // the topic's hold is enough

@@ -141,6 +141,42 @@ func TestWhatComesBackToACrowdedTopicIsNotOvertaken(t *testing.T) {
 	}
 }
 
+// A call fails with two messages of one key, and there is memory to try again the second, which is small, and not the first: both are
+// read again.
+func TestASmallMessageDoesNotOvertakeALargeOne(t *testing.T) {
+	for name, answer := range map[string]error{"connection reset": errors.New("connection reset"), "unavailable": core.ErrUnavailable} {
+		t.Run(name, func(t *testing.T) {
+			onBench(t, func(b *bench) {
+				b.config.Logger, b.config.Lanes = quiet, 1
+				b.config.InFlightBytes = 16 << 10 // of which a sixteenth is for what is tried again
+				b.put(
+					core.Message{ID: "x1", Topic: "away", Key: "x", Payload: make([]byte, 600)},
+					core.Message{ID: "a1", Topic: "t", Key: "a", Payload: make([]byte, 600)},
+					core.Message{ID: "a2", Topic: "t", Key: "a", Payload: make([]byte, 6)},
+					core.Message{ID: "a3", Topic: "t", Key: "a"},
+				)
+				calls := 0
+				b.recorder.Inject(func(call conformance.PublishCall) (f conformance.PublishFault) {
+					f.Before = time.Millisecond
+					if calls++; calls == 1 {
+						f.Err = answer
+						for range call.Messages {
+							f.Fates = append(f.Fates, conformance.Fate{Err: answer})
+						}
+					}
+					return f
+				})
+				relay, err := core.NewRelay(b.memory, b.recorder.Client(conformance.ClientConfig{KeyOrdered: true}), b.config)
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.runWith(relay, func() { time.Sleep(time.Minute + 10*time.Microsecond) }) // the bubble's clock
+				b.wantKeysInOrder("a1 a2 a3", "x1")
+			})
+		})
+	}
+}
+
 // wantKeysInOrder wants everything delivered, and each key's messages, of which there is a list, in their order.
 func (b *bench) wantKeysInOrder(lists ...string) {
 	b.Helper()
