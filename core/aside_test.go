@@ -81,6 +81,13 @@ func TestTopicsThatWereAliveAreForgotten(t *testing.T) {
 	}
 }
 
+// What is remembered of a held topic's backlog, in which a message to let through is looked for, is bounded: there may be millions.
+func TestKeysThatAScoutPassesAreForgotten(t *testing.T) {
+	if few, many := core.KeysRememberedForAScout(1000), core.KeysRememberedForAScout(50_000); few != 1000 || many > 10_000 {
+		t.Errorf("%d of 1000 keys, and %d of 50 000, are remembered; want all, and at most 10 000", few, many)
+	}
+}
+
 // A key is blocked while a fetch is under way that saw it before, on the reader's way back: its next message is not sent.
 func TestABurialDuringAFetch(t *testing.T) {
 	onBench(t, func(b *bench) {

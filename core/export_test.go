@@ -50,3 +50,18 @@ func TopicsRememberedAfter(n int) int {
 	}
 	return len(e.alive)
 }
+
+// KeysRememberedForAScout has an engine read a message of each of n keys of a topic that is held, while there is no room for a scout,
+// and returns the most keys that it remembers of them.
+func KeysRememberedForAScout(n int) (most int) {
+	config, _ := RelayConfig{Lanes: 1}.withDefaults()
+	e := newEngine(context.Background(), &config, usualLimits, nil, nil)
+	e.aside.load("hangs", config.InFlight/4, 0)
+	t := e.newTopicHold("away")
+	t.untilAlive, t.scouts, t.seen = true, 1, map[orderKey]bool{}
+	for i := range n {
+		e.dispatch(&Record{Position: int64(i + 1), Message: Message{ID: fmt.Sprint(i), Topic: "away", Key: fmt.Sprint(i)}})
+		most = max(most, len(t.seen))
+	}
+	return most
+}

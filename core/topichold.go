@@ -27,6 +27,9 @@ type topicHold struct {
 // lastLook is the longest wait for a scout while there are probes: each costs a way back through everything that waits.
 const lastLook = time.Minute
 
+// mostSeen bounds the keys that are remembered while a scout is looked for: a topic's backlog may have millions.
+const mostSeen = 2000
+
 // unsure is what is known of a topic whose calls end without an answer.
 type unsure struct {
 	first int64 // the number of the first of those calls
@@ -184,8 +187,11 @@ func (e *engine) scout(t *topicHold, key orderKey, record *Record) bool {
 	if key.key != "" {
 		t.seen[key] = true
 	}
-	if through {
+	switch {
+	case through:
 		t.scouts, t.after = t.scouts-1, record.Position
+	case len(t.seen) >= mostSeen: // in vain so far: the next look is for the first that may be let through
+		t.scouts, t.after, t.seen = 0, 0, nil
 	}
 	return through
 }
