@@ -68,14 +68,14 @@ func archivedIDs(events []core.ArchivedEvent) []string {
 func checkArchiveAcknowledge(ctx context.Context, f DialectFixture) error {
 	const awkward = `é漢😀 'single' "double" \back\ {a,b} NULL $1 ? :n %s`
 	msg := core.Message{ID: awkward, Topic: awkward, Key: awkward, Headers: map[string]string{awkward: awkward}, Payload: []byte{0, 255, '\''}}
-	records, err := f.stored(ctx, msg, event("b"), event("c"))
+	records, err := f.stored(ctx, event("a"), msg, event("b"), event("c"))
 	if err != nil {
 		return err
 	}
-	want := records[0]
+	want := records[1]
 	return f.archive(ctx, func(s core.Session, archive core.ArchiveStore) error {
-		refs := []core.Ref{want.Ref(), want.Ref(), {Position: records[1].Position, ID: "another"}, {Position: records[1].Position + 1_000_000, ID: "b"}}
-		if err := firstError(s.Acknowledge(ctx, refs), s.Acknowledge(ctx, refs), f.expect(ctx, "b", "c")); err != nil {
+		refs := []core.Ref{want.Ref(), want.Ref(), {Position: records[2].Position, ID: "another"}, {Position: records[2].Position + 1_000_000, ID: "b"}}
+		if err := firstError(s.Acknowledge(ctx, refs), s.Acknowledge(ctx, refs), f.expect(ctx, "a", "b", "c")); err != nil {
 			return err
 		}
 		events, err := archive.ListArchived(ctx, core.ArchiveFilter{}, core.Ref{}, 10)

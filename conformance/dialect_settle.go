@@ -48,19 +48,19 @@ func checkAcknowledgeBoth(ctx context.Context, f DialectFixture) error {
 }
 
 func checkAcknowledgeAgain(ctx context.Context, f DialectFixture) error {
-	records, err := f.stored(ctx, event("a"), event("b"))
+	records, err := f.stored(ctx, event("a"), event("b"), event("c"))
 	if err != nil {
 		return err
 	}
 	for range 2 {
 		err := f.session(ctx, func(s core.Session) error {
-			return s.Acknowledge(ctx, []core.Ref{records[0].Ref(), records[0].Ref()})
+			return s.Acknowledge(ctx, []core.Ref{records[1].Ref(), records[1].Ref()})
 		})
 		if err != nil {
 			return err
 		}
 	}
-	return f.expect(ctx, "b")
+	return f.expect(ctx, "a", "c")
 }
 
 func checkAcknowledgeMany(ctx context.Context, f DialectFixture) error {

@@ -9,12 +9,11 @@ import (
 	"github.com/lockstep-go/lockstep/core"
 )
 
-// archiveRows copies rows of the outbox to the archive.
+// archiveRows copies rows of the outbox, at indices that ascend, to the archive.
 func (m *Memory) archiveRows(indices []int) {
-	slices.Sort(indices)
 	now := m.now()
 	var rows []*memoryRow
-	for _, i := range slices.Compact(indices) {
+	for _, i := range indices {
 		row := *m.outbox.rows[i]
 		row.delivered, row.retryAt, row.cause = now, time.Time{}, ""
 		rows = append(rows, &row)

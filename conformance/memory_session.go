@@ -114,6 +114,8 @@ func (s *memorySession) Acknowledge(ctx context.Context, refs []core.Ref) error 
 			}
 		}
 		m.scratch = indices
+		slices.Sort(indices)
+		indices = slices.Compact(indices) // a message that was confirmed twice is in refs twice
 		if m.config.Archive {
 			m.archiveRows(indices)
 		}
