@@ -65,11 +65,32 @@ func (w *world) start() {
 	go func() {
 		defer w.running.Done()
 		defer close(p.done)
-		p.err = relay.Run(stopping)
+		p.err = w.carry(stopping, relay)
 		if errors.Is(p.err, core.ErrAbandoned) {
 			w.start() // as whoever supervises it would
 		}
 	}()
+}
+
+// carry runs relay, in one of two ways, until ctx is done.
+func (w *world) carry(ctx context.Context, relay *core.Relay) error {
+	if !w.plan.once {
+		return relay.Run(ctx)
+	}
+	for {
+		_, err := relay.RunOnce(ctx)
+		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+			return nil // it never had the lease
+		}
+		var drain *core.DrainError
+		if ctx.Err() != nil || errors.Is(err, core.ErrAbandoned) || errors.As(err, &drain) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(100 * time.Millisecond): // the bubble's clock
+		}
+	}
 }
 
 // jump is how far a clock is off.

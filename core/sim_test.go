@@ -59,13 +59,20 @@ func (w *world) run(ctx context.Context) error {
 	if w.plan.operator {
 		actors.Go(func() { w.operate(ctx) })
 	}
+	if w.plan.pauses > 0 {
+		actors.Go(func() { w.pause(ctx) })
+	}
+	if w.plan.replays > 0 {
+		actors.Go(func() { w.replay(ctx) })
+	}
 	actors.Wait()
 	w.heal()
+	resumed := w.resume(ctx)
 	elsewhere := w.settleElsewhere()
 	settled := w.settle(ctx)
 	w.stopAll()
 	time.Sleep(time.Minute) // for calls that went on after they were given up, and their late copies
-	return errors.Join(elsewhere, settled, w.check())
+	return errors.Join(resumed, elsewhere, settled, w.check())
 }
 
 // disturb kills, stops and restarts, one thing after another.
@@ -169,13 +176,77 @@ func (w *world) act(ctx context.Context, s core.Session, what int) {
 			}
 		}
 	case 2:
-		if blocked := w.memory.Contents().Blocked; len(blocked) > 0 {
-			b := blocked[0]
+		blocked := w.memory.Contents().Blocked
+		if i := slices.IndexFunc(blocked, func(b core.BlockedKey) bool { return b.Key != "" }); i >= 0 {
+			b := blocked[i]
 			w.mu.Lock()
 			w.freed[b.Topic+"/"+b.Key] = true
 			w.mu.Unlock()
 			_, _ = s.Unblock(ctx, b.Topic, b.Key)
 		}
+	}
+}
+
+// pause is an operator who pauses topics, one after another, each for a while.
+func (w *world) pause(ctx context.Context) {
+	r := w.random(6)
+	operator := core.NewOperator(w.memory)
+	for range w.plan.pauses {
+		time.Sleep(latency(r, 5*time.Second)) // the bubble's clock
+		topic := fmt.Sprintf("t%d", r.IntN(w.plan.topics))
+		w.note("pause %s", topic)
+		if _, err := operator.PauseTopic(ctx, topic); err == nil {
+			w.mu.Lock()
+			w.pauses++
+			w.paused[topic] = w.pauses
+			w.mu.Unlock()
+		}
+		time.Sleep(latency(r, 6*time.Second)) // the bubble's clock
+		w.mu.Lock()
+		delete(w.paused, topic)
+		w.mu.Unlock()
+		w.note("resume %s", topic)
+		_, _ = operator.ResumeTopic(ctx, topic)
+	}
+}
+
+// mindPauses looks for messages that were made when their topic was paused, and still is: no fetch may have returned them.
+func (w *world) mindPauses(call conformance.PublishCall) {
+	for _, m := range call.Messages {
+		e := w.events[m.ID]
+		if e != nil && e.pause > 0 && e.pause == w.paused[m.Topic] && w.plan.lostTails == 0 {
+			w.wrong = append(w.wrong, fmt.Errorf("%s is published in the pause of its topic in which it was made", m.ID))
+		}
+	}
+}
+
+// resume ends every pause that is left, those included whose answers were lost or whose statements came late.
+func (w *world) resume(ctx context.Context) (err error) {
+	if w.plan.pauses == 0 {
+		return nil
+	}
+	time.Sleep(simActive + time.Second) // the bubble's clock
+	for _, b := range w.memory.Contents().Blocked {
+		if b.Key == "" {
+			_, failed := core.NewOperator(w.memory).ResumeTopic(ctx, b.Topic)
+			err = errors.Join(err, failed)
+		}
+	}
+	return err
+}
+
+// replay is an operator who has what was delivered, of a topic or of all, sent again.
+func (w *world) replay(ctx context.Context) {
+	r := w.random(7)
+	operator := core.NewOperator(w.memory)
+	for range w.plan.replays {
+		time.Sleep(latency(r, 10*time.Second)) // the bubble's clock
+		var filter core.ArchiveFilter
+		if r.IntN(2) == 0 {
+			filter.Topic = fmt.Sprintf("t%d", r.IntN(w.plan.topics))
+		}
+		w.note("replay %s", filter.Topic)
+		_, _ = operator.Replay(ctx, filter)
 	}
 }
 

@@ -54,7 +54,11 @@ type plan struct {
 	small          core.Limits
 	inFlightBytes  int // 0: the default
 	batchBytes     int
-	clocks         int // how often the database's clock jumps; then the relays' and the writers' are wrong as well
+	clocks         int  // how often the database's clock jumps; then the relays' and the writers' are wrong as well
+	pauses         int  // how often an operator pauses a topic for a while
+	replays        int  // how often an operator has what was delivered sent again
+	padding        int  // by how many bytes every third message is larger; 0: none is
+	once           bool // a process calls RunOnce again and again
 }
 
 func drawPlan(seed uint64) plan {
@@ -114,13 +118,41 @@ func drawPlan(seed uint64) plan {
 		p.inFlightBytes, p.batchBytes = 50+r.IntN(1000), 10+r.IntN(200)
 	}
 	p.clocks = few(0.15, 3)
+	p.drawMore()
 	return p
+}
+
+// drawMore draws from randomness of its own: most seeds have nothing of it, and are the schedules that they were before.
+func (p *plan) drawMore() {
+	r := rand.New(rand.NewPCG(p.seed, 3))
+	if r.IntN(4) > 0 || p.murderous() { // those are few, and look for what is seldom
+		return
+	}
+	if r.IntN(2) == 0 {
+		p.topics = 3 + r.IntN(4)
+	}
+	p.keys = p.topics + r.IntN(8)
+	if r.IntN(2) == 0 { // many keys of few topics soon hold back too much
+		p.small.HeldKeys = 1 + r.IntN(3)
+	}
+	if r.IntN(3) == 0 {
+		p.pauses = 1 + r.IntN(3)
+	}
+	if r.IntN(3) == 0 {
+		p.replays = 1 + r.IntN(2)
+	}
+	if r.IntN(2) == 0 {
+		p.padding = 50 + r.IntN(250) // of which a few are tried again at a time
+		p.inFlightBytes, p.batchBytes = 16*(p.padding/2+r.IntN(2*p.padding)), p.padding+r.IntN(4*p.padding)
+		p.client.KeyOrdered = p.client.KeyOrdered || r.IntN(2) == 0
+	}
+	p.once = r.IntN(8) == 0
 }
 
 // clean reports whether nothing happens that may cause a duplicate.
 func (p plan) clean() bool {
 	return p.databaseFaults == 0 && p.brokerFaults == 0 && p.hangs == 0 && !p.outage && p.kills == 0 && p.restarts == 0 &&
-		p.lostTails == 0 && p.leased && p.killers == 0 && !p.topicHangs && p.clocks == 0
+		p.lostTails == 0 && p.leased && p.killers == 0 && !p.topicHangs && p.clocks == 0 && p.replays == 0
 }
 
 // gentle reports whether nothing happens for which an attempt may be counted.
@@ -141,6 +173,8 @@ type event struct {
 	order int    // among the key's
 	// certain says that the transaction committed; otherwise its outcome is unknown.
 	certain bool
+	// pause is the pause of its topic in which it was made; 0: none.
+	pause int
 }
 
 // world is one schedule in progress.
@@ -162,6 +196,8 @@ type world struct {
 	refusals  map[string]int  // how often a message is refused; -1: until an operator acts
 	hanging   map[string]bool
 	killers   map[string]bool
+	paused    map[string]int // the number of the pause that a topic is certainly in
+	pauses    int
 	marks     int             // suspects marked
 	counted   map[string]bool // attempts of which were counted
 	over      bool            // no process is started any more
@@ -178,10 +214,10 @@ type world struct {
 
 func newWorld(p plan) *world {
 	w := &world{
-		plan: p, memory: conformance.NewMemory(conformance.MemoryConfig{Outbox: "outbox"}), recorder: &conformance.Recorder{},
+		plan: p, memory: conformance.NewMemory(conformance.MemoryConfig{Outbox: "outbox", Archive: p.replays > 0}), recorder: &conformance.Recorder{},
 		events: map[string]*event{}, next: map[string]int{}, dropped: map[string]bool{}, buried: map[string]bool{}, freed: map[string]bool{},
 		refusals: map[string]int{}, hanging: map[string]bool{}, begun: time.Now(),
-		killers: map[string]bool{}, counted: map[string]bool{},
+		killers: map[string]bool{}, counted: map[string]bool{}, paused: map[string]int{},
 	}
 	w.memory.Inject(w.databaseFault)
 	w.recorder.Inject(w.publishFault)
@@ -307,6 +343,7 @@ func (w *world) publishFault(call conformance.PublishCall) conformance.PublishFa
 		return f
 	}
 	w.note("publish %v", ids)
+	w.mindPauses(call)
 	if w.plan.client.Terms && w.plan.lostTails+w.plan.clocks == 0 {
 		if lease := w.memory.Contents().Lease; lease.Epoch > call.Term.Epoch {
 			w.wrong = append(w.wrong, fmt.Errorf("call %d publishes in epoch %d, and the lease's is %d", call.Call, call.Term.Epoch, lease.Epoch))
@@ -522,6 +559,10 @@ func (w *world) message(r *rand.Rand, topic, key string) (core.Message, *event) 
 	e.order = w.next[e.key]
 	e.id = fmt.Sprintf("%s/%s#%d", topic, key, e.order)
 	m := core.Message{ID: e.id, Topic: topic, Key: key, Payload: []byte(e.id)}
+	if w.plan.padding > 0 && r.IntN(3) == 0 {
+		m.Payload = append(m.Payload, make([]byte, w.plan.padding)...)
+	}
+	e.pause = w.paused[topic]
 	if r.Float64() < w.plan.poison {
 		w.refusals[e.id] = r.IntN(5) - 1
 	}
