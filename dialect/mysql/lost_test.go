@@ -27,8 +27,9 @@ func reached(t *testing.T, flavour flavour, config mysql.Config) dialecttest.Out
 func TestALostAnswerChangesNothingTwice(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, flavour flavour) {
-		dialecttest.LostAnswerChangesNothingTwice(t, func(t *testing.T) dialecttest.Outbox {
-			return reached(t, flavour, mysql.Config{Archive: []string{"t"}})
+		dialecttest.LostAnswerChangesNothingTwice(t, func(t *testing.T) (dialecttest.Outbox, func()) {
+			o := reached(t, flavour, mysql.Config{Archive: []string{"t"}})
+			return o, func() { emptied(t, o.DialectFixture, "") }
 		})
 	})
 }
