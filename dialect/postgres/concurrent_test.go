@@ -169,8 +169,9 @@ func TestLeaseUpdatesTouchNoIndex(t *testing.T) {
 WHERE relid = 'outbox_lease'::regclass`).Scan(&updates, &hot)
 		return updates > renewals, err
 	})
-	if hot != updates {
-		t.Errorf("%d of %d updates of the lease stayed off the index, want all", hot, updates)
+	// While somebody's snapshot is held in this database, be it autovacuum's, nothing is pruned, and now and then a page is full.
+	if hot < updates*9/10 {
+		t.Errorf("%d of %d updates of the lease stayed off the index, want nearly all", hot, updates)
 	}
 }
 
