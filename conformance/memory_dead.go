@@ -58,9 +58,9 @@ func (s *memorySession) CountDead(ctx context.Context, filter core.DeadFilter) (
 	return count, nil
 }
 
-// changeDead runs change with the indices of the first limit dead letters that match filter, in one transaction. change returns how
-// many it changed.
-func (s *memorySession) changeDead(ctx context.Context, op string, filter core.DeadFilter, limit int, change func(indices []int) int) (int, error) {
+// changeDead runs change with the indices of the first limit dead letters that match filter and may be changed, in one transaction.
+// change returns how many it changed.
+func (s *memorySession) changeDead(ctx context.Context, op string, filter core.DeadFilter, limit int, may func(*memoryRow) bool, change func(indices []int) int) (int, error) {
 	changed := 0
 	err := s.run(ctx, op, func() error {
 		m := s.memory
@@ -70,7 +70,7 @@ func (s *memorySession) changeDead(ctx context.Context, op string, filter core.D
 			if len(indices) >= limit {
 				break
 			}
-			if row.matches(&filter, now) {
+			if row.matches(&filter, now) && may(row) {
 				indices = append(indices, i)
 			}
 		}
@@ -88,13 +88,14 @@ func (s *memorySession) changeDead(ctx context.Context, op string, filter core.D
 
 func (s *memorySession) RetryDead(ctx context.Context, filter core.DeadFilter, limit int) (int, error) {
 	m := s.memory
-	return s.changeDead(ctx, "RetryDead", filter, limit, func(indices []int) int {
+	free := func(row *memoryRow) bool { return !m.outbox.has(row.position) } // or that is another event, of a time before a restore
+	return s.changeDead(ctx, "RetryDead", filter, limit, free, func(indices []int) int {
 		var rows []*memoryRow
 		var back []int
 		for _, i := range indices {
 			row := *m.dead.rows[i]
-			if m.outbox.has(row.position) || len(rows) > 0 && rows[len(rows)-1].position == row.position {
-				continue // that is another event, of a time before a restore
+			if len(rows) > 0 && rows[len(rows)-1].position == row.position {
+				continue // its twin
 			}
 			m.unblock(&row)
 			row.attempts, row.cause, row.buried = 0, "", time.Time{}
@@ -108,7 +109,8 @@ func (s *memorySession) RetryDead(ctx context.Context, filter core.DeadFilter, l
 
 func (s *memorySession) DropDead(ctx context.Context, filter core.DeadFilter, reason string, limit int) (int, error) {
 	m := s.memory
-	return s.changeDead(ctx, "DropDead", filter, limit, func(indices []int) int {
+	every := func(*memoryRow) bool { return true }
+	return s.changeDead(ctx, "DropDead", filter, limit, every, func(indices []int) int {
 		for _, i := range indices {
 			row := *m.dead.rows[i]
 			row.droppedAt, row.dropReason = m.now(), reason

@@ -71,6 +71,32 @@ func TestMemoryHasTwins(t *testing.T) {
 	}
 }
 
+// A retry goes past dead letters whose positions are taken.
+func TestMemoryRetriesWhatIsFree(t *testing.T) {
+	m := NewMemory(MemoryConfig{})
+	tx := begin(t, m)
+	if err := errors.Join(m.Enqueue(t.Context(), tx, []core.Message{event("a"), event("x"), event("c")}), tx.Commit()); err != nil {
+		t.Fatal(err)
+	}
+	s := openSession(t, m)
+	r, err := s.Fetch(t.Context(), everything)
+	if err != nil || len(r.Records) != 3 {
+		t.Fatal(r, err)
+	}
+	if err := s.Bury(t.Context(), []core.Burial{{Ref: r.Records[0].Ref(), Attempts: 1}, {Ref: r.Records[2].Ref(), Attempts: 1}}); err != nil {
+		t.Fatal(err)
+	}
+	m.locked(func() { m.dead.rows[0].position = r.Records[1].Position })
+	for _, want := range []int{1, 0} {
+		if n, err := s.RetryDead(t.Context(), core.DeadFilter{}, 1); n != want || err != nil {
+			t.Errorf("a retry of one: got %d, %v, want %d", n, err, want)
+		}
+	}
+	if dead, err := s.ListDead(t.Context(), core.DeadFilter{}, core.Ref{}, 10); err != nil || fmt.Sprint(deadIDs(dead)) != "[a]" {
+		t.Errorf("dead letters: got %v, %v, want a", deadIDs(dead), err)
+	}
+}
+
 func retryOf(t *testing.T, id string) func(core.Session) (int, error) {
 	return func(s core.Session) (int, error) { return s.RetryDead(t.Context(), core.DeadFilter{ID: id}, 10) }
 }

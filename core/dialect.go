@@ -122,9 +122,10 @@ type OperatorStore interface {
 	// CountDead counts the dead letters that match filter.
 	CountDead(ctx context.Context, filter DeadFilter) (int64, error)
 
-	// RetryDead puts the first limit dead letters that match filter back into the outbox, at their old positions,
-	// without attempts, and unblocks their keys unless another dead letter of the key blocks it. It returns how many. One whose
-	// position is taken stays as it is: that is another event, and after a restore positions are used again.
+	// RetryDead puts the first limit dead letters that match filter, and whose positions are not taken, back into the outbox, at
+	// these positions, without attempts, and unblocks their keys unless another dead letter of the key blocks it. It returns how
+	// many. One whose position is taken stays as it is, and counts for nothing: that is another event, and after a restore positions
+	// are used again.
 	RetryDead(ctx context.Context, filter DeadFilter, limit int) (int, error)
 
 	// DropDead gives the first limit dead letters that match filter up for good: they stay, marked with reason, and

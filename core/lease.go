@@ -17,6 +17,8 @@ const (
 	promotePoll = 250 * time.Millisecond
 	promoteIdle = time.Second
 	promoteMax  = 500
+	// openLimit is how long a standby's try to open its session may take, also where the lease lasts less long: see openTimeout.
+	openLimit = 5 * time.Second
 	// releaseTimeout bounds what a stop waits for the database at its end.
 	releaseTimeout = time.Second
 )
@@ -90,18 +92,48 @@ type keeper struct {
 func (k *keeper) do(ctx context.Context, f func(context.Context, Session) error) error {
 	ctx, cancel := context.WithTimeout(ctx, min(databaseTimeout, k.ttl))
 	defer cancel()
-	if k.session == nil {
-		session, err := k.dialect.Open(ctx)
-		if err != nil {
-			return fmt.Errorf("open session: %w", err)
-		}
-		k.session = session
+	if err := k.open(ctx); err != nil {
+		return err
 	}
 	if err := f(ctx, k.session); err != nil {
 		k.close()
 		return err
 	}
 	return nil
+}
+
+// open opens the session where there is none.
+func (k *keeper) open(ctx context.Context) error {
+	if k.session != nil {
+		return nil
+	}
+	session, err := k.dialect.Open(ctx)
+	if err != nil {
+		return fmt.Errorf("open session: %w", err)
+	}
+	k.session = session
+	return nil
+}
+
+// openTimeout bounds a standby's try to open its session. Opening is ten exchanges with the server or so, and a call is one: a
+// database that answers each in time may need longer for it than a short lease lasts, and would never be used. The first tries end
+// with the TTL all the same, because the server may have been silent for that one.
+func (k *keeper) openTimeout(tries int) time.Duration {
+	return min(databaseTimeout, max(k.ttl, min(openLimit, k.ttl<<min(tries, 10))))
+}
+
+// readLease reads the lease, after tries that failed.
+func (k *keeper) readLease(ctx context.Context, tries int) (now Lease, err error) {
+	opening, cancel := context.WithTimeout(ctx, k.openTimeout(tries))
+	defer cancel()
+	if err := k.open(opening); err != nil {
+		return Lease{}, err
+	}
+	err = k.do(ctx, func(ctx context.Context, s Session) (err error) {
+		now, err = s.ReadLease(ctx)
+		return err
+	})
+	return now, err
 }
 
 func (k *keeper) close() {
@@ -119,11 +151,7 @@ func (k *keeper) acquire(ctx context.Context) (*term, error) {
 	var seen Lease
 	var since time.Time
 	for tries := 0; ctx.Err() == nil; {
-		var now Lease
-		err := k.do(ctx, func(ctx context.Context, s Session) (err error) {
-			now, err = s.ReadLease(ctx)
-			return err
-		})
+		now, err := k.readLease(ctx, tries)
 		if ctx.Err() != nil {
 			break
 		}

@@ -88,9 +88,9 @@ func (o *Operator) Count(ctx context.Context, filter DeadFilter) (n int64, err e
 }
 
 // Retry puts every dead letter that matches filter back to its old position, and unblocks its key, so that the key's
-// order holds. One whose position is taken, as it may be after a restore, stays a dead letter; where a whole batch of 500 stays, the call
-// ends with them. Dead letters that were dropped stay so: it refuses a filter for them with [ErrDropped]. It works in batches;
-// after an error, or the end of ctx, n of them are back, or more, where an answer was lost.
+// order holds. One whose position is taken, as it may be after a restore, stays a dead letter. Dead letters that were dropped stay
+// so: it refuses a filter for them with [ErrDropped]. It works in batches; after an error, or the end of ctx, n of them are back,
+// or more, where an answer was lost.
 func (o *Operator) Retry(ctx context.Context, filter DeadFilter) (n int, err error) {
 	if filter.Dropped {
 		return 0, ErrDropped

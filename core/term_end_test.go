@@ -74,6 +74,25 @@ func TestACallEndsWithItsTerm(t *testing.T) {
 	}
 }
 
+// A database that answers each call in time needs longer than the lease lasts until a session is open, as one that is far away or
+// busy does with a short lease.
+func TestASessionMayTakeLongerToOpenThanTheLeaseLasts(t *testing.T) {
+	onBench(t, func(b *bench) {
+		b.config.Logger, b.config.LeaseTTL = quiet, time.Second
+		b.memory.Inject(func(c conformance.Call) (f conformance.Fault) {
+			if c.Op == "Open" {
+				f.Before = 1500 * time.Millisecond
+			}
+			return f
+		})
+		b.enqueue("a1")
+		b.during(func() {
+			time.Sleep(10 * time.Second) // the bubble's clock
+			b.wantStored("a1")
+		})
+	})
+}
+
 // slowTerms is a broker that takes its time to begin a term.
 type slowTerms struct {
 	core.Broker

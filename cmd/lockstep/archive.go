@@ -19,7 +19,10 @@ func newReplay() *cobra.Command {
 
 Copies take new places in the outbox, behind what is there, in their old order and
 with their old ids. A consumer that remembers ids, as one with an inbox does, passes
-over those that it has seen: to have it act on them again, make it forget them first.`,
+over those that it has seen: to have it act on them again, make it forget them first.
+
+After an error up to 500 events more than it says may be in the outbox: the database may
+have put them there, and its answer was lost. Replayed again they are there twice.`,
 		Example: "  lockstep replay --topic orders --key 42\n  lockstep replay --topic orders --since 2026-01-02T15:00:00Z --until 30m",
 		Args:    noArgs,
 	}
@@ -54,7 +57,7 @@ over those that it has seen: to have it act on them again, make it forget them f
 					return fmt.Sprintf("replaying %d events for %v", n, time.Since(before).Round(time.Second))
 				}, func() (err error) {
 					if done.Done, err = op.Replay(ctx, f); err != nil {
-						return &toldError{fmt.Errorf("%d events put into the outbox, then: %w", done.Done, err)}
+						return &toldError{fmt.Errorf("%d events put into the outbox, and perhaps up to 500 more (replayed again, these come twice, with the same ids), then: %w", done.Done, err)}
 					}
 					return nil
 				})

@@ -44,10 +44,12 @@ func (s *session) unblock(ctx context.Context, topic, key string) (bool, error) 
 	return n > 0, err
 }
 
-// PauseTopic implements [core.OperatorStore]: by a row without a key.
+// PauseTopic implements [core.OperatorStore]: by a row without a key. No lock is on a row that is not there, so the control row's keeps
+// another pause of the topic from finding the same.
 func (s *session) PauseTopic(ctx context.Context, topic string) (bool, error) {
 	n := 0
-	err := s.write(ctx, s.sql(`SELECT COUNT(*) = 0 INTO @n FROM {blocked} WHERE topic = `)+text(topic)+" AND `key` = '' FOR UPDATE; "+
+	err := s.write(ctx, s.sql(`SELECT COUNT(*) INTO @n FROM {control} WHERE one = 1 FOR UPDATE;
+SELECT COUNT(*) = 0 INTO @n FROM {blocked} WHERE topic = `)+text(topic)+" AND `key` = '' FOR UPDATE; "+
 		s.sql("INSERT IGNORE INTO {blocked} (topic, `key`, position) VALUES (")+text(topic)+`, '', 0); `+s.sql(bump), "@n", &n)
 	if err != nil {
 		return false, fmt.Errorf("pause a topic: %w", err)

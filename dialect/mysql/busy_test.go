@@ -114,10 +114,12 @@ func TestAWriterThatWasNotInTheListYet(t *testing.T) {
 		for {
 			gaps := []core.Gap{{Range: core.Range{First: 3, Last: 3}}}
 			begun := time.Now()
+			dead := false
 			for range 2 { // the first sees the gap, the second could ask for the list
-				if looked(t, s, gaps) {
-					t.Fatal("the gap was declared dead before a writer's transaction had the time to begin")
-				}
+				dead = looked(t, s, gaps)
+			}
+			if dead && time.Since(begun) < time.Second {
+				t.Fatal("the gap was declared dead before a writer's transaction had the time to begin")
 			}
 			kill := running(t, f, `INSERT INTO outbox (position, topic, payload) VALUES (10, 't', 'x'), (3, 't', SLEEP(60))`)
 			if took := time.Since(begun); took > time.Second {

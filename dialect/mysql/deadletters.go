@@ -73,13 +73,13 @@ func (s *session) CountDead(ctx context.Context, filter core.DeadFilter) (n int6
 	return n, nil
 }
 
-// act picks the first dead letters that match filter, and then does to them what do makes of their names, in one
+// act picks the first dead letters d that match condition, and then does to them what do makes of their names, in one
 // transaction that tells the readers. do sets @n to how many it found as they were picked: what somebody else did to one in
 // between is left as it is. Where that was so with all of them, the next ones are picked.
-func (s *session) act(ctx context.Context, filter core.DeadFilter, limit int, do func(refs []core.Ref) string) (int, error) {
+func (s *session) act(ctx context.Context, condition string, limit int, do func(refs []core.Ref) string) (int, error) {
 	var before []core.Ref
 	for {
-		refs, err := s.pick(ctx, s.sql(`SELECT position, id FROM {dead}`)+where(filter)+` ORDER BY position, id LIMIT `+integer(limit))
+		refs, err := s.pick(ctx, s.sql(`SELECT position, id FROM {dead} AS d`)+condition+` ORDER BY position, id LIMIT `+integer(limit))
 		if err != nil || slices.Equal(refs, before) {
 			return 0, err
 		}
@@ -109,10 +109,13 @@ func (s *session) pick(ctx context.Context, statement string) (refs []core.Ref, 
 	return refs, err
 }
 
-// RetryDead implements [core.OperatorStore]. A dead letter whose position is taken stays: that is another event, of a time
-// before a restore.
+// isFree is true of a dead letter d whose position is not taken by another event, of a time before a restore. It is looked up for each,
+// by the primary key: a join could read the whole outbox.
+const isFree = ` AND (SELECT COUNT(*) FROM {outbox} AS o WHERE o.position = d.position) = 0`
+
+// RetryDead implements [core.OperatorStore]. A dead letter whose position is taken since it was picked, or by its twin, stays.
 func (s *session) RetryDead(ctx context.Context, filter core.DeadFilter, limit int) (int, error) {
-	n, err := s.act(ctx, filter, limit, func(refs []core.Ref) string {
+	n, err := s.act(ctx, where(filter)+s.sql(isFree), limit, func(refs []core.Ref) string {
 		dead := s.these("{dead}", "d", refs)
 		back := dead + s.sql(` STRAIGHT_JOIN {outbox} AS o ON o.position = d.position AND o.id = d.id WHERE d.dropped_at IS NULL`)
 		return s.sql("INSERT INTO {outbox} (position, id, topic, `key`, headers, payload, created_at)\n"+
@@ -129,12 +132,13 @@ DELETE d FROM ` + back + `;
 }
 
 // noTwinWaits is true of a dead letter d unless another one of its place and key waits. Such twins come from a restore, after
-// which positions are used again; the key's later events are behind both.
+// which positions are used again; the key's later events are behind both. A DELETE locks what its subquery reads, so that of two
+// operators who drop twins at once one sees what the other did.
 const noTwinWaits = "NOT EXISTS (SELECT 1 FROM {dead} AS w WHERE w.position = d.position AND w.topic = d.topic AND w.`key` = d.`key` AND w.dropped_at IS NULL)"
 
 // DropDead implements [core.OperatorStore].
 func (s *session) DropDead(ctx context.Context, filter core.DeadFilter, reason string, limit int) (int, error) {
-	n, err := s.act(ctx, filter, limit, func(refs []core.Ref) string {
+	n, err := s.act(ctx, where(filter), limit, func(refs []core.Ref) string {
 		dead := s.these("{dead}", "d", refs)
 		return `SELECT COUNT(*) INTO @n FROM ` + dead + ` WHERE d.dropped_at IS NULL` + s.forUpdate("d") + `;
 UPDATE ` + dead + ` SET d.dropped_at = UTC_TIMESTAMP(6), d.drop_reason = ` + text(errtext.Clean(reason)) + ` WHERE d.dropped_at IS NULL;

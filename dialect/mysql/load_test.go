@@ -44,7 +44,8 @@ func TestProducersWaitForNobody(t *testing.T) {
 			}
 			return fault
 		})
-		config := core.RelayConfig{PollInterval: 10 * time.Millisecond, Failures: core.FailurePolicy{FirstDelay: time.Millisecond, MaxAttempts: 2}}
+		// One that lost its lease, on a machine that stood still, would settle beside the next, and they wait for each other.
+		config := core.RelayConfig{LeaseTTL: time.Minute, PollInterval: 10 * time.Millisecond, Failures: core.FailurePolicy{FirstDelay: time.Millisecond, MaxAttempts: 2}}
 		for range relays {
 			started(t, f.Dialect, broker, config)
 		}
@@ -177,7 +178,7 @@ func TestAFrozenRelayHoldsNobodyUp(t *testing.T) {
 			go func() { ended <- errors.Join(s.Acknowledge(ctx, refs), s.Bury(ctx, burials)) }()
 			time.Sleep(rand.N(8 * time.Millisecond)) // anywhere in them
 			proxy.Freeze()
-			insert, done := context.WithTimeout(t.Context(), 5*time.Second)
+			insert, done := context.WithTimeout(t.Context(), 20*time.Second)
 			if _, err := f.DB.ExecContext(insert, `INSERT INTO outbox (topic, payload) VALUES ('t', 'beside')`); err != nil {
 				t.Errorf("round %d: an application beside a frozen relay: %v", i, err)
 			}

@@ -27,8 +27,15 @@ func reached(t *testing.T, flavour flavour, config mysql.Config) dialecttest.Out
 func TestALostAnswerChangesNothingTwice(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, flavour flavour) {
-		dialecttest.LostAnswerChangesNothingTwice(t, func(t *testing.T) dialecttest.Outbox {
-			return reached(t, flavour, mysql.Config{Archive: []string{"t"}})
+		dialecttest.LostAnswerChangesNothingTwice(t, func(t *testing.T) (dialecttest.Outbox, func()) {
+			o := reached(t, flavour, mysql.Config{Archive: []string{"t"}})
+			return o, func() {
+				eventually(t, "the server has done what it was asked, whoever lost the answer", func() bool {
+					return dialecttest.Count(t, o.DialectFixture, `SELECT COUNT(*) FROM information_schema.processlist
+WHERE db = DATABASE() AND command = 'Query' AND id <> CONNECTION_ID()`) == 0
+				})
+				emptied(t, o.DialectFixture, "")
+			}
 		})
 	})
 }

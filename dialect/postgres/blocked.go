@@ -60,7 +60,7 @@ func (s *session) ResumeTopic(ctx context.Context, topic string) (bool, error) {
 // changeBlocked reports whether the change, of rows of the blocked keys, found any, and tells the readers then.
 func (s *session) changeBlocked(ctx context.Context, change string) (bool, error) {
 	n := 0
-	err := s.queryRow(ctx, `WITH changed AS (`+change+` RETURNING position), `+s.sql(`bumped AS (
+	err := s.queryRow(ctx, s.sql(oneByOne)+`WITH changed AS (`+change+` RETURNING position), `+s.sql(`bumped AS (
   UPDATE {control} SET generation = generation + 1 WHERE EXISTS (SELECT FROM changed)
 )
 SELECT count(*) FROM changed`), &n)

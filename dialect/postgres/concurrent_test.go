@@ -169,8 +169,9 @@ func TestLeaseUpdatesTouchNoIndex(t *testing.T) {
 WHERE relid = 'outbox_lease'::regclass`).Scan(&updates, &hot)
 		return updates > renewals, err
 	})
-	if hot != updates {
-		t.Errorf("%d of %d updates of the lease stayed off the index, want all", hot, updates)
+	// While somebody's snapshot is held in this database, be it autovacuum's, nothing is pruned, and now and then a page is full.
+	if hot < updates*9/10 {
+		t.Errorf("%d of %d updates of the lease stayed off the index, want nearly all", hot, updates)
 	}
 }
 
@@ -190,5 +191,61 @@ func TestNothingIsRebound(t *testing.T) {
 				t.Errorf("%s uses %s…)", file, name)
 			}
 		}
+	}
+}
+
+// A row that somebody holds keeps no purge waiting, and stays; what is older than it and younger goes.
+func TestAPurgeWaitsForNobody(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		fill, hold, left string
+		purge            func(d *postgres.Dialect, s core.Session) (int, error)
+	}{
+		"archive": {`INSERT INTO outbox_archive (position, id, topic, key, headers, payload, created_at, attempts, delivered_at)
+SELECT i, i, 't', '', '{}', '', now(), 1, now() - interval '1 hour' + i * interval '1 second' FROM generate_series(1, 5) AS i`,
+			`SELECT FROM outbox_archive WHERE position = 2 FOR UPDATE`, `SELECT max(position) FROM outbox_archive`,
+			func(_ *postgres.Dialect, s core.Session) (int, error) {
+				return s.(core.ArchiveStore).Purge(t.Context(), time.Minute, 10)
+			}},
+		"dropped": {`INSERT INTO outbox_dead (position, id, topic, key, headers, payload, created_at, attempts, cause, dropped_at)
+SELECT i, i, 't', '', '{}', '', now(), 1, 'c', now() - interval '1 hour' + i * interval '1 second' FROM generate_series(1, 5) AS i`,
+			`SELECT FROM outbox_dead WHERE position = 2 FOR UPDATE`, `SELECT max(position) FROM outbox_dead`,
+			func(_ *postgres.Dialect, s core.Session) (int, error) {
+				return s.(core.ArchiveStore).Purge(t.Context(), time.Minute, 10)
+			}},
+		"inbox": {`INSERT INTO inbox (consumer, id, received_at)
+SELECT 'c', i, now() - interval '1 hour' + i * interval '1 second' FROM generate_series(1, 5) AS i`,
+			`SELECT FROM inbox WHERE id = '2' FOR UPDATE`, `SELECT max(id)::integer FROM inbox`,
+			func(d *postgres.Dialect, _ core.Session) (int, error) { return d.Forget(t.Context(), time.Minute, 10) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := open(t, servers.PostgresSchema(t), postgres.Config{})
+			d := f.Dialect.(*postgres.Dialect)
+			if err := d.MigrateInbox(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			execute(t, f, tt.fill)
+			held, err := f.DB.BeginTx(t.Context(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer held.Rollback()
+			if _, err := held.ExecContext(t.Context(), tt.hold); err != nil {
+				t.Fatal(err)
+			}
+			if n, err := tt.purge(d, openSession(t, f)); n != 4 || err != nil { // the test's time-out ends it otherwise
+				t.Errorf("a purge beside somebody who holds a row: got %d, %v, want 4", n, err)
+			}
+			if err := held.Rollback(); err != nil {
+				t.Fatal(err)
+			}
+			if left := dialecttest.Count(t, f, tt.left); left != 2 {
+				t.Errorf("what is left: got %d, want the row 2 that was held", left)
+			}
+			if n, err := tt.purge(d, openSession(t, f)); n != 1 || err != nil {
+				t.Errorf("a purge after that: got %d, %v, want 1", n, err)
+			}
+		})
 	}
 }

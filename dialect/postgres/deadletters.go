@@ -36,14 +36,14 @@ func where(filter core.DeadFilter) string {
 	return condition
 }
 
-// action is a statement that does then with the dead letters which match filter, and goes on to unblock each d that the list named
-// done holds and for which unblocks is true. It locks them: another action on the same ones waits, and passes them over. Values
+// action is a statement that does then with the dead letters d which condition picks, and goes on to unblock each d that the list
+// named done holds and for which unblocks is true. It locks them: another action on the same ones waits, and passes them over. Values
 // come in last, so that nothing of them is taken for a placeholder.
-func (s *session) action(filter core.DeadFilter, limit int, then, done, unblocks string, values ...string) string {
+func (s *session) action(condition string, limit int, then, done, unblocks string, values ...string) string {
 	statement := s.sql(`WITH picked AS MATERIALIZED (
-  SELECT * FROM {dead}{where} ORDER BY position, id LIMIT {limit} FOR UPDATE
+  SELECT * FROM {dead} AS d{where} ORDER BY position, id LIMIT {limit} FOR UPDATE
 )` + then + strings.NewReplacer("{of}", done, "{unblocks}", unblocks).Replace(unblockTheirs))
-	values = append(values, "{where}", where(filter), "{limit}", integer(limit))
+	values = append(values, "{where}", condition, "{limit}", integer(limit))
 	return strings.NewReplacer(values...).Replace(statement)
 }
 
@@ -113,7 +113,11 @@ const unblockTheirs = `, unblocked AS (
 )
 SELECT count(*) FROM {of}`
 
-// A dead letter whose position is taken stays: that is another event, of a time before a restore.
+// isFree is true of a dead letter d whose position is not taken by another event, of a time before a restore. It is looked up for each,
+// by the primary key: a join could read the whole outbox.
+const isFree = ` AND (SELECT count(*) FROM {outbox} AS o WHERE o.position = d.position) = 0`
+
+// A dead letter whose position is taken since it was picked, or by its twin, stays.
 const retryDead = `, back AS (
   INSERT INTO {outbox} (position, id, topic, key, headers, payload, created_at) OVERRIDING SYSTEM VALUE
   SELECT position, id, topic, key, headers, payload, created_at FROM picked
@@ -124,10 +128,14 @@ const retryDead = `, back AS (
     AND d.position = ANY (ARRAY(SELECT position FROM back))
 )`
 
+// oneByOne makes operators wait for each other before they look: two that drop twins at once would each see the other's wait, and both
+// leave the block. Whoever tells the readers takes this lock first, or they wait for each other in a circle.
+const oneByOne = `UPDATE {control} SET generation = generation; `
+
 // RetryDead implements [core.OperatorStore].
 func (s *session) RetryDead(ctx context.Context, filter core.DeadFilter, limit int) (n int, err error) {
-	statement := s.action(filter, limit, retryDead, "back", "true")
-	if err := s.queryRow(ctx, planByKey+statement, &n); err != nil {
+	statement := s.action(where(filter)+s.sql(isFree), limit, retryDead, "back", "true")
+	if err := s.queryRow(ctx, planByKey+s.sql(oneByOne)+statement, &n); err != nil {
 		return 0, fmt.Errorf("retry dead letters: %w", err)
 	}
 	return n, nil
@@ -140,12 +148,12 @@ const noTwinWaits = `(SELECT count(*) FROM {dead} AS w WHERE w.position = d.posi
 
 // DropDead implements [core.OperatorStore].
 func (s *session) DropDead(ctx context.Context, filter core.DeadFilter, reason string, limit int) (n int, err error) {
-	statement := s.action(filter, limit, `, dropped AS (
+	statement := s.action(where(filter), limit, `, dropped AS (
   UPDATE {dead} AS d SET dropped_at = clock_timestamp(), drop_reason = {reason}
   FROM picked AS p WHERE d.position = p.position AND d.id = p.id AND d.position = ANY (ARRAY(SELECT position FROM picked))
   RETURNING d.position, d.id, d.topic, d.key
 )`, "dropped", noTwinWaits, "{reason}", text(errtext.Clean(reason)))
-	if err := s.queryRow(ctx, planByKey+statement, &n); err != nil {
+	if err := s.queryRow(ctx, planByKey+s.sql(oneByOne)+statement, &n); err != nil {
 		return 0, fmt.Errorf("drop dead letters: %w", err)
 	}
 	return n, nil

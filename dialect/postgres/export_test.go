@@ -18,6 +18,13 @@ func ExplainFetch(d *Dialect, request core.FetchRequest) (statements []string) {
 	return statements
 }
 
+// ExplainSettle returns the statements that explain, as JSON, how the server notes failures and buries. They do so.
+func ExplainSettle(d *Dialect, failures []core.Failure, burials []core.Burial) (statements []string) {
+	const explain = planByList + `EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) `
+	s := &session{dialect: d}
+	return []string{explain + s.failing(failures), explain + s.burying(burials)}
+}
+
 // WithMigration adds a step to the migrations that d knows.
 func WithMigration(d *Dialect, step string) *Dialect {
 	d.migrations = append(slices.Clone(d.migrations), step)

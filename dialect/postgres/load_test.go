@@ -19,11 +19,11 @@ import (
 	"github.com/lockstep-go/lockstep/internal/servers"
 )
 
-// producers commit events, each with a row of its own, over connections that wait for no lock longer than a second.
-// They end with ctx.
+// producers commit events, each with a row of its own, over connections that wait for no lock until somebody's transaction ends:
+// whoever makes a file longer is waited for, and may stand still with the machine. They end with ctx.
 func producers(ctx context.Context, t *testing.T, f conformance.DialectFixture, dsn string, n int) (committed *atomic.Int64, wait func()) {
 	t.Helper()
-	db := pool(t, with(t, with(t, dsn, "lock_timeout", "1s"), "application_name", "producer"))
+	db := pool(t, with(t, with(t, dsn, "lock_timeout", "10s"), "application_name", "producer"))
 	execute(t, f, `CREATE TABLE business (id integer PRIMARY KEY, n integer)`, `INSERT INTO business SELECT i, 0 FROM generate_series(1, 100) AS i`)
 	outbox := core.NewOutbox(f.Dialect, core.OutboxConfig{})
 	committed = &atomic.Int64{}
@@ -60,7 +60,8 @@ func TestProducersAndRelaysWaitForNobody(t *testing.T) {
 	f := open(t, dsn, postgres.Config{Schema: schemaOf(t, dsn)})
 	var broker conformance.Recorder
 	for range 4 {
-		started(t, f.Dialect, &broker, core.RelayConfig{LeaseTTL: time.Second})
+		// One that lost its lease, on a machine that stood still, would acknowledge beside the next, and they wait for each other.
+		started(t, f.Dialect, &broker, core.RelayConfig{LeaseTTL: time.Minute})
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), length)
 	defer cancel()
@@ -107,7 +108,7 @@ func TestAFrozenRelayDelaysNoInsert(t *testing.T) {
 		return conformance.PublishFault{}
 	})
 	execute(t, f, `INSERT INTO outbox (topic, key, payload) SELECT 't', i, '' FROM generate_series(1, 1000) AS i`)
-	stop := started(t, dialect(t, dsn, postgres.Config{}), &broker, core.RelayConfig{LeaseTTL: time.Second, DrainTimeout: time.Second})
+	stop := started(t, dialect(t, dsn, postgres.Config{}), &broker, core.RelayConfig{})
 	<-publishing
 	proxy.Freeze()
 	impatient := pool(t, with(t, direct, "lock_timeout", "100ms"))

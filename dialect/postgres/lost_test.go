@@ -24,8 +24,9 @@ func reached(t *testing.T, config postgres.Config) dialecttest.Outbox {
 // A session's call whose answer is lost was done, and is made again over another session: what it changes is changed
 // once.
 func TestALostAnswerChangesNothingTwice(t *testing.T) {
-	dialecttest.LostAnswerChangesNothingTwice(t, func(t *testing.T) dialecttest.Outbox {
-		return reached(t, postgres.Config{Archive: []string{"t"}})
+	dialecttest.LostAnswerChangesNothingTwice(t, func(t *testing.T) (dialecttest.Outbox, func()) {
+		o := reached(t, postgres.Config{Archive: []string{"t"}})
+		return o, func() { dialecttest.Emptied(t, o.DialectFixture, "", "DEFAULT VALUES") }
 	})
 }
 

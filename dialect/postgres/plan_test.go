@@ -10,6 +10,7 @@ import (
 	"github.com/lockstep-go/lockstep/conformance"
 	"github.com/lockstep-go/lockstep/core"
 	"github.com/lockstep-go/lockstep/dialect/postgres"
+	"github.com/lockstep-go/lockstep/internal/dialecttest"
 	"github.com/lockstep-go/lockstep/internal/servers"
 )
 
@@ -155,6 +156,33 @@ FROM pg_stat_user_tables WHERE relid = $2::regclass`, backlog, tt.table).Scan(&d
 				t.Errorf("a call for %d rows read %d of the %d that are there", own, read, backlog)
 			}
 		})
+	}
+}
+
+// Whatever the server thinks of the table, a call goes through its list once, and not once for each row.
+func TestCallsGoThroughTheirListsOnce(t *testing.T) {
+	t.Parallel()
+	const own = 1000
+	f := open(t, servers.PostgresSchema(t), postgres.Config{})
+	const filled = `INSERT INTO outbox (topic, key, payload) SELECT 't', i, '' FROM generate_series(1, 1000) AS i`
+	execute(t, f, `ALTER TABLE outbox SET (autovacuum_enabled = off, vacuum_truncate = off)`, filled, `DELETE FROM outbox`, `VACUUM ANALYZE outbox`, filled)
+	var failures []core.Failure
+	var burials []core.Burial
+	for _, r := range fetchAll(t, openSession(t, f)).Records {
+		failures = append(failures, core.Failure{Ref: r.Ref(), Attempts: 1, Cause: "c"})
+		burials = append(burials, core.Burial{Ref: r.Ref(), Attempts: 2, Cause: "c"})
+	}
+	for _, statement := range postgres.ExplainSettle(f.Dialect.(*postgres.Dialect), failures, burials) {
+		root, ms := explain(t, f, statement)
+		t.Logf("%.2f ms", ms)
+		root.walk(func(p plan) {
+			if p.Loops > 1 {
+				t.Errorf("%s is done %.0f times", p.Node, p.Loops)
+			}
+		})
+	}
+	if dead := dialecttest.Count(t, f, `SELECT count(*) FROM outbox_dead`); dead != own {
+		t.Errorf("%d were buried, want %d", dead, own)
 	}
 }
 

@@ -18,6 +18,11 @@ import (
 const planByPosition = `SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; ` +
 	`SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL jit = off; `
 
+// planByList does so for a statement that joins the rows, which position = ANY finds, with the list. They are hashed: to a planner that
+// expects one row, comparing the list with each is as good, and that took seconds for a list of 2000.
+const planByList = `SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; ` +
+	`SET LOCAL enable_nestloop = off; SET LOCAL enable_mergejoin = off; SET LOCAL jit = off; `
+
 // ascending returns values in the order of their positions, without changing the argument.
 func ascending[T any](values []T, position func(T) int64) []T {
 	byPosition := func(a, b T) int { return int(min(1, max(-1, position(a)-position(b)))) }
@@ -34,8 +39,7 @@ func (s *session) Acknowledge(ctx context.Context, refs []core.Ref) error {
 	if len(refs) == 0 {
 		return nil
 	}
-	refs = ascending(refs, func(r core.Ref) int64 { return r.Position })
-	// Position and id in one text: the server hashes a list of texts, and looks at each row once.
+	// Position and id in one text: the server hashes a list of texts, and looks at each row once. It sorts the positions.
 	remove := s.sql(`DELETE FROM {outbox} AS o WHERE o.position = ANY (`) +
 		integers(refs, func(r core.Ref) int64 { return r.Position }) + `) AND o.position::text || ' ' || o.id = ANY (` +
 		texts(refs, place) + `)`
@@ -62,22 +66,26 @@ func (s *session) Fail(ctx context.Context, failures []core.Failure) error {
 	if len(failures) == 0 {
 		return nil
 	}
-	failures = ascending(failures, func(f core.Failure) int64 { return f.Position })
-	err := s.exec(ctx, planByPosition+s.sql(`UPDATE {outbox} AS o SET attempts = f.attempts, last_error = f.cause,
-  retry_at = clock_timestamp() + f.retry_in * interval '1 microsecond'
-FROM unnest(`)+
-		integers(failures, func(f core.Failure) int64 { return f.Position })+`, `+
-		texts(failures, func(f core.Failure) string { return f.ID })+`, `+
-		integers(failures, func(f core.Failure) int64 { return int64(f.Attempts) })+`, `+
-		integers(failures, func(f core.Failure) int64 { return f.RetryIn.Microseconds() })+`, `+
-		texts(failures, func(f core.Failure) string { return errtext.Clean(f.Cause) })+
-		`) AS f (position, id, attempts, retry_in, cause)
-WHERE o.position = f.position AND o.id = f.id AND o.attempts = f.attempts - 1 AND o.position = ANY (`+
-		integers(failures, func(f core.Failure) int64 { return f.Position })+`)`)
-	if err != nil {
+	if err := s.exec(ctx, planByList+s.failing(failures)); err != nil {
 		return fmt.Errorf("note failures: %w", err)
 	}
 	return nil
+}
+
+// failing is the statement that notes failures.
+func (s *session) failing(failures []core.Failure) string {
+	failures = ascending(failures, func(f core.Failure) int64 { return f.Position })
+	return s.sql(`UPDATE {outbox} AS o SET attempts = f.attempts, last_error = f.cause,
+  retry_at = clock_timestamp() + f.retry_in * interval '1 microsecond'
+FROM unnest(`) +
+		integers(failures, func(f core.Failure) int64 { return f.Position }) + `, ` +
+		texts(failures, func(f core.Failure) string { return f.ID }) + `, ` +
+		integers(failures, func(f core.Failure) int64 { return int64(f.Attempts) }) + `, ` +
+		integers(failures, func(f core.Failure) int64 { return f.RetryIn.Microseconds() }) + `, ` +
+		texts(failures, func(f core.Failure) string { return errtext.Clean(f.Cause) }) +
+		`) AS f (position, id, attempts, retry_in, cause)
+WHERE o.position = f.position AND o.id = f.id AND o.attempts = f.attempts - 1 AND o.position = ANY (` +
+		integers(failures, func(f core.Failure) int64 { return f.Position }) + `)`
 }
 
 // bury inserts what its delete removed, so that a second call finds nothing to do, nor one that comes after an
@@ -103,19 +111,23 @@ func (s *session) Bury(ctx context.Context, burials []core.Burial) error {
 	if len(burials) == 0 {
 		return nil
 	}
-	burials = ascending(burials, func(b core.Burial) int64 { return b.Position })
-	err := s.exec(ctx, planByPosition+`WITH b AS MATERIALIZED (
-  SELECT position, id, attempts, cause, skip <> 0 AS skip FROM unnest(`+
-		integers(burials, func(b core.Burial) int64 { return b.Position })+`, `+
-		texts(burials, func(b core.Burial) string { return b.ID })+`, `+
-		integers(burials, func(b core.Burial) int64 { return int64(b.Attempts) })+`, `+
-		texts(burials, func(b core.Burial) string { return errtext.Clean(b.Cause) })+`, `+
-		integers(burials, func(b core.Burial) int64 { return flag(b.Skip) })+
-		`) AS b (position, id, attempts, cause, skip)`+s.sql(bury))
-	if err != nil {
+	if err := s.exec(ctx, planByList+s.burying(burials)); err != nil {
 		return fmt.Errorf("bury events: %w", err)
 	}
 	return nil
+}
+
+// burying is the statement that buries.
+func (s *session) burying(burials []core.Burial) string {
+	burials = ascending(burials, func(b core.Burial) int64 { return b.Position })
+	return `WITH b AS MATERIALIZED (
+  SELECT position, id, attempts, cause, skip <> 0 AS skip FROM unnest(` +
+		integers(burials, func(b core.Burial) int64 { return b.Position }) + `, ` +
+		texts(burials, func(b core.Burial) string { return b.ID }) + `, ` +
+		integers(burials, func(b core.Burial) int64 { return int64(b.Attempts) }) + `, ` +
+		texts(burials, func(b core.Burial) string { return errtext.Clean(b.Cause) }) + `, ` +
+		integers(burials, func(b core.Burial) int64 { return flag(b.Skip) }) +
+		`) AS b (position, id, attempts, cause, skip)` + s.sql(bury)
 }
 
 func flag(b bool) int64 {

@@ -14,3 +14,8 @@ func TestTwinsAreTwoDeadLetters(t *testing.T) {
 		return fixture(t, filepath.Join(t.TempDir(), "outbox.db"), "")
 	})
 }
+
+func TestARetryGoesPastWhatCannotGoBack(t *testing.T) {
+	t.Parallel()
+	dialecttest.ARetryGoesPastWhatCannotGoBack(t, fixture(t, filepath.Join(t.TempDir(), "outbox.db"), ""))
+}

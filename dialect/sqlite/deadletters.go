@@ -93,14 +93,14 @@ type deadRef struct {
 	Key      string
 }
 
-// act picks the dead letters that match filter, does then with each, removes the blocks of those it did something with where
+// act picks the dead letters d that match filter and where also holds, does then with each, removes the blocks of those it did something with where
 // unblocks holds, and tells the readers.
-func (s *session) act(ctx context.Context, what string, filter core.DeadFilter, limit int, unblocks string, then func(w writing, r deadRef) (bool, error)) (n int, err error) {
+func (s *session) act(ctx context.Context, what string, filter core.DeadFilter, limit int, also, unblocks string, then func(w writing, r deadRef) (bool, error)) (n int, err error) {
 	err = s.write(ctx, what, func(w writing) error {
 		n = 0
 		condition, args := where(filter)
 		var picked []deadRef
-		err := w.tx.SelectContext(ctx, &picked, s.sql(`SELECT position, id, topic, key FROM {dead}`+condition+` ORDER BY position, id LIMIT ?`),
+		err := w.tx.SelectContext(ctx, &picked, s.sql(`SELECT position, id, topic, key FROM {dead} AS d`+condition+` AND `+also+` ORDER BY position, id LIMIT ?`),
 			append(args, limit)...)
 		if err != nil {
 			return err
@@ -129,10 +129,12 @@ func (s *session) act(ctx context.Context, what string, filter core.DeadFilter, 
 	return n, nil
 }
 
-// RetryDead implements [core.OperatorStore]. A dead letter whose position is taken stays: that is another event, of a
-// time before a restore.
+// isFree is true of a dead letter d whose position is not taken by another event, of a time before a restore.
+const isFree = `NOT EXISTS (SELECT 1 FROM {outbox} AS o WHERE o.position = d.position)`
+
+// RetryDead implements [core.OperatorStore]. Of two dead letters of one position the second stays.
 func (s *session) RetryDead(ctx context.Context, filter core.DeadFilter, limit int) (int, error) {
-	return s.act(ctx, "retry dead letters", filter, limit, `TRUE`, func(w writing, r deadRef) (bool, error) {
+	return s.act(ctx, "retry dead letters", filter, limit, isFree, `TRUE`, func(w writing, r deadRef) (bool, error) {
 		back, err := w.exec(`INSERT INTO {outbox} (position, id, topic, key, headers, payload, created_at)
 SELECT position, id, topic, key, headers, payload, created_at FROM {dead} WHERE position = ? AND id = ? ON CONFLICT (position) DO NOTHING`,
 			r.Position, r.ID)
@@ -150,7 +152,7 @@ const noTwinWaits = `NOT EXISTS (SELECT 1 FROM {dead} AS d
 
 // DropDead implements [core.OperatorStore].
 func (s *session) DropDead(ctx context.Context, filter core.DeadFilter, reason string, limit int) (int, error) {
-	return s.act(ctx, "drop dead letters", filter, limit, noTwinWaits, func(w writing, r deadRef) (bool, error) {
+	return s.act(ctx, "drop dead letters", filter, limit, `TRUE`, noTwinWaits, func(w writing, r deadRef) (bool, error) {
 		_, err := w.exec(`UPDATE {dead} SET dropped_at = {now}, drop_reason = ? WHERE position = ? AND id = ?`,
 			errtext.Clean(reason), r.Position, r.ID)
 		return true, err

@@ -102,7 +102,7 @@ func TestCheckBesideAProcessThatHoldsTheFile(t *testing.T) {
 	d := open(t, path, sqlite.Config{})
 	holder := startChild(t, order{Do: "hold", Path: path})
 	holder.line(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second) // in which it has asked
 	defer cancel()
 	expectFault(t, d.Check(ctx), "another process has a write transaction open")
 	holder.end(t)

@@ -52,10 +52,12 @@ func ExpectSetup(t *testing.T, what string, err error, words ...string) {
 	}
 }
 
-// Eventually waits until done, half a minute at most.
+// limit is how long what must happen is waited for.
+const limit = time.Minute
+
+// Eventually waits until done, a minute at most.
 func Eventually(t testing.TB, what string, done func() (bool, error)) {
 	t.Helper()
-	const limit = 30 * time.Second
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for end := time.Now().Add(limit); ; <-tick.C {

@@ -56,7 +56,7 @@ func (g GapSearch) Run(t *testing.T, d time.Duration) error {
 	if missed == nil {
 		missed = p.poll(t.Context()) // what they committed last
 	}
-	for gone := time.Now(); missed == nil && len(p.gaps) > 0 && time.Since(gone) < 5*time.Second; { // what is still a gap dies
+	for gone := time.Now(); missed == nil && len(p.gaps) > 0 && time.Since(gone) < limit; { // what is still a gap dies
 		missed = p.poll(t.Context())
 	}
 	if missed == nil {

@@ -12,16 +12,25 @@ import (
 	"github.com/lockstep-go/lockstep/core"
 )
 
-type sessionCall = func(ctx context.Context, s core.Session) error
+// sessionCall is one that is about event, or about none.
+type sessionCall = func(ctx context.Context, s core.Session, event core.Ref) error
 
-var lostEvent = core.Ref{Position: 1, ID: "a"}
-
-func lostBurial(ctx context.Context, s core.Session) error {
-	return s.Bury(ctx, []core.Burial{{Ref: lostEvent, Attempts: 1, Cause: "c"}})
+func lostBurial(ctx context.Context, s core.Session, event core.Ref) error {
+	return s.Bury(ctx, []core.Burial{{Ref: event, Attempts: 1, Cause: "c"}})
 }
 
-func lostAcknowledgement(ctx context.Context, s core.Session) error {
-	return s.Acknowledge(ctx, []core.Ref{lostEvent})
+func lostAcknowledgement(ctx context.Context, s core.Session, event core.Ref) error {
+	return s.Acknowledge(ctx, []core.Ref{event})
+}
+
+func lostPause(ctx context.Context, s core.Session, _ core.Ref) error {
+	_, err := s.PauseTopic(ctx, "t")
+	return err
+}
+
+func lostTakeover(ctx context.Context, s core.Session, _ core.Ref) error {
+	_, err := s.TakeLease(ctx, core.Lease{}, "me", time.Minute)
+	return err
 }
 
 // lostCalls are the calls of a session that change something.
@@ -31,39 +40,52 @@ var lostCalls = map[string]struct {
 }{
 	"Acknowledge": {nil, lostAcknowledgement,
 		`SELECT (SELECT COUNT(*) FROM outbox_archive WHERE id = 'a') + (SELECT COUNT(*) FROM outbox WHERE id = 'a')`},
-	"Fail": {nil, func(ctx context.Context, s core.Session) error {
-		return s.Fail(ctx, []core.Failure{{Ref: lostEvent, Attempts: 1, Cause: "c"}})
+	"Fail": {nil, func(ctx context.Context, s core.Session, event core.Ref) error {
+		return s.Fail(ctx, []core.Failure{{Ref: event, Attempts: 1, Cause: "c"}})
 	}, `SELECT attempts FROM outbox WHERE id = 'a'`},
 	"Bury": {nil, lostBurial, `SELECT COUNT(*) FROM outbox_dead WHERE attempts = 1 AND dropped_at IS NULL`},
-	"RetryDead": {lostBurial, func(ctx context.Context, s core.Session) error {
+	"RetryDead": {lostBurial, func(ctx context.Context, s core.Session, _ core.Ref) error {
 		_, err := s.RetryDead(ctx, core.DeadFilter{}, 1)
 		return err
 	}, `SELECT generation + (SELECT COUNT(*) FROM outbox_dead) + (SELECT COUNT(*) FROM outbox_blocked) FROM outbox_control, outbox WHERE id = 'a'`},
-	"DropDead": {lostBurial, func(ctx context.Context, s core.Session) error {
+	"DropDead": {lostBurial, func(ctx context.Context, s core.Session, _ core.Ref) error {
 		_, err := s.DropDead(ctx, core.DeadFilter{}, "r", 1)
 		return err
 	}, `SELECT generation FROM outbox_control, outbox_dead WHERE dropped_at IS NOT NULL`},
-	"Unblock": {lostBurial, func(ctx context.Context, s core.Session) error {
+	"Unblock": {lostBurial, func(ctx context.Context, s core.Session, _ core.Ref) error {
 		_, err := s.Unblock(ctx, "t", "k")
 		return err
 	}, `SELECT generation + (SELECT COUNT(*) FROM outbox_blocked) FROM outbox_control`},
-	"PauseTopic": {nil, func(ctx context.Context, s core.Session) error {
-		_, err := s.PauseTopic(ctx, "t")
+	"PauseTopic": {nil, lostPause, `SELECT generation FROM outbox_control, outbox_blocked`},
+	"ResumeTopic": {lostPause, func(ctx context.Context, s core.Session, _ core.Ref) error {
+		_, err := s.ResumeTopic(ctx, "t")
 		return err
-	}, `SELECT generation FROM outbox_control, outbox_blocked`},
-	"Promote": {nil, func(ctx context.Context, s core.Session) error {
+	}, `SELECT generation - 1 + (SELECT COUNT(*) FROM outbox_blocked) FROM outbox_control`},
+	"Promote": {nil, func(ctx context.Context, s core.Session, _ core.Ref) error {
 		_, err := s.Promote(ctx, 0, 10)
 		return err
 	}, `SELECT generation + (SELECT COUNT(*) FROM outbox_delayed) FROM outbox_control, outbox WHERE id = 'later'`},
-	"TakeLease": {nil, func(ctx context.Context, s core.Session) error {
-		_, err := s.TakeLease(ctx, core.Lease{}, "me", time.Minute)
+	"TakeLease": {nil, lostTakeover, `SELECT epoch FROM outbox_lease WHERE holder = 'me'`},
+	"RenewLease": {lostTakeover, func(ctx context.Context, s core.Session, _ core.Ref) error {
+		renewed, err := s.RenewLease(ctx, "me", 1, time.Minute, true)
+		if err == nil && !renewed {
+			err = errors.New("the owner's renewal was refused")
+		}
 		return err
-	}, `SELECT epoch FROM outbox_lease WHERE holder = 'me'`},
-	"MarkSuspect": {nil, func(ctx context.Context, s core.Session) error {
-		_, err := s.MarkSuspect(ctx, "", 0, lostEvent)
+	}, `SELECT epoch + unclean FROM outbox_lease WHERE holder = 'me'`},
+	"ReleaseLease": {lostTakeover, func(ctx context.Context, s core.Session, _ core.Ref) error {
+		return s.ReleaseLease(ctx, "me", 1)
+	}, `SELECT epoch FROM outbox_lease WHERE holder = ''`},
+	"MarkSuspect": {nil, func(ctx context.Context, s core.Session, event core.Ref) error {
+		_, err := s.MarkSuspect(ctx, "", 0, event)
 		return err
-	}, `SELECT suspect_position FROM outbox_lease`},
-	"Purge": {lostAcknowledgement, func(ctx context.Context, s core.Session) error {
+	}, `SELECT COUNT(*) FROM outbox_lease WHERE suspect_id = 'a'`},
+	// The one call that is not idempotent: each has its copy, with one id, by which consumers know the second.
+	"Replay": {lostAcknowledgement, func(ctx context.Context, s core.Session, _ core.Ref) error {
+		_, _, err := s.(core.ArchiveStore).Replay(ctx, core.ArchiveFilter{}, core.Ref{}, 1)
+		return err
+	}, `SELECT CASE WHEN COUNT(*) BETWEEN 1 AND 2 THEN COUNT(DISTINCT id) * (SELECT COUNT(*) FROM outbox_archive) ELSE 0 END FROM outbox`},
+	"Purge": {lostAcknowledgement, func(ctx context.Context, s core.Session, _ core.Ref) error {
 		_, err := s.(core.ArchiveStore).Purge(ctx, 0, 1)
 		return err
 	}, `SELECT 1 - COUNT(*) FROM outbox_archive`},
@@ -71,41 +93,53 @@ var lostCalls = map[string]struct {
 
 // LostAnswerChangesNothingTwice makes each call that changes something, and loses one after the other of the answers that it has:
 // what was done is done, the call is made again over another session, and what it changes is changed once. open returns an
-// empty outbox that archives the topic "t" either way.
-func LostAnswerChangesNothingTwice(t *testing.T, open func(t *testing.T) Outbox) {
+// outbox that archives the topic "t" either way, and a way to empty it.
+func LostAnswerChangesNothingTwice(t *testing.T, open func(t *testing.T) (o Outbox, empty func())) {
 	t.Helper()
 	for name, tt := range lostCalls {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			o, empty := open(t)
 			lost := 0
-			for ; ; lost++ {
-				o := open(t)
-				Enqueued(t, o.DialectFixture, core.Message{ID: lostEvent.ID, Topic: "t", Key: "k"})
+			for swallowed := true; swallowed; lost++ {
+				empty()
+				Execute(t, o.DialectFixture, `UPDATE outbox_control SET generation = 0`)
+				Enqueued(t, o.DialectFixture, core.Message{ID: "a", Topic: "t", Key: "k"})
 				Enqueued(t, o.DialectFixture, core.Message{ID: "later", Topic: "t", Key: "other", NotBefore: time.Now().Add(-time.Hour)})
+				event := eventA(t, o)
 				if tt.before != nil {
-					if err := tt.before(t.Context(), OpenSession(t, o.DialectFixture)); err != nil {
+					s := OpenSession(t, o.DialectFixture)
+					if err := tt.before(t.Context(), s, event); err != nil {
 						t.Fatal(err)
 					}
+					s.Close()
 				}
-				callTwice(t, o, lost, tt.call)
+				swallowed = callTwice(t, o, lost, func(s core.Session) error { return tt.call(t.Context(), s, event) })
 				if got := Count(t, o.DialectFixture, tt.query); got != 1 {
-					t.Errorf("after two calls, of which the first one's answer %d was lost: got %d, want 1", lost, got)
-				}
-				if o.Proxy.Swallowed() == 0 {
-					break
+					t.Errorf("after two calls, of which the first one's answer %d was lost (%v): got %d, want 1", lost, swallowed, got)
 				}
 			}
-			t.Logf("of %d answers each was lost", lost)
-			if lost == 0 {
+			t.Logf("of %d answers each was lost", lost-1)
+			if lost == 1 {
 				t.Error("the call has no answer that could be lost")
 			}
 		})
 	}
 }
 
-// callTwice makes a call that loses an answer, if it has so many, and makes it again over another session.
-func callTwice(t *testing.T, o Outbox, lost int, call sessionCall) {
+// eventA is the name of the event that the outbox holds.
+func eventA(t *testing.T, o Outbox) core.Ref {
 	t.Helper()
+	s := OpenSession(t, o.DialectFixture)
+	defer s.Close()
+	return FetchAll(t, s).Records[0].Ref()
+}
+
+// callTwice makes a call that loses an answer, if it has so many, and makes it again over another session. It reports whether one
+// was lost.
+func callTwice(t *testing.T, o Outbox, lost int, call func(s core.Session) error) (swallowed bool) {
+	t.Helper()
+	before := o.Proxy.Swallowed()
 	for i := range 2 {
 		s, err := o.Through.Open(t.Context())
 		if err != nil {
@@ -114,13 +148,15 @@ func callTwice(t *testing.T, o Outbox, lost int, call sessionCall) {
 		if i == 0 {
 			o.Proxy.SwallowAnswer(lost)
 		}
-		err = call(t.Context(), s)
-		if swallowed := i == 0 && o.Proxy.Swallowed() > 0; swallowed == (err == nil) {
-			t.Errorf("call %d, whose answer %d was lost: %v; it returned %v", i+1, lost, swallowed, err)
+		err = call(s)
+		swallowed = o.Proxy.Swallowed() > before
+		if failed := err != nil; failed != (i == 0 && swallowed) {
+			t.Errorf("call %d, with answer %d lost: %v; it returned %v", i+1, lost, i == 0 && swallowed, err)
 		}
 		o.Proxy.SwallowAnswer(1 << 30) // the closing is not asked for
 		s.Close()
 	}
+	return swallowed
 }
 
 // Migrator is what our dialects are beyond core.Dialect.
