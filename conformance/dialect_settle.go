@@ -5,13 +5,15 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/lockstep-go/lockstep/core"
 )
 
 var settleChecks = []check[DialectFixture]{
-	{"acknowledge-both", "an acknowledgement removes the records that match both position and id, and leaves every other", checkAcknowledgeBoth},
+	{"acknowledge-both", "an acknowledgement removes the records that match both position and id, and leaves every other, and dead letters, blocked keys and delayed events", checkAcknowledgeBoth},
 	{"acknowledge-again", "a record that is already gone is no error", checkAcknowledgeAgain},
 	{"acknowledge-many", "an acknowledgement removes the records that match, however many", checkAcknowledgeMany},
 	{"fail-noted", "each record that failed gets its attempts and its retry time, by the database's clock", checkFailNoted},
@@ -25,13 +27,17 @@ var settleChecks = []check[DialectFixture]{
 }
 
 func checkAcknowledgeBoth(ctx context.Context, f DialectFixture) error {
-	records, err := f.stored(ctx, event("a"), event("b"), event("c"), event("it's"), event("é漢😀"))
+	records, err := f.stored(ctx, event("a"), event("b"), event("c"), event("it's"), event("é漢😀"), longest("longest "),
+		keyed("dead", "blocked"), keyed("behind it", "blocked"))
 	if err != nil {
 		return err
 	}
-	a, b, quoted, foreign := records[0].Ref(), records[1].Ref(), records[3].Ref(), records[4].Ref()
+	a, b, quoted, foreign, long, dead := records[0].Ref(), records[1].Ref(), records[3].Ref(), records[4].Ref(), records[5].Ref(), records[6].Ref()
+	if err := f.commit(ctx, delayed("later", time.Hour)); err != nil {
+		return err
+	}
 	err = f.session(ctx, func(s core.Session) error {
-		return s.Acknowledge(ctx, []core.Ref{
+		return firstError(bury(ctx, s, records[6]), s.Acknowledge(ctx, []core.Ref{
 			a,
 			{Position: b.Position, ID: "another"},
 			{Position: b.Position + 1_000_000, ID: "b"},
@@ -39,12 +45,26 @@ func checkAcknowledgeBoth(ctx context.Context, f DialectFixture) error {
 			{Position: b.Position, ID: "b "},
 			quoted,
 			foreign,
-		})
+			long,
+			dead, // a confirmation that comes after an earlier attempt of it was the last one
+		}))
 	})
 	if err != nil {
 		return err
 	}
-	return f.expect(ctx, "b", "c")
+	return firstError(f.expect(ctx, "b", "c"), f.expectDead(ctx, core.DeadFilter{}, "dead"), f.expectBlocked(ctx, "blocked"),
+		f.expectDelayed(ctx, 1))
+}
+
+// expectDelayed compares the number of delayed events.
+func (f DialectFixture) expectDelayed(ctx context.Context, want int64) error {
+	return f.session(ctx, func(s core.Session) error {
+		got, err := s.Stats(ctx)
+		if err == nil && got.Delayed != exactly(want) {
+			err = fmt.Errorf("there are %+v delayed events, want %d", got.Delayed, want)
+		}
+		return err
+	})
 }
 
 func checkAcknowledgeAgain(ctx context.Context, f DialectFixture) error {
@@ -112,10 +132,48 @@ func checkFailNoted(ctx context.Context, f DialectFixture) error {
 	if c := failed[2]; c.Attempts != 0 || c.RetryIn > 0 {
 		return fmt.Errorf("a record that did not fail has %d attempts and is due in %v", c.Attempts, c.RetryIn)
 	}
-	return eventually(ctx, "a record whose retry time is over is not due", func() (bool, error) {
+	err = eventually(ctx, "a record whose retry time is over is not due", func() (bool, error) {
 		all, err := f.all(ctx)
 		return err == nil && all[1].RetryIn <= 0, err
 	})
+	return firstError(err, f.failMany(ctx))
+}
+
+// many is more failures, or burials, than a dialect may put into one statement.
+const many = 250
+
+// numberedKeys is many messages, each of a key of its own.
+func numberedKeys() []core.Message {
+	msgs := make([]core.Message, many)
+	for i := range msgs {
+		msgs[i] = keyed(fmt.Sprint("event ", i), fmt.Sprint("key ", i))
+	}
+	return msgs
+}
+
+// causes are what a broker's client may put into an error's text. The first two hold what not every database takes as text.
+var causes = []string{"before \x00 after", "before \xff\xc3( after", strings.Repeat("漢", 3000), ""}
+
+// failMany notes many failures in one call, with causes of every kind.
+func (f DialectFixture) failMany(ctx context.Context) error {
+	records, err := f.stored(ctx, numberedKeys()...)
+	if err != nil {
+		return err
+	}
+	var failures []core.Failure
+	for i, r := range records {
+		failures = append(failures, core.Failure{Ref: r.Ref(), Attempts: 1, RetryIn: time.Hour, Cause: causes[i%len(causes)]})
+	}
+	all, err := f.failed(ctx, failures...)
+	if err != nil {
+		return err
+	}
+	for _, r := range all[len(all)-len(records):] {
+		if r.Attempts != 1 || r.RetryIn < 50*time.Minute {
+			return fmt.Errorf("of %d failures in one call, to be retried in an hour, that of %q left it with %d attempts and due in %v", len(failures), r.Message.ID, r.Attempts, r.RetryIn)
+		}
+	}
+	return nil
 }
 
 func checkFailOnce(ctx context.Context, f DialectFixture) error {
@@ -212,21 +270,23 @@ func (f DialectFixture) expectBlocked(ctx context.Context, want ...string) error
 
 func checkBuryMoves(ctx context.Context, f DialectFixture) error {
 	const awkward = `é漢😀 'single' "double" \back\ {a,b} NULL $1 ? :n %s`
-	msg := core.Message{ID: awkward, Topic: awkward, Key: awkward, Headers: map[string]string{awkward: awkward}, Payload: []byte{0, 255, '\''}}
-	records, err := f.stored(ctx, msg, event("b"))
+	msgs := []core.Message{
+		{ID: awkward, Topic: awkward, Key: awkward, Headers: map[string]string{awkward: awkward}, Payload: []byte{0, 255, '\''}},
+		longest("longest "), event("b"),
+	}
+	records, err := f.stored(ctx, msgs...)
 	if err != nil {
 		return err
 	}
-	want := records[0]
 	err = f.session(ctx, func(s core.Session) error {
 		for attempt := range 6 {
-			err := s.Fail(ctx, []core.Failure{{Ref: want.Ref(), Attempts: attempt + 1, Cause: "x"}})
+			err := s.Fail(ctx, []core.Failure{{Ref: records[0].Ref(), Attempts: attempt + 1, Cause: "x"}, {Ref: records[1].Ref(), Attempts: attempt + 1, Cause: "x"}})
 			if err != nil {
 				return err
 			}
 		}
 		// Skip, because a record that was left behind would not be fetched while its key is blocked.
-		return s.Bury(ctx, []core.Burial{{Ref: want.Ref(), Attempts: 7, Cause: awkward, Skip: true}})
+		return s.Bury(ctx, []core.Burial{{Ref: records[0].Ref(), Attempts: 7, Cause: awkward, Skip: true}, {Ref: records[1].Ref(), Attempts: 7, Cause: awkward, Skip: true}})
 	})
 	if err != nil {
 		return err
@@ -235,21 +295,72 @@ func checkBuryMoves(ctx context.Context, f DialectFixture) error {
 		return err
 	}
 	dead, err := f.dead(ctx, core.DeadFilter{})
-	if err != nil || len(dead) != 1 {
-		return fmt.Errorf("the dead letters are %v, want one (%v)", dead, err)
+	if err != nil || len(dead) != 2 {
+		return fmt.Errorf("the dead letters are %v, want two (%v)", dead, err)
 	}
-	got := dead[0]
+	for i, got := range dead {
+		if err := buriedAs(got, msgs[i], records[i], awkward); err != nil {
+			return err
+		}
+	}
+	return f.buryMany(ctx)
+}
+
+// buriedAs compares a dead letter with what was enqueued, its record and its cause, after seven attempts.
+func buriedAs(got core.DeadLetter, msg core.Message, want core.Record, cause string) error {
 	m := got.Message
 	if m.ID != msg.ID || m.Topic != msg.Topic || m.Key != msg.Key || !maps.Equal(m.Headers, msg.Headers) || !bytes.Equal(m.Payload, msg.Payload) {
 		return fmt.Errorf("the dead letter's message is %.400v, want %.400v", m, msg)
 	}
-	if got.Position != want.Position || !got.Message.EnqueuedAt.Equal(want.Message.EnqueuedAt) || got.Attempts != 7 || got.Cause != awkward {
-		return fmt.Errorf("the dead letter is %+v, want position and time of %+v, 7 attempts and the cause", got, want)
+	if got.Position != want.Position || !got.Message.EnqueuedAt.Equal(want.Message.EnqueuedAt) || got.Attempts != 7 || got.Cause != cause {
+		return fmt.Errorf("the dead letter is %.400v, want position and time of %.400v, 7 attempts and the cause", got, want)
 	}
 	if age := time.Since(got.BuriedAt); age < -10*time.Minute || age > 10*time.Minute {
 		return fmt.Errorf("the dead letter was buried now, and its BuriedAt is %v", got.BuriedAt)
 	}
 	return nil
+}
+
+// buryMany buries many records in one call, with causes of every kind, and puts all of them back in one.
+func (f DialectFixture) buryMany(ctx context.Context) error {
+	records, err := f.stored(ctx, numberedKeys()...)
+	if err != nil {
+		return err
+	}
+	var burials []core.Burial
+	for i, r := range records {
+		burials = append(burials, core.Burial{Ref: r.Ref(), Attempts: 1, Cause: causes[i%len(causes)]})
+	}
+	err = f.session(ctx, func(s core.Session) error { return s.Bury(ctx, burials) })
+	if err := firstError(err, f.expect(ctx, "b")); err != nil {
+		return err
+	}
+	dead, err := f.dead(ctx, core.DeadFilter{})
+	if err != nil {
+		return err
+	}
+	dead = slices.DeleteFunc(dead, func(l core.DeadLetter) bool { return l.Attempts != 1 })
+	if err := same("the dead letters of one call are", deadIDs(dead), ids(records)); err != nil {
+		return err
+	}
+	for i, l := range dead {
+		if want := causes[i%len(causes)]; !tellsOf(l.Cause, want) {
+			return fmt.Errorf("the dead letter's cause is %.1100q, want what text can hold of %.1100q, the first KiB at least", l.Cause, want)
+		}
+	}
+	return f.session(ctx, func(s core.Session) error {
+		return firstError(
+			expectCount("RetryDead of all of one call", many)(s.RetryDead(ctx, core.DeadFilter{Topic: "orders"}, 2*many)),
+			f.expectBlocked(ctx), f.expect(ctx, append([]string{"b"}, ids(records)...)...))
+	})
+}
+
+// tellsOf says that a cause as it is stored is as much of what it was as has to be kept.
+func tellsOf(stored, cause string) bool {
+	if before, after := "before ", " after"; strings.HasPrefix(cause, before) {
+		return strings.HasPrefix(stored, before) && strings.HasSuffix(stored, after)
+	}
+	return strings.HasPrefix(stored, cause[:min(len(cause), 1<<10/3*3)]) // no letter is cut in two
 }
 
 func checkBuryBlocks(ctx context.Context, f DialectFixture) error {
