@@ -87,7 +87,7 @@ var dialectGroups = []group[DialectFixture]{
 		ofFixture: true,
 		checks:    []check[DialectFixture]{{"dialect-fixture", "the fixture has a Dialect with an empty outbox, and a Begin", checkDialectFixture}},
 	},
-	{checks: slices.Concat(enqueueChecks, fetchChecks, gapChecks, settleChecks, promoteChecks, leaseChecks, deadChecks, pauseChecks,
+	{checks: slices.Concat(enqueueChecks, fetchChecks, gapChecks, settleChecks, buryChecks, promoteChecks, leaseChecks, deadChecks, pauseChecks,
 		sessionChecks)},
 	{
 		needs:     "ConcurrentWriters",

@@ -72,7 +72,7 @@ func checkFetchRequested(ctx context.Context, f DialectFixture) error {
 
 // fetchWithManyGaps is a fetch with as many gaps as a batch of rolled back transactions leaves, of which half are filled now.
 func (f DialectFixture) fetchWithManyGaps(ctx context.Context) error {
-	const n = 600
+	const n = 300
 	msgs := make([]core.Message, n)
 	for i := range msgs {
 		msgs[i] = event(fmt.Sprint(i))
@@ -88,7 +88,7 @@ func (f DialectFixture) fetchWithManyGaps(ctx context.Context) error {
 		at := records[i].Position
 		request.Gaps, want = append(request.Gaps, core.Range{First: at, Last: at}), append(want, records[i].Message.ID)
 	}
-	for i := range int64(700) {
+	for i := range int64(1000 - n/2) {
 		request.Gaps = append(request.Gaps, core.Range{First: end + 2 + 2*i, Last: end + 2 + 2*i})
 	}
 	result, err := f.fetch(ctx, request)
