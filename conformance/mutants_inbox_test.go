@@ -156,7 +156,7 @@ func migratingAlone() alteredDialect {
 			return ErrDeadlock
 		}
 		defer busy.Unlock()
-		time.Sleep(time.Millisecond)
+		time.Sleep(time.Millisecond) // the bubble's clock: the others come meanwhile
 		return nil
 	}}
 }
