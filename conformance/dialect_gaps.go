@@ -172,12 +172,15 @@ func checkGapsLaterTransactions(ctx context.Context, f DialectFixture) error {
 func checkGapsFilled(ctx context.Context, f DialectFixture) error {
 	const n = 8
 	gaps, commits := make([]core.Gap, n), make(chan error, n)
-	started := 0
+	var rollbacks []func()
 	defer func() {
-		for range started {
+		for range rollbacks { // each has a goroutine that commits, and a transaction is one goroutine's at a time
 			if err := <-commits; err != nil {
 				continue // what counts was found out before
 			}
+		}
+		for _, rollback := range rollbacks {
+			rollback()
 		}
 	}()
 	for i := range gaps {
@@ -185,9 +188,8 @@ func checkGapsFilled(ctx context.Context, f DialectFixture) error {
 		if err != nil {
 			return err
 		}
-		defer rollback() //nolint:gocritic // at the end of the check, for each of them
 		gaps[i] = open
-		started++
+		rollbacks = append(rollbacks, rollback)
 		go func() {
 			time.Sleep(time.Duration(i) * 3 * time.Millisecond)
 			commits <- tx.Commit()
