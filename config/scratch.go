@@ -44,7 +44,9 @@ type ScratchBroker interface {
 // ScratchTopic is a throw-away topic.
 type ScratchTopic struct {
 	Broker core.Broker
-	Topic  string
+	// Elsewhere is a broker as another process has it, with connections of its own that go through as well. Defaults to none.
+	Elsewhere core.Broker
+	Topic     string
 	// Stored returns what the topic holds now, those of one key in the order in which they were stored.
 	Stored func(ctx context.Context) ([]core.Message, error)
 	// Other makes a second topic for Broker, and returns what is Stored of it. Remove removes it, too, also after an error.

@@ -21,6 +21,7 @@ type altered struct {
 	renew       func(ctx context.Context, s *memorySession, holder string, epoch int64, ttl time.Duration, progress bool) (bool, error)
 	release     func(ctx context.Context, s *memorySession, holder string, epoch int64) error
 	listDead    func(ctx context.Context, s *memorySession, f core.DeadFilter, after core.Ref, limit int) ([]core.DeadLetter, error)
+	countDead   func(ctx context.Context, s *memorySession, f core.DeadFilter) (int64, error)
 	retry       func(ctx context.Context, s *memorySession, f core.DeadFilter, limit int) (int, error)
 	drop        func(ctx context.Context, s *memorySession, f core.DeadFilter, reason string, limit int) (int, error)
 	unblock     func(ctx context.Context, s *memorySession, topic, key string) (bool, error)
@@ -109,6 +110,13 @@ func (a altered) ListDead(ctx context.Context, f core.DeadFilter, after core.Ref
 		return a.listDead(ctx, a.memorySession, f, after, limit)
 	}
 	return a.memorySession.ListDead(ctx, f, after, limit)
+}
+
+func (a altered) CountDead(ctx context.Context, f core.DeadFilter) (int64, error) {
+	if a.countDead != nil {
+		return a.countDead(ctx, a.memorySession, f)
+	}
+	return a.memorySession.CountDead(ctx, f)
 }
 
 func (a altered) RetryDead(ctx context.Context, f core.DeadFilter, limit int) (int, error) {

@@ -101,7 +101,7 @@ var brokerGroups = []group[BrokerFixture]{
 	{checks: []check[BrokerFixture]{
 		{"nil-is-stored", "a nil error is a promise: the broker has stored every message, every part of it as it was given", checkStored},
 		{"key-order", "messages of one key that are published one after another are stored in that order", checkKeyOrder},
-		{"ended-context", "publish returns when the context is done, and claims nothing that it does not know", checkEndedContext},
+		{"ended-context", "publish returns when the context is done, and claims nothing that it does not know: neither that a message is stored or not, nor that it was refused", checkEndedContext},
 		{"batch-results", "a *BatchError gives one result for each message; it is what Publish returns, and not inside of another error", checkBatchResults},
 		{"arguments-untouched", "publish must not change msgs or what they refer to", checkArguments},
 		{"arguments-let-go", "after publish said that its messages are stored, it reads their memory no more", checkLetGo},
@@ -116,7 +116,7 @@ var brokerGroups = []group[BrokerFixture]{
 	{
 		needs:  "Freeze",
 		has:    func(f BrokerFixture) bool { return f.Freeze != nil },
-		checks: []check[BrokerFixture]{{"silent-broker", "publish returns when the context is done, also where the message system says nothing", checkSilentBroker}},
+		checks: []check[BrokerFixture]{{"silent-broker", "publish returns when the context is done, also where the message system says nothing, which refuses no message", checkSilentBroker}},
 	},
 	{
 		needs:  "Outage",
@@ -126,7 +126,7 @@ var brokerGroups = []group[BrokerFixture]{
 	{
 		needs:  "Cut",
 		has:    func(f BrokerFixture) bool { return f.Cut != nil },
-		checks: []check[BrokerFixture]{{"broker-cut", "after its connections broke the broker makes new ones; what it had claimed is stored", checkBrokerCut}},
+		checks: []check[BrokerFixture]{{"broker-cut", "after its connections broke the broker makes new ones; what it had claimed is stored, what it had denied is not, and nothing was refused", checkBrokerCut}},
 	},
 	{
 		needs:  "Poison",

@@ -19,15 +19,14 @@ const soon = 5 * time.Second
 
 func checkStored(ctx context.Context, f BrokerFixture) error {
 	const awkward = `é漢😀 'single' "double" \back\`
-	allBytes := make([]byte, 256)
-	for i := range allBytes {
-		allBytes[i] = byte(i)
-	}
+	allBytes := everyByte()
 	msgs := []core.Message{
 		{ID: "plain", Key: "42", Headers: map[string]string{"h": "v"}, Payload: []byte("{}")},
 		{ID: "least"},
 		{ID: "controls", Payload: allBytes[:' ']}, // text for UTF-8, and for nothing else
 		{ID: awkward, Key: awkward, Headers: map[string]string{"awkward": awkward, "empty": ""}, Payload: allBytes},
+		{ID: "empty", Headers: map[string]string{}, Payload: []byte{}}, // which is the same as nil
+		longest("longest "),
 		{ID: "long", Key: strings.Repeat("k", core.MaxKeyBytes), Payload: bytes.Repeat([]byte("x"), 100_000)},
 	}
 	if err := f.publish(ctx, msgs...); err != nil {
@@ -53,8 +52,7 @@ func checkKeyOrder(ctx context.Context, f BrokerFixture) error {
 // checkEndedContext publishes with contexts that have ended, or end under way, looks whether what was said to be stored
 // is, and publishes once more.
 func checkEndedContext(ctx context.Context, f BrokerFixture) error {
-	var claimed []string
-	published := 0
+	v := &verdicts{}
 	for n, after := range []time.Duration{0, 0, time.Millisecond, 5 * time.Millisecond} {
 		ending, cancel := context.WithTimeout(ctx, after)
 		var msgs []core.Message
@@ -70,17 +68,15 @@ func checkEndedContext(ctx context.Context, f BrokerFixture) error {
 		if took := time.Since(began); took > soon {
 			return fmt.Errorf("it returned after %v, with a context that ended after %v", took, after)
 		}
-		for i, result := range results {
-			if published++; result == nil {
-				claimed = append(claimed, msgs[i].ID)
-			}
+		if err := v.hear("its context ended", msgs, results); err != nil {
+			return err
 		}
 	}
-	published++
-	if err := f.publish(ctx, core.Message{ID: "after", Key: "after"}); err != nil {
+	last := v.last()
+	if err := f.publish(ctx, last...); err != nil {
 		return fmt.Errorf("after calls whose contexts ended, another one fails: %w", err)
 	}
-	return f.find(ctx, append(claimed, "after"), published)
+	return v.hold(ctx, f, v.published+len(last))
 }
 
 func checkBatchResults(ctx context.Context, f BrokerFixture) error {
@@ -91,7 +87,11 @@ func checkBatchResults(ctx context.Context, f BrokerFixture) error {
 		for k := range n + 1 {
 			msgs = append(msgs, numbered(k, n, 0))
 		}
-		if _, err := f.publishEach(ended, msgs...); err != nil {
+		results, err := f.publishEach(ended, msgs...)
+		if err == nil {
+			err = unrefused("its context ended", msgs, results)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -196,7 +196,8 @@ func checkSilentBroker(ctx context.Context, f BrokerFixture) error {
 	ending, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	answer := make(chan error, 1)
-	go func() { answer <- f.publish(ending, numbered(0, 0, 0), numbered(1, 0, 0)) }()
+	msgs := []core.Message{numbered(0, 0, 0), numbered(1, 0, 0)}
+	go func() { answer <- f.publish(ending, msgs...) }()
 	late := time.NewTimer(patience + soon)
 	defer late.Stop()
 	select {
@@ -216,10 +217,15 @@ func checkSilentBroker(ctx context.Context, f BrokerFixture) error {
 	if slices.Contains(results, nil) {
 		return fmt.Errorf("the broker took in nothing, and the results are %v", results)
 	}
+	v := &verdicts{}
+	if err := v.hear("the broker took in nothing", msgs, results); err != nil {
+		return err
+	}
 	thaw()
-	return eventually(ctx, "a message that is published after the silence", func() (bool, error) {
-		again, cancel := context.WithTimeout(ctx, soon)
-		defer cancel()
-		return f.publish(again, core.Message{ID: "after", Key: "after"}) == nil, nil
-	})
+	after, err := f.again(ctx, "after the silence", v.last)
+	if err != nil {
+		return err
+	}
+	// Twice: what was on its way may have arrived, beside what the client sent again.
+	return v.hold(ctx, f, 1+2*(v.published+after), "before")
 }

@@ -30,7 +30,7 @@ func checkKeysInACall(ctx context.Context, f BrokerFixture) error {
 // uncertain, too, only a key's first ones may be.
 func checkKeysWithAHole(ctx context.Context, f BrokerFixture) error {
 	const keys, each, lasts = 2, 20, 5
-	var want []string // what must be stored
+	v := &verdicts{}
 	var last []core.Message
 	place := map[string]int{} // of each id among its key's
 	for round, after := range []time.Duration{0, time.Millisecond, 3 * time.Millisecond, 10 * time.Millisecond, 30 * time.Millisecond} {
@@ -50,10 +50,8 @@ func checkKeysWithAHole(ctx context.Context, f BrokerFixture) error {
 		if err := holes(msgs, results); err != nil {
 			return err
 		}
-		for i, result := range results {
-			if result == nil {
-				want = append(want, msgs[i].ID)
-			}
+		if err := v.hear("its context ended", msgs, results); err != nil {
+			return err
 		}
 		for i := range lasts * keys {
 			last = append(last, core.Message{ID: fmt.Sprintf("last %d/%d", round, i), Key: msgs[i%keys].Key})
@@ -63,11 +61,11 @@ func checkKeysWithAHole(ctx context.Context, f BrokerFixture) error {
 	if err := f.publish(ctx, last...); err != nil {
 		return fmt.Errorf("after calls whose contexts ended, another one fails: %w", err)
 	}
-	stored, err := f.search(ctx, append(want, idsOf(last)...), 5*(len(place)+len(last)))
+	stored, err := f.search(ctx, append(v.stored, idsOf(last)...), 5*(len(place)+len(last)))
 	if err != nil {
 		return err
 	}
-	return gapless(stored, place)
+	return firstError(gapless(stored, place), v.keep(stored))
 }
 
 // holes looks for a message that is said to be stored although an earlier one of its key is said to be not, or not

@@ -31,9 +31,10 @@ type DialectFixture struct {
 	// adds the checks for that. It is not so where the database has one writer.
 	ConcurrentWriters bool
 	// NoServer says that the database is a file or memory of the application's process: it has one writer at a time, no
-	// server that dies without the application, no connection that breaks, no answer that is lost, unless the application
-	// dies. The report then says of what ConcurrentWriters, Cut, LoseAnswers and Restart would add that there is nothing of
-	// the kind, and no promise misses it. It takes no check away: what the fixture has is exercised.
+	// server that dies without the application, and a session no connection that could break. The report then says of what
+	// ConcurrentWriters and Restart would add, and of [TestDialect]'s check of Cut, that there is nothing of the kind, and no
+	// promise misses it. What [TestPair] does with Cut and LoseAnswers such a database can have: it is the application's process
+	// that breaks. It takes no check away: what the fixture has is exercised.
 	NoServer bool
 	// Patience is how long a check watches that something does not happen. Defaults to 3 s.
 	Patience time.Duration
@@ -86,7 +87,7 @@ var dialectGroups = []group[DialectFixture]{
 		ofFixture: true,
 		checks:    []check[DialectFixture]{{"dialect-fixture", "the fixture has a Dialect with an empty outbox, and a Begin", checkDialectFixture}},
 	},
-	{checks: slices.Concat(enqueueChecks, fetchChecks, gapChecks, settleChecks, promoteChecks, leaseChecks, deadChecks, pauseChecks,
+	{checks: slices.Concat(enqueueChecks, fetchChecks, gapChecks, settleChecks, buryChecks, promoteChecks, leaseChecks, deadChecks, pauseChecks,
 		sessionChecks)},
 	{
 		needs:     "ConcurrentWriters",

@@ -67,33 +67,47 @@ func archivedIDs(events []core.ArchivedEvent) []string {
 
 func checkArchiveAcknowledge(ctx context.Context, f DialectFixture) error {
 	const awkward = `é漢😀 'single' "double" \back\ {a,b} NULL $1 ? :n %s`
-	msg := core.Message{ID: awkward, Topic: awkward, Key: awkward, Headers: map[string]string{awkward: awkward}, Payload: []byte{0, 255, '\''}}
-	records, err := f.stored(ctx, event("a"), msg, event("b"), event("c"))
+	msgs := []core.Message{
+		event("a"),
+		{ID: awkward, Topic: awkward, Key: awkward, Headers: map[string]string{awkward: awkward}, Payload: []byte{0, 255, '\''}},
+		longest("longest "), event("b"), event("c"),
+	}
+	records, err := f.stored(ctx, msgs...)
 	if err != nil {
 		return err
 	}
-	want := records[1]
+	first, second, b := records[1].Ref(), records[2].Ref(), records[3].Ref()
 	return f.archive(ctx, func(s core.Session, archive core.ArchiveStore) error {
-		refs := []core.Ref{want.Ref(), want.Ref(), {Position: records[2].Position, ID: "another"}, {Position: records[2].Position + 1_000_000, ID: "b"}}
+		refs := []core.Ref{first, second, first, {Position: b.Position, ID: "another"}, {Position: b.Position + 1_000_000, ID: "b"}}
 		if err := firstError(s.Acknowledge(ctx, refs), s.Acknowledge(ctx, refs), f.expect(ctx, "a", "b", "c")); err != nil {
 			return err
 		}
 		events, err := archive.ListArchived(ctx, core.ArchiveFilter{}, core.Ref{}, 10)
-		if err != nil || len(events) != 1 {
-			return fmt.Errorf("the archive holds %v, want one event (%v)", archivedIDs(events), err)
+		if err != nil || len(events) != 2 {
+			return fmt.Errorf("the archive holds %v, want two events (%v)", archivedIDs(events), err)
 		}
-		got, m := events[0], events[0].Message
-		if got.Ref() != want.Ref() || m.Topic != msg.Topic || m.Key != msg.Key || !maps.Equal(m.Headers, msg.Headers) || !bytes.Equal(m.Payload, msg.Payload) {
-			return fmt.Errorf("the archived event is %.400v, want %.400v at position %d", m, msg, want.Position)
-		}
-		if !m.EnqueuedAt.Equal(want.Message.EnqueuedAt) {
-			return fmt.Errorf("the archived event's EnqueuedAt is %v, want %v", m.EnqueuedAt, want.Message.EnqueuedAt)
-		}
-		if age := time.Since(got.DeliveredAt); age < -10*time.Minute || age > 10*time.Minute {
-			return fmt.Errorf("the event was delivered now, and its DeliveredAt is %v", got.DeliveredAt)
+		for i, got := range events {
+			if err := archivedAs(got, msgs[i+1], records[i+1]); err != nil {
+				return err
+			}
 		}
 		return nil
 	})
+}
+
+// archivedAs compares an archived event with what was enqueued, and its record.
+func archivedAs(got core.ArchivedEvent, msg core.Message, want core.Record) error {
+	m := got.Message
+	if got.Ref() != want.Ref() || m.Topic != msg.Topic || m.Key != msg.Key || !maps.Equal(m.Headers, msg.Headers) || !bytes.Equal(m.Payload, msg.Payload) {
+		return fmt.Errorf("the archived event is %.400v, want %.400v at position %d", m, msg, want.Position)
+	}
+	if !m.EnqueuedAt.Equal(want.Message.EnqueuedAt) {
+		return fmt.Errorf("the archived event's EnqueuedAt is %v, want %v", m.EnqueuedAt, want.Message.EnqueuedAt)
+	}
+	if age := time.Since(got.DeliveredAt); age < -10*time.Minute || age > 10*time.Minute {
+		return fmt.Errorf("the event was delivered now, and its DeliveredAt is %v", got.DeliveredAt)
+	}
+	return nil
 }
 
 func checkArchiveFilter(ctx context.Context, f DialectFixture) error {

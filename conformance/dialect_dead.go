@@ -3,13 +3,14 @@ package conformance
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/lockstep-go/lockstep/core"
 )
 
 var deadChecks = []check[DialectFixture]{
-	{"dead-filter", "a filter selects the dead letters that match every field that is set, bytewise", checkDeadFilter},
+	{"dead-filter", "a filter selects the dead letters that match every field that is set, bytewise, to be listed, counted, retried or dropped", checkDeadFilter},
 	{"dead-older", "OlderThan matches what was buried at least so long ago, by the database's clock", checkDeadOlder},
 	{"dead-pages", "ListDead returns the dead letters that come after (position, id), ascending, ids bytewise, at most limit", checkDeadPages},
 	{"dead-retry", "RetryDead puts dead letters back into the outbox, at their old positions, without attempts, unblocks their keys and bumps the generation", checkDeadRetry},
@@ -29,40 +30,118 @@ func (f DialectFixture) buried(ctx context.Context, msgs ...core.Message) ([]cor
 	return records, f.session(ctx, func(s core.Session) error { return bury(ctx, s, records...) })
 }
 
+// deadCases are filters for the letters of deadLetters, and the ids of those that match.
+var deadCases = []struct {
+	filter core.DeadFilter
+	want   []string
+}{
+	{core.DeadFilter{}, []string{"a", "b", "c", "100%_d", awkwardDead}},
+	{core.DeadFilter{ID: "b"}, []string{"b"}},
+	{core.DeadFilter{ID: "B"}, nil},
+	{core.DeadFilter{ID: awkwardDead}, []string{awkwardDead}},
+	{core.DeadFilter{Topic: "t"}, []string{"a", "b"}},
+	{core.DeadFilter{Topic: "o'brien"}, []string{awkwardDead}},
+	{core.DeadFilter{Key: "1"}, []string{"a", "c", "100%_d"}},
+	{core.DeadFilter{Key: `k'"\ `}, []string{awkwardDead}},
+	{core.DeadFilter{Key: `k'"\`}, nil},
+	{core.DeadFilter{Topic: "t", Key: "1"}, []string{"a"}},
+	{core.DeadFilter{CauseContains: "cause of"}, []string{"a", "b", "c", "100%_d", awkwardDead}},
+	{core.DeadFilter{CauseContains: "of b"}, []string{"b"}},
+	{core.DeadFilter{CauseContains: "OF b"}, nil},
+	{core.DeadFilter{CauseContains: "0%_d"}, []string{"100%_d"}},
+	{core.DeadFilter{CauseContains: "%"}, []string{"100%_d"}},
+	{core.DeadFilter{CauseContains: "_"}, []string{"100%_d"}},
+	{core.DeadFilter{CauseContains: `t's "e`}, []string{awkwardDead}},
+	{core.DeadFilter{CauseContains: `\`}, []string{awkwardDead}},
+	{core.DeadFilter{CauseContains: "{limit} ? $1"}, []string{awkwardDead}},
+	{core.DeadFilter{CauseContains: "of b", Topic: "T"}, nil},
+	{core.DeadFilter{OlderThan: time.Hour}, nil},
+	{core.DeadFilter{ID: "a", OlderThan: time.Hour}, nil},
+	{core.DeadFilter{Dropped: true}, nil},
+}
+
+// awkwardDead is an id, and so a part of a cause, that means something to who puts it into a statement as it is.
+const awkwardDead = `it's "e" \{limit} ? $1`
+
+// deadLetters are of a key each.
+func deadLetters() []core.Message {
+	return []core.Message{
+		{ID: "a", Topic: "t", Key: "1"}, {ID: "b", Topic: "t", Key: "2"}, {ID: "c", Topic: "T", Key: "1"},
+		{ID: "100%_d", Topic: "t ", Key: "1"}, {ID: awkwardDead, Topic: "o'brien", Key: `k'"\ `},
+	}
+}
+
 func checkDeadFilter(ctx context.Context, f DialectFixture) error {
-	_, err := f.buried(ctx,
-		core.Message{ID: "a", Topic: "t", Key: "1"}, core.Message{ID: "b", Topic: "t", Key: "2"},
-		core.Message{ID: "c", Topic: "T", Key: "1"}, core.Message{ID: "100%_d", Topic: "t ", Key: "1"})
+	if _, err := f.buried(ctx, deadLetters()...); err != nil {
+		return err
+	}
+	return f.session(ctx, func(s core.Session) error { // one for all: there are many calls
+		for _, tt := range deadCases {
+			err := listedAndCounted(ctx, s, tt.filter, tt.want...)
+			if err == nil && !tt.filter.Dropped { // core refuses to retry what was dropped
+				err = retriedAndBuriedAgain(ctx, s, tt.filter, tt.want)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return droppedByFilters(ctx, s)
+	})
+}
+
+// listedAndCounted compares what ListDead and CountDead say of filter.
+func listedAndCounted(ctx context.Context, s core.Session, filter core.DeadFilter, want ...string) error {
+	letters, err := s.ListDead(ctx, filter, core.Ref{}, 1000)
 	if err != nil {
 		return err
 	}
+	got, err := s.CountDead(ctx, filter)
+	if err == nil && got != int64(len(want)) {
+		err = fmt.Errorf("CountDead(%+v) returned %d, want %d", filter, got, len(want))
+	}
+	return firstError(same(fmt.Sprintf("the dead letters that match %+v are", filter), deadIDs(letters), want), err)
+}
+
+// retriedAndBuriedAgain retries by filter, and buries again what that put back.
+func retriedAndBuriedAgain(ctx context.Context, s core.Session, filter core.DeadFilter, want []string) error {
+	what := fmt.Sprintf("RetryDead(%+v)", filter)
+	if err := expectCount(what, len(want))(s.RetryDead(ctx, filter, 10)); err != nil {
+		return err
+	}
+	back, err := s.Fetch(ctx, everything)
+	if err != nil {
+		return err
+	}
+	return firstError(same("after "+what+" the outbox holds", ids(back.Records), want), bury(ctx, s, back.Records...))
+}
+
+// droppedByFilters drops one letter after the other, by a filter that the others do not match. The last one stays.
+func droppedByFilters(ctx context.Context, s core.Session) error {
+	left := []string{"a", "b", "c", "100%_d", awkwardDead}
 	for _, tt := range []struct {
 		filter core.DeadFilter
 		want   []string
 	}{
-		{core.DeadFilter{}, []string{"a", "b", "c", "100%_d"}},
-		{core.DeadFilter{ID: "b"}, []string{"b"}},
-		{core.DeadFilter{ID: "B"}, nil},
-		{core.DeadFilter{Topic: "t"}, []string{"a", "b"}},
-		{core.DeadFilter{Key: "1"}, []string{"a", "c", "100%_d"}},
-		{core.DeadFilter{Topic: "t", Key: "1"}, []string{"a"}},
-		{core.DeadFilter{CauseContains: "cause of"}, []string{"a", "b", "c", "100%_d"}},
-		{core.DeadFilter{CauseContains: "of b"}, []string{"b"}},
-		{core.DeadFilter{CauseContains: "OF b"}, nil},
-		{core.DeadFilter{CauseContains: "0%_d"}, []string{"100%_d"}},
+		{core.DeadFilter{OlderThan: time.Hour}, nil},
 		{core.DeadFilter{CauseContains: "%"}, []string{"100%_d"}},
-		{core.DeadFilter{CauseContains: "_"}, []string{"100%_d"}},
-		{core.DeadFilter{CauseContains: "of b", Topic: "T"}, nil},
-		{core.DeadFilter{Dropped: true}, nil},
+		{core.DeadFilter{Key: "2"}, []string{"b"}},
+		{core.DeadFilter{Key: "2"}, nil},
+		{core.DeadFilter{Topic: "T"}, []string{"c"}},
+		{core.DeadFilter{ID: "a"}, []string{"a"}},
 	} {
-		if err := f.expectDead(ctx, tt.filter, tt.want...); err != nil {
-			return err
-		}
-		if err := f.expectDeadCount(ctx, tt.filter, len(tt.want)); err != nil {
+		left = slices.DeleteFunc(left, func(id string) bool { return slices.Contains(tt.want, id) })
+		err := firstError(
+			expectCount(fmt.Sprintf("DropDead(%+v)", tt.filter), len(tt.want))(s.DropDead(ctx, tt.filter, "over", 10)),
+			listedAndCounted(ctx, s, core.DeadFilter{}, left...),
+			expectCount(fmt.Sprintf("RetryDead(%+v) of what was dropped", tt.filter), 0)(s.RetryDead(ctx, tt.filter, 10)))
+		if err != nil {
 			return err
 		}
 	}
-	return nil
+	return firstError(
+		listedAndCounted(ctx, s, core.DeadFilter{Dropped: true}, "a", "b", "c", "100%_d"),
+		listedAndCounted(ctx, s, core.DeadFilter{Dropped: true, Key: "2"}, "b"),
+		listedAndCounted(ctx, s, core.DeadFilter{Dropped: true, CauseContains: "_"}, "100%_d"))
 }
 
 func (f DialectFixture) expectDeadCount(ctx context.Context, filter core.DeadFilter, want int) error {
@@ -82,10 +161,32 @@ func checkDeadOlder(ctx context.Context, f DialectFixture) error {
 	if err := f.expectDead(ctx, core.DeadFilter{OlderThan: time.Hour}); err != nil {
 		return err
 	}
-	return eventually(ctx, "a dead letter does not get older than 100 ms", func() (bool, error) {
-		dead, err := f.dead(ctx, core.DeadFilter{OlderThan: 100 * time.Millisecond})
+	// Much less than a check waits: who takes milliseconds for seconds is found out.
+	const age = 100 * time.Millisecond
+	err := eventually(ctx, "a dead letter does not get older than 100 ms", func() (bool, error) {
+		dead, err := f.dead(ctx, core.DeadFilter{OlderThan: age})
 		return len(dead) == 1, err
 	})
+	if err != nil {
+		return err
+	}
+	return f.session(ctx, func(s core.Session) error {
+		aged := core.DeadFilter{OlderThan: age}
+		return firstError(
+			f.expectDeadCount(ctx, aged, 1),
+			expectCount("RetryDead of what is older than 100 ms", 1)(s.RetryDead(ctx, aged, 10)), f.expect(ctx, "a"),
+			f.buriedNow(ctx, s),
+			eventually(ctx, "a dead letter that is older than 100 ms is not dropped", func() (bool, error) {
+				n, err := s.DropDead(ctx, aged, "over", 10)
+				return n == 1, err
+			}))
+	})
+}
+
+// buriedNow buries all that the outbox holds.
+func (f DialectFixture) buriedNow(ctx context.Context, s core.Session) error {
+	records, err := f.all(ctx)
+	return firstError(err, bury(ctx, s, records...))
 }
 
 func checkDeadPages(ctx context.Context, f DialectFixture) error {

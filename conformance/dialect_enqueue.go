@@ -85,15 +85,13 @@ func checkEnqueueOrder(ctx context.Context, f DialectFixture) error {
 }
 
 func checkRoundTrip(ctx context.Context, f DialectFixture) error {
-	allBytes := make([]byte, 256)
-	for i := range allBytes {
-		allBytes[i] = byte(i)
-	}
 	const awkward = `é漢😀 'single' "double" \back\ {a,b} NULL $1 ? :n %s ` + "\t\n"
 	msgs := []core.Message{
 		{ID: "plain", Topic: "orders", Key: "42", Headers: map[string]string{"h": "v"}, Payload: []byte("{}")},
 		{ID: "least", Topic: "orders"},
-		{ID: awkward, Topic: awkward, Key: awkward, Headers: map[string]string{awkward: awkward, "empty": ""}, Payload: allBytes},
+		{ID: awkward, Topic: awkward, Key: awkward, Headers: map[string]string{awkward: awkward, "empty": ""}, Payload: everyByte()},
+		{ID: "empty", Topic: "orders", Headers: map[string]string{}, Payload: []byte{}}, // which is the same as nil
+		longest("longest "),
 		{ID: "ends in a space ", Topic: "orders ", Key: "k "},
 		{ID: "large", Topic: "orders", Payload: bytes.Repeat([]byte("x"), core.MaxPayloadBytes)},
 	}

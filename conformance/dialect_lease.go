@@ -346,7 +346,7 @@ func checkSuspectMark(ctx context.Context, f DialectFixture) error {
 		if err != nil {
 			return err
 		}
-		suspect := core.Ref{Position: 1 << 40, ID: "it's é漢😀 "}
+		suspect := core.Ref{Position: 1 << 40, ID: ofLength("it's é漢😀 ", core.MaxIDBytes-1) + " "}
 		mark := func(holder string, epoch int64, ref core.Ref, want bool) error {
 			return expectBool(fmt.Sprintf("MarkSuspect by %s in epoch %d", holder, epoch), want)(a.MarkSuspect(ctx, holder, epoch, ref))
 		}

@@ -153,21 +153,28 @@ func checkPromoteGeneration(ctx context.Context, f DialectFixture) error {
 
 func checkPromoteComplete(ctx context.Context, f DialectFixture) error {
 	const awkward = `é漢😀 'single' "double" \back\ {a,b} NULL $1 ? :n %s`
-	want := core.Message{ID: awkward, Topic: awkward, Key: awkward, Headers: map[string]string{awkward: awkward},
-		Payload: []byte{0, 255, '\''}, NotBefore: time.Now().Add(-time.Hour)}
-	if err := firstError(f.commit(ctx, want), f.promote(ctx, 1, 1)); err != nil {
+	msgs := []core.Message{
+		{ID: awkward, Topic: awkward, Key: awkward, Headers: map[string]string{awkward: awkward}, Payload: []byte{0, 255, '\''}},
+		longest("longest "),
+	}
+	for i := range msgs {
+		msgs[i].NotBefore = time.Now().Add(time.Duration(i-2) * time.Hour)
+	}
+	if err := firstError(f.commit(ctx, msgs...), f.promote(ctx, len(msgs), len(msgs))); err != nil {
 		return err
 	}
 	records, err := f.all(ctx)
-	if err != nil || len(records) != 1 {
-		return fmt.Errorf("after a promotion the outbox holds %v, want one record (%v)", records, err)
+	if err != nil || len(records) != len(msgs) {
+		return fmt.Errorf("after a promotion the outbox holds %v, want %d records (%v)", records, len(msgs), err)
 	}
-	got := records[0].Message
-	if got.ID != want.ID || got.Topic != want.Topic || got.Key != want.Key || !maps.Equal(got.Headers, want.Headers) || !bytes.Equal(got.Payload, want.Payload) {
-		return fmt.Errorf("the promoted message is %.400v, want %.400v", got, want)
-	}
-	if records[0].Attempts != 0 || records[0].RetryIn > 0 {
-		return fmt.Errorf("the promoted message has %d attempts and is due in %v", records[0].Attempts, records[0].RetryIn)
+	for i, want := range msgs {
+		got := records[i].Message
+		if got.ID != want.ID || got.Topic != want.Topic || got.Key != want.Key || !maps.Equal(got.Headers, want.Headers) || !bytes.Equal(got.Payload, want.Payload) {
+			return fmt.Errorf("the promoted message is %.400v, want %.400v", got, want)
+		}
+		if records[i].Attempts != 0 || records[i].RetryIn > 0 {
+			return fmt.Errorf("the promoted message has %d attempts and is due in %v", records[i].Attempts, records[i].RetryIn)
+		}
 	}
 	return nil
 }

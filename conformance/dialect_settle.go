@@ -1,37 +1,35 @@
 package conformance
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"maps"
+	"strings"
 	"time"
 
 	"github.com/lockstep-go/lockstep/core"
 )
 
 var settleChecks = []check[DialectFixture]{
-	{"acknowledge-both", "an acknowledgement removes the records that match both position and id, and leaves every other", checkAcknowledgeBoth},
+	{"acknowledge-both", "an acknowledgement removes the records that match both position and id, and leaves every other, and dead letters, blocked keys and delayed events", checkAcknowledgeBoth},
 	{"acknowledge-again", "a record that is already gone is no error", checkAcknowledgeAgain},
 	{"acknowledge-many", "an acknowledgement removes the records that match, however many", checkAcknowledgeMany},
 	{"fail-noted", "each record that failed gets its attempts and its retry time, by the database's clock", checkFailNoted},
 	{"fail-once", "a failure is noted where the record has one attempt less, and so once when it is repeated", checkFailOnce},
 	{"fail-both", "a failure is noted where position and id match, and nowhere else", checkFailBoth},
-	{"bury-moves", "what is buried is removed from the outbox and inserted into the dead letters, complete", checkBuryMoves},
-	{"bury-blocks", "the key of what is buried is blocked unless Skip is set; an empty key is no key", checkBuryBlocks},
-	{"bury-again", "a burial is idempotent", checkBuryAgain},
-	{"bury-late", "a burial moves what has one attempt less: one that comes late, after an operator's retry, does nothing", checkBuryLate},
-	{"bury-both", "what does not match position and id is passed over, and its key is not blocked", checkBuryBoth},
 }
 
 func checkAcknowledgeBoth(ctx context.Context, f DialectFixture) error {
-	records, err := f.stored(ctx, event("a"), event("b"), event("c"), event("it's"), event("é漢😀"))
+	records, err := f.stored(ctx, event("a"), event("b"), event("c"), event("it's"), event("é漢😀"), longest("longest "),
+		keyed("dead", "blocked"), keyed("behind it", "blocked"))
 	if err != nil {
 		return err
 	}
-	a, b, quoted, foreign := records[0].Ref(), records[1].Ref(), records[3].Ref(), records[4].Ref()
+	a, b, quoted, foreign, long, dead := records[0].Ref(), records[1].Ref(), records[3].Ref(), records[4].Ref(), records[5].Ref(), records[6].Ref()
+	if err := f.commit(ctx, delayed("later", time.Hour)); err != nil {
+		return err
+	}
 	err = f.session(ctx, func(s core.Session) error {
-		return s.Acknowledge(ctx, []core.Ref{
+		return firstError(bury(ctx, s, records[6]), s.Acknowledge(ctx, []core.Ref{
 			a,
 			{Position: b.Position, ID: "another"},
 			{Position: b.Position + 1_000_000, ID: "b"},
@@ -39,12 +37,26 @@ func checkAcknowledgeBoth(ctx context.Context, f DialectFixture) error {
 			{Position: b.Position, ID: "b "},
 			quoted,
 			foreign,
-		})
+			long,
+			dead, // a confirmation that comes after an earlier attempt of it was the last one
+		}))
 	})
 	if err != nil {
 		return err
 	}
-	return f.expect(ctx, "b", "c")
+	return firstError(f.expect(ctx, "b", "c"), f.expectDead(ctx, core.DeadFilter{}, "dead"), f.expectBlocked(ctx, "blocked"),
+		f.expectDelayed(ctx, 1))
+}
+
+// expectDelayed compares the number of delayed events.
+func (f DialectFixture) expectDelayed(ctx context.Context, want int64) error {
+	return f.session(ctx, func(s core.Session) error {
+		got, err := s.Stats(ctx)
+		if err == nil && got.Delayed != exactly(want) {
+			err = fmt.Errorf("there are %+v delayed events, want %d", got.Delayed, want)
+		}
+		return err
+	})
 }
 
 func checkAcknowledgeAgain(ctx context.Context, f DialectFixture) error {
@@ -112,10 +124,48 @@ func checkFailNoted(ctx context.Context, f DialectFixture) error {
 	if c := failed[2]; c.Attempts != 0 || c.RetryIn > 0 {
 		return fmt.Errorf("a record that did not fail has %d attempts and is due in %v", c.Attempts, c.RetryIn)
 	}
-	return eventually(ctx, "a record whose retry time is over is not due", func() (bool, error) {
+	err = eventually(ctx, "a record whose retry time is over is not due", func() (bool, error) {
 		all, err := f.all(ctx)
 		return err == nil && all[1].RetryIn <= 0, err
 	})
+	return firstError(err, f.failMany(ctx))
+}
+
+// many is more failures, or burials, than a dialect may put into one statement.
+const many = 250
+
+// numberedKeys is many messages, each of a key of its own.
+func numberedKeys() []core.Message {
+	msgs := make([]core.Message, many)
+	for i := range msgs {
+		msgs[i] = keyed(fmt.Sprint("event ", i), fmt.Sprint("key ", i))
+	}
+	return msgs
+}
+
+// causes are what a broker's client may put into an error's text. The first two hold what not every database takes as text.
+var causes = []string{"before \x00 after", "before \xff\xc3( after", strings.Repeat("漢", 3000), ""}
+
+// failMany notes many failures in one call, with causes of every kind.
+func (f DialectFixture) failMany(ctx context.Context) error {
+	records, err := f.stored(ctx, numberedKeys()...)
+	if err != nil {
+		return err
+	}
+	var failures []core.Failure
+	for i, r := range records {
+		failures = append(failures, core.Failure{Ref: r.Ref(), Attempts: 1, RetryIn: time.Hour, Cause: causes[i%len(causes)]})
+	}
+	all, err := f.failed(ctx, failures...)
+	if err != nil {
+		return err
+	}
+	for _, r := range all[len(all)-len(records):] {
+		if r.Attempts != 1 || r.RetryIn < 50*time.Minute {
+			return fmt.Errorf("of %d failures in one call, to be retried in an hour, that of %q left it with %d attempts and due in %v", len(failures), r.Message.ID, r.Attempts, r.RetryIn)
+		}
+	}
+	return nil
 }
 
 func checkFailOnce(ctx context.Context, f DialectFixture) error {
@@ -166,166 +216,4 @@ func checkFailBoth(ctx context.Context, f DialectFixture) error {
 		}
 	}
 	return nil
-}
-
-// dead returns the dead letters that match filter.
-func (f DialectFixture) dead(ctx context.Context, filter core.DeadFilter) (letters []core.DeadLetter, err error) {
-	err = f.session(ctx, func(s core.Session) error {
-		letters, err = s.ListDead(ctx, filter, core.Ref{}, 1000)
-		return err
-	})
-	return letters, err
-}
-
-// expectDead compares the ids of the dead letters that match filter with want.
-func (f DialectFixture) expectDead(ctx context.Context, filter core.DeadFilter, want ...string) error {
-	letters, err := f.dead(ctx, filter)
-	if err != nil {
-		return err
-	}
-	return same(fmt.Sprintf("the dead letters that match %+v are", filter), deadIDs(letters), want)
-}
-
-func deadIDs(letters []core.DeadLetter) []string {
-	list := make([]string, len(letters))
-	for i, l := range letters {
-		list[i] = l.Message.ID
-	}
-	return list
-}
-
-// expectBlocked compares the blocked keys with want.
-func (f DialectFixture) expectBlocked(ctx context.Context, want ...string) error {
-	var got []string
-	err := f.session(ctx, func(s core.Session) error {
-		keys, err := s.ListBlocked(ctx, "", "", 1000)
-		for _, k := range keys {
-			got = append(got, k.Key)
-		}
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	return same("the blocked keys are", got, want)
-}
-
-func checkBuryMoves(ctx context.Context, f DialectFixture) error {
-	const awkward = `é漢😀 'single' "double" \back\ {a,b} NULL $1 ? :n %s`
-	msg := core.Message{ID: awkward, Topic: awkward, Key: awkward, Headers: map[string]string{awkward: awkward}, Payload: []byte{0, 255, '\''}}
-	records, err := f.stored(ctx, msg, event("b"))
-	if err != nil {
-		return err
-	}
-	want := records[0]
-	err = f.session(ctx, func(s core.Session) error {
-		for attempt := range 6 {
-			err := s.Fail(ctx, []core.Failure{{Ref: want.Ref(), Attempts: attempt + 1, Cause: "x"}})
-			if err != nil {
-				return err
-			}
-		}
-		// Skip, because a record that was left behind would not be fetched while its key is blocked.
-		return s.Bury(ctx, []core.Burial{{Ref: want.Ref(), Attempts: 7, Cause: awkward, Skip: true}})
-	})
-	if err != nil {
-		return err
-	}
-	if err := f.expect(ctx, "b"); err != nil {
-		return err
-	}
-	dead, err := f.dead(ctx, core.DeadFilter{})
-	if err != nil || len(dead) != 1 {
-		return fmt.Errorf("the dead letters are %v, want one (%v)", dead, err)
-	}
-	got := dead[0]
-	m := got.Message
-	if m.ID != msg.ID || m.Topic != msg.Topic || m.Key != msg.Key || !maps.Equal(m.Headers, msg.Headers) || !bytes.Equal(m.Payload, msg.Payload) {
-		return fmt.Errorf("the dead letter's message is %.400v, want %.400v", m, msg)
-	}
-	if got.Position != want.Position || !got.Message.EnqueuedAt.Equal(want.Message.EnqueuedAt) || got.Attempts != 7 || got.Cause != awkward {
-		return fmt.Errorf("the dead letter is %+v, want position and time of %+v, 7 attempts and the cause", got, want)
-	}
-	if age := time.Since(got.BuriedAt); age < -10*time.Minute || age > 10*time.Minute {
-		return fmt.Errorf("the dead letter was buried now, and its BuriedAt is %v", got.BuriedAt)
-	}
-	return nil
-}
-
-func checkBuryBlocks(ctx context.Context, f DialectFixture) error {
-	records, err := f.stored(ctx, keyed("a", "blocked"), keyed("b", "skipped"), keyed("c", ""), keyed("d", "skipped"), keyed("e", ""), keyed("f", "blocked"))
-	if err != nil {
-		return err
-	}
-	err = f.session(ctx, func(s core.Session) error {
-		return s.Bury(ctx, []core.Burial{
-			{Ref: records[0].Ref(), Attempts: 1, Cause: "x"},
-			{Ref: records[1].Ref(), Attempts: 1, Cause: "x", Skip: true},
-			{Ref: records[2].Ref(), Attempts: 1, Cause: "x"},
-		})
-	})
-	if err != nil {
-		return err
-	}
-	return firstError(f.expect(ctx, "d", "e"), f.expectBlocked(ctx, "blocked"), f.expectDead(ctx, core.DeadFilter{}, "a", "b", "c"))
-}
-
-func checkBuryAgain(ctx context.Context, f DialectFixture) error {
-	records, err := f.stored(ctx, event("a"), event("b"))
-	if err != nil {
-		return err
-	}
-	for range 2 {
-		err := f.session(ctx, func(s core.Session) error { return bury(ctx, s, records[0], records[0]) })
-		if err != nil {
-			return err
-		}
-	}
-	return firstError(f.expect(ctx), f.expectBlocked(ctx, "42"), f.expectDead(ctx, core.DeadFilter{}, "a"))
-}
-
-func checkBuryBoth(ctx context.Context, f DialectFixture) error {
-	records, err := f.stored(ctx, letters(2)...)
-	if err != nil {
-		return err
-	}
-	a, gone := records[0].Ref(), records[1].Ref()
-	err = f.session(ctx, func(s core.Session) error {
-		if err := s.Acknowledge(ctx, []core.Ref{gone}); err != nil {
-			return err
-		}
-		return s.Bury(ctx, []core.Burial{
-			{Ref: core.Ref{Position: a.Position, ID: "another"}, Attempts: 1, Cause: "x"},
-			{Ref: core.Ref{Position: a.Position + 1000, ID: "a"}, Attempts: 1, Cause: "x"},
-			{Ref: gone, Attempts: 1, Cause: "x"},
-		})
-	})
-	if err != nil {
-		return err
-	}
-	return firstError(f.expect(ctx, "a"), f.expectBlocked(ctx), f.expectDead(ctx, core.DeadFilter{}))
-}
-
-func checkBuryLate(ctx context.Context, f DialectFixture) error {
-	records, err := f.stored(ctx, event("a"), event("b"))
-	if err != nil {
-		return err
-	}
-	// Two relays had it in flight; one was slow, and an operator quick.
-	late := core.Burial{Ref: records[0].Ref(), Attempts: 2, Cause: "x"}
-	return f.session(ctx, func(s core.Session) error {
-		for range 2 {
-			err := firstError(
-				s.Fail(ctx, []core.Failure{{Ref: late.Ref, Attempts: 1, Cause: "x"}}),
-				s.Bury(ctx, []core.Burial{late}),
-				f.expectDead(ctx, core.DeadFilter{}, "a"), f.expectBlocked(ctx, "42"), f.expect(ctx),
-				expectCount("RetryDead", 1)(s.RetryDead(ctx, core.DeadFilter{}, 10)),
-				s.Bury(ctx, []core.Burial{late}),
-				f.expectDead(ctx, core.DeadFilter{}), f.expectBlocked(ctx), f.expect(ctx, "a", "b"))
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	})
 }

@@ -68,10 +68,11 @@
 // (CheckResult.TimedOut): look first at the failures that are not.
 //
 // A database that is a file has one writer at a time, and no server to kill; DialectFixture.NoServer says so, and no promise
-// misses what needs them: pair-late-commit and pair-database-restart, the checks of ConcurrentWriters and of Restart. Cut and
-// LoseAnswers it can have. What breaks is a process there: begin the application's transactions in one of its own, and kill
-// that, once before COMMIT and once before its answer, as internal/matrix does for a file. Without that, the
-// checks of the two are not missed either.
+// misses what needs them: pair-late-commit and pair-database-restart, the checks of ConcurrentWriters and of Restart, and
+// database-cut, because a session has no connection that could break. What breaks is a process: begin the application's
+// transactions in one of its own, and let Cut and LoseAnswers kill it, once before COMMIT and once before its answer, as
+// internal/matrix does for a file. Without that, pair-crash-before-commit and pair-lost-commit-answer are not exercised, and
+// the promises that they are about are not proven.
 //
 // # Rules
 //

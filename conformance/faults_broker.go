@@ -3,7 +3,7 @@ package conformance
 import (
 	"context"
 	"errors"
-	"fmt"
+	"slices"
 	"time"
 
 	"github.com/lockstep-go/lockstep/core"
@@ -18,38 +18,33 @@ func checkBrokerOutage(ctx context.Context, f BrokerFixture) error {
 		return err
 	}
 	defer heal()
+	v := &verdicts{}
 	for n, limit := range []time.Duration{100 * time.Millisecond, time.Second} {
 		away, cancel := context.WithTimeout(ctx, limit)
-		results, err := f.publishEach(away, numbered(0, n, 0), numbered(1, n, 0))
+		msgs := []core.Message{numbered(0, n, 0), numbered(1, n, 0)}
+		results, err := f.publishEach(away, msgs...)
 		cancel()
+		if err == nil && slices.Contains(results, nil) {
+			err = errors.New("the message system is away, and a message is said to be stored")
+		}
+		if err == nil {
+			err = v.hear("the message system is away", msgs, results)
+		}
 		if err != nil {
 			return err
 		}
-		for _, result := range results {
-			switch {
-			case result == nil:
-				return errors.New("the message system is away, and a message is said to be stored")
-			case !errors.Is(result, core.ErrUnavailable) && !errors.Is(result, core.ErrUncertain) && !errors.Is(result, core.ErrNotAttempted):
-				return fmt.Errorf("the message system is away, and a message is said to be refused, which counts as an attempt: %w", result)
-			}
-		}
 	}
 	heal()
-	err = eventually(ctx, "a message that is published after the outage", func() (bool, error) {
-		again, cancel := context.WithTimeout(ctx, soon)
-		defer cancel()
-		return f.publish(again, core.Message{ID: "after", Key: "after"}) == nil, nil
-	})
+	after, err := f.again(ctx, "after the outage", v.last)
 	if err != nil {
 		return err
 	}
-	return f.find(ctx, []string{"before", "after"}, 100)
+	return v.hold(ctx, f, 1+2*(v.published+after), "before")
 }
 
 // checkBrokerCut breaks the connections between calls and during one.
 func checkBrokerCut(ctx context.Context, f BrokerFixture) error {
-	var claimed []string
-	published := 0
+	v := &verdicts{}
 	for n := range 10 {
 		cut := make(chan struct{})
 		go func() {
@@ -64,23 +59,16 @@ func checkBrokerCut(ctx context.Context, f BrokerFixture) error {
 		results, err := f.publishEach(limited, msgs...)
 		cancel()
 		<-cut
+		if err == nil {
+			err = v.hear("its connection broke", msgs, results)
+		}
 		if err != nil {
 			return err
 		}
-		for i, result := range results {
-			if published++; result == nil {
-				claimed = append(claimed, msgs[i].ID)
-			}
-		}
 	}
-	err := eventually(ctx, "a message that is published after the connections broke", func() (bool, error) {
-		again, cancel := context.WithTimeout(ctx, soon)
-		defer cancel()
-		published++
-		return f.publish(again, core.Message{ID: "after", Key: "after"}) == nil, nil
-	})
+	after, err := f.again(ctx, "after the connections broke", v.last)
 	if err != nil {
 		return err
 	}
-	return f.find(ctx, append(claimed, "after"), 2*published) // twice: an answer that was lost may have been sent again
+	return v.hold(ctx, f, 2*(v.published+after)) // twice: an answer that was lost may have been sent again
 }

@@ -299,6 +299,7 @@ func TestBrokerMutantsAreCaught(t *testing.T) {
 	finds := map[string]bool{}
 	all := maps.Clone(brokerMutants)
 	maps.Copy(all, callMutants)
+	maps.Copy(all, verdictMutants)
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		mutant := all[name]
 		for _, id := range mutant.caught {

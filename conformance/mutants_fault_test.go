@@ -15,7 +15,7 @@ var faultMutants = map[string]mutant{
 			}
 			return nil
 		},
-	}}, []string{"database-outage"}},
+	}}, caught{"database-outage": "the database is away, and an acknowledgement succeeded"}},
 	"reconnects behind the engine's back": {alteredDialect{session: altered{
 		fetch: func(ctx context.Context, s *memorySession, r core.FetchRequest) (core.FetchResult, error) {
 			result, err := s.Fetch(ctx, r)
@@ -29,7 +29,7 @@ var faultMutants = map[string]mutant{
 			defer again.Close()
 			return again.Fetch(ctx, r)
 		},
-	}}, []string{"database-cut"}},
+	}}, caught{"database-cut": "its connection was broken, and a fetch over it succeeded: the session has reconnected"}},
 	"forgets everything when it is away": {alteredDialect{session: altered{
 		acknowledge: func(ctx context.Context, s *memorySession, refs []core.Ref) error {
 			err := s.Acknowledge(ctx, refs)
@@ -38,5 +38,5 @@ var faultMutants = map[string]mutant{
 			}
 			return err
 		},
-	}}, []string{"database-outage"}},
+	}}, caught{"database-outage": `after the outage the outbox holds [], want ["a" "b" "c"]`}},
 }

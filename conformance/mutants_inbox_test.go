@@ -22,12 +22,23 @@ func TestMemoryInbox(t *testing.T) {
 
 var inboxMutants = map[string]mutant{
 	"remembers nothing": {receiving(func(context.Context, *Memory, *MemoryTx, receipt) (bool, error) { return true, nil }),
-		[]string{"inbox-once", "inbox-same-transaction", "inbox-atomic", "inbox-waits", "inbox-race", "inbox-answer-lost"}},
+		caught{
+			"inbox-once":             `consumer "billing" receives "a": first = true, want false`,
+			"inbox-same-transaction": "in one transaction: first = true, want false",
+			"inbox-atomic":           `the outbox holds ["a" "a" "a"], want ["a"]`,
+			"inbox-waits":            "a second transaction is told first = true while the first is open",
+			"inbox-race":             "had its effect 4 times, want once",
+			"inbox-answer-lost":      `the outbox holds ["a" "a" "b" "b" "c" "c"], want ["a" "b" "c"]`},
+	},
 	"takes every message for a duplicate": {receiving(func(context.Context, *Memory, *MemoryTx, receipt) (bool, error) { return false, nil }),
-		[]string{"inbox-once", "inbox-rollback", "inbox-atomic"}},
+		caught{
+			"inbox-once":     `consumer "billing" receives "a": first = false, want true`,
+			"inbox-rollback": "a message whose transactions were rolled back is not new",
+			"inbox-atomic":   `the outbox holds [], want ["a"]`},
+	},
 	"knows one consumer": {receiving(func(ctx context.Context, m *Memory, tx *MemoryTx, r receipt) (bool, error) {
 		return m.Receive(ctx, tx, "", r.id)
-	}), []string{"inbox-once"}},
+	}), caught{"inbox-once": `consumer "shipping" receives "a": first = false, want true`}},
 	"forgets the transaction's own": {receiving(func(ctx context.Context, m *Memory, tx *MemoryTx, r receipt) (bool, error) {
 		if _, err := m.Receive(ctx, tx, r.consumer, r.id); err != nil {
 			return false, err
@@ -35,7 +46,7 @@ var inboxMutants = map[string]mutant{
 		before := false
 		m.locked(func() { _, before = m.inbox[r] })
 		return !before, nil
-	}), []string{"inbox-same-transaction"}},
+	}), caught{"inbox-same-transaction": "in one transaction: first = true, want false"}},
 	"notes on its own": {receiving(func(ctx context.Context, m *Memory, _ *MemoryTx, r receipt) (bool, error) {
 		own, err := m.Begin(ctx)
 		if err != nil {
@@ -43,7 +54,12 @@ var inboxMutants = map[string]mutant{
 		}
 		first, err := m.Receive(ctx, own, r.consumer, r.id)
 		return first, firstError(err, own.Commit())
-	}), []string{"inbox-rollback", "inbox-savepoint", "inbox-atomic"}},
+	}),
+		caught{
+			"inbox-rollback":  "a message whose transactions were rolled back is not new",
+			"inbox-savepoint": `consumer "billing" receives "after": first = false, want true`,
+			"inbox-atomic":    `the outbox holds [], want ["a"]`},
+	},
 	"reads and does not wait": {receiving(func(ctx context.Context, m *Memory, tx *MemoryTx, r receipt) (bool, error) {
 		before := false
 		m.locked(func() {
@@ -52,7 +68,7 @@ var inboxMutants = map[string]mutant{
 			}
 		})
 		return !before, nil
-	}), []string{"inbox-waits"}},
+	}), caught{"inbox-waits": "a second transaction is told first = true while the first is open"}},
 	"says so at once": {receiving(func(ctx context.Context, m *Memory, tx *MemoryTx, r receipt) (bool, error) {
 		waits := false
 		m.locked(func() {
@@ -63,37 +79,41 @@ var inboxMutants = map[string]mutant{
 			return false, nil // and the message is lost when the other rolls back
 		}
 		return m.Receive(ctx, tx, r.consumer, r.id)
-	}), []string{"inbox-waits"}},
+	}), caught{"inbox-waits": "a second transaction is told first = false while the first is open"}},
 	"locks the whole inbox": {receiving(func(ctx context.Context, m *Memory, tx *MemoryTx, r receipt) (bool, error) {
 		if err := tx.LockRow(ctx, "inbox"); err != nil {
 			return false, err
 		}
 		return m.Receive(ctx, tx, r.consumer, r.id)
-	}), []string{"inbox-others-go-on"}},
+	}), caught{"inbox-others-go-on": "beside a transaction that received other messages: inbox: memory: LockRow: context deadline exceeded"}},
 	"ends the transaction of a duplicate": {receiving(func(ctx context.Context, m *Memory, tx *MemoryTx, r receipt) (bool, error) {
 		first, err := m.Receive(ctx, tx, r.consumer, r.id)
 		if err == nil && !first {
 			m.locked(tx.endLocked)
 		}
 		return first, err
-	}), []string{"inbox-usable"}},
-	"folds case":   {renaming(strings.ToLower), []string{"inbox-bytewise"}},
-	"trims spaces": {renaming(func(s string) string { return strings.TrimRight(s, " ") }), []string{"inbox-bytewise"}},
+	}), caught{"inbox-usable": "after false, the transaction fails: enqueue: sql: transaction has already been committed or rolled"}},
+	"folds case": {renaming(strings.ToLower), caught{"inbox-bytewise": `consumer "billing" receives "A": first = false, want true`}},
+	"trims spaces": {renaming(func(s string) string { return strings.TrimRight(s, " ") }),
+		caught{"inbox-bytewise": `consumer "billing" receives "a ": first = false, want true`}},
 	"cuts long names": {renaming(func(s string) string { return s[:min(len(s), core.MaxIDBytes-1)] }),
-		[]string{"inbox-bytewise"}},
+		caught{"inbox-bytewise": `consumer "billing" receives`}},
 	"empties the inbox when it migrates": {alteredDialect{migrateInbox: func(_ context.Context, m *Memory) error {
 		m.locked(func() { clear(m.inbox) })
 		return nil
-	}}, []string{"inbox-migrate"}},
-	"migrates one at a time": {migratingAlone(), []string{"inbox-migrate"}},
+	}}, caught{"inbox-migrate": `consumer "billing" receives "a": first = true, want false`}},
+	"migrates one at a time": {migratingAlone(), caught{"inbox-migrate": "several migrate at once: deadlock: the transaction was rolled back"}},
 	"forgets whatever its age": {alteredDialect{forget: func(ctx context.Context, m *Memory, _ time.Duration, limit int) (int, error) {
 		return m.Forget(ctx, 0, limit)
-	}}, []string{"inbox-forget-age"}},
+	}}, caught{"inbox-forget-age": "1 are forgotten that were received an hour ago, want none"}},
 	"forgets nothing": {alteredDialect{forget: func(context.Context, *Memory, time.Duration, int) (int, error) { return 0, nil }},
-		[]string{"inbox-forget-age", "inbox-forget-limit"}},
+		caught{
+			"inbox-forget-age":   "what was received is older than 10 ms and forgotten: not within 20s",
+			"inbox-forget-limit": "Forget with the limit 2 removes 0, want 2"},
+	},
 	"forgets without a limit": {alteredDialect{forget: func(ctx context.Context, m *Memory, age time.Duration, _ int) (int, error) {
 		return m.Forget(ctx, age, 1000)
-	}}, []string{"inbox-forget-limit"}},
+	}}, caught{"inbox-forget-limit": "Forget with the limit 2 removes 5, want 2"}},
 	"forgets the latest first": {alteredDialect{forget: func(_ context.Context, m *Memory, _ time.Duration, limit int) (n int, _ error) {
 		m.locked(func() {
 			for ; n < limit && len(m.inbox) > 0; n++ {
@@ -107,11 +127,11 @@ var inboxMutants = map[string]mutant{
 			}
 		})
 		return n, nil
-	}}, []string{"inbox-forget-limit"}},
+	}}, caught{"inbox-forget-limit": `the latest was forgotten before older ones: consumer "billing" receives "a": first = true, want`}},
 	"guesses where there is no result": {alteredDialect{receive: func(ctx context.Context, _ *Memory, tx core.Execer, _, _ string) (bool, error) {
 		_, _ = tx.ExecContext(ctx, "INSERT")
 		return true, nil
-	}}, []string{"inbox-no-result"}},
+	}}, caught{"inbox-no-result": "delivery 2: first = true, want false or an error"}},
 }
 
 // receiving alters how a message is received.
@@ -136,7 +156,7 @@ func migratingAlone() alteredDialect {
 			return ErrDeadlock
 		}
 		defer busy.Unlock()
-		time.Sleep(time.Millisecond)
+		time.Sleep(time.Millisecond) // the bubble's clock: the others come meanwhile
 		return nil
 	}}
 }

@@ -12,15 +12,18 @@ import (
 // mutant is a dialect with a fault, and the checks that must find it.
 type mutant struct {
 	alter  alteredDialect
-	caught []string // ids of checks
+	caught caught
 }
+
+// caught is what checks say of a mutant, by their ids.
+type caught map[string]string
 
 // The suite is tested itself: each check finds a fault, and each of these faults is found by the check that is there
 // for it. They run in bubbles, where a check that waits in vain for its time-out costs nothing.
 func TestMutantsAreCaught(t *testing.T) {
 	all := map[string]mutant{}
 	for _, mutants := range []map[string]mutant{enqueueMutants, fetchMutants, gapMutants, settleMutants, promoteMutants, leaseMutants, deadMutants, pauseMutants, archiveMutants,
-		listenMutants, sessionMutants, faultMutants} {
+		listenMutants, sessionMutants, faultMutants, limitMutants} {
 		maps.Copy(all, mutants)
 	}
 	catch(t, dialectGroups, all)
@@ -44,7 +47,7 @@ func catch(t *testing.T, groups []group[DialectFixture], all map[string]mutant) 
 	finds := map[string]bool{}
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		mutant := all[name]
-		for _, id := range mutant.caught {
+		for _, id := range slices.Sorted(maps.Keys(mutant.caught)) {
 			c, ok := byID[id]
 			if !ok {
 				t.Fatalf("there is no check %s", id)
@@ -53,8 +56,8 @@ func catch(t *testing.T, groups []group[DialectFixture], all map[string]mutant) 
 			t.Run(strings.ReplaceAll(name, " ", "-")+"/"+id, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					got := runMutant(t, mutant.alter, c)
-					if got.Status != Failed {
-						t.Errorf("a dialect that %s passes the check %s", name, id)
+					if want := mutant.caught[id]; got.Status != Failed || !strings.Contains(got.Error, want) {
+						t.Errorf("of a dialect that %s, the check %s says %.500q; want %q", name, id, got.Error, want)
 					}
 					if got.TimedOut {
 						t.Errorf("a dialect that %s is caught by a time-out and nothing better: %s", name, got.Error)

@@ -90,16 +90,14 @@ var pairGroups = []group[pair]{
 		checks: pairInboxChecks,
 	},
 	{
-		needs:     "the dialect's Cut",
-		has:       func(p pair) bool { return p.Cut != nil },
-		pointless: func(p pair) bool { return p.NoServer },
-		checks:    pairCrashChecks,
+		needs:  "the dialect's Cut",
+		has:    func(p pair) bool { return p.Cut != nil },
+		checks: pairCrashChecks,
 	},
 	{
-		needs:     "the dialect's LoseAnswers",
-		has:       func(p pair) bool { return p.LoseAnswers != nil },
-		pointless: func(p pair) bool { return p.NoServer },
-		checks:    pairLostAnswerChecks,
+		needs:  "the dialect's LoseAnswers",
+		has:    func(p pair) bool { return p.LoseAnswers != nil },
+		checks: pairLostAnswerChecks,
 	},
 	{
 		needs:  "the broker's Elsewhere",

@@ -3,6 +3,8 @@ package conformance
 import (
 	"context"
 	"errors"
+	"os"
+	"os/exec"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -57,7 +59,7 @@ func TestChecksThatShareAServerRestartItOnce(t *testing.T) {
 			var restarts, running, most atomic.Int64
 			restart := func() error {
 				restarts.Add(1)
-				time.Sleep(time.Second)
+				time.Sleep(time.Second) // the bubble's clock: the other check would begin one of its own meanwhile
 				if c.ends != nil {
 					return c.ends()
 				}
@@ -68,7 +70,7 @@ func TestChecksThatShareAServerRestartItOnce(t *testing.T) {
 					most.Store(max(most.Load(), running.Add(1)))
 					defer running.Add(-1)
 					for range rounds {
-						time.Sleep(after)
+						time.Sleep(after) // the bubble's clock: one check comes to its restart before the other
 						before := restarts.Load()
 						if fails {
 							return refuse
@@ -121,5 +123,27 @@ func TestAPartyGoesOnWithoutWhoIsMissing(t *testing.T) {
 				t.Errorf("%s: got %d restarts and\n%s", name, restarts, report)
 			}
 		})
+	}
+}
+
+// partyVariable says to be the test binary that runs a suite of which -run leaves checks out.
+const partyVariable = "LOCKSTEP_TEST_CONFORMANCE_PARTY"
+
+// A check that -run leaves out keeps the others waiting no longer. The go tool reads -run once, so it takes a process; one that
+// waits for good ends with the time of this test.
+func TestAPartyGoesOnWithoutWhatRunLeavesOut(t *testing.T) {
+	if os.Getenv(partyVariable) != "" {
+		restart := func() error { return nil }
+		run := func(_ context.Context, f hosted) error { return f.restart() }
+		hostedSuite(run, run).test(t, func(*testing.T) hosted { return hosted{"s", restart} })
+		return
+	}
+	for _, c := range []string{"pair-broker-restart", "pair-inbox-restart"} {
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.v", "-test.timeout=2m", "-test.run=^"+t.Name()+"$/^"+c+"$")
+		cmd.Env = append(os.Environ(), partyVariable+"=1")
+		out, err := cmd.CombinedOutput()
+		if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()+"/"+c) || !strings.Contains(string(out), "1 checks run, 1 passed") {
+			t.Errorf("with -run for %s alone: got %v, want it to pass\n%s", c, err, out)
+		}
 	}
 }

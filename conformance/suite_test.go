@@ -98,15 +98,21 @@ func TestWithoutAWayToBreakAndHealAnOutageIsNotExercised(t *testing.T) {
 
 // What does the harm that a promise is about cannot be missing from what proves it, unless there is nothing to harm.
 func TestAPromiseIsNotProvenWithoutItsHarm(t *testing.T) {
+	killed := func(p *pair) { // a file, of which the application's process can be killed
+		p.NoServer, p.ConcurrentWriters, p.Restart = true, false, nil
+	}
 	file := func(p *pair) {
-		p.NoServer, p.ConcurrentWriters, p.Cut, p.LoseAnswers, p.Restart = true, false, nil, nil, nil
+		killed(p)
+		p.Cut, p.LoseAnswers = nil, nil
 	}
 	for name, c := range map[string]struct {
 		harm   func(p *pair)
 		misses []int // promises
 	}{
 		"everything":                  {func(*pair) {}, nil},
-		"a file":                      {file, nil},
+		"a file":                      {killed, nil},
+		"a file that nobody breaks":   {file, []int{promiseAtomic, promiseCrash}},
+		"a file without LoseAnswers":  {func(p *pair) { killed(p); p.LoseAnswers = nil }, []int{promiseAtomic}},
 		"no server, and all the same": {func(p *pair) { p.NoServer = true }, nil},
 		"no ConcurrentWriters":        {func(p *pair) { p.ConcurrentWriters = false }, []int{promiseOrdered, promiseWaits}},
 		"no Cut":                      {func(p *pair) { p.Cut = nil }, []int{promiseAtomic, promiseCrash}},
@@ -116,8 +122,8 @@ func TestAPromiseIsNotProvenWithoutItsHarm(t *testing.T) {
 		"the broker's Restart":        {func(p *pair) { p.broker.Restart = nil }, []int{promiseCrash}},
 		"the broker's Outage":         {func(p *pair) { p.broker.Outage = nil }, []int{promiseDelivered, promiseOutage}},
 		"no Poison":                   {func(p *pair) { p.broker.Poison = nil }, []int{promisePoison, promiseKept}},
-		"a file, and no Poison":       {func(p *pair) { file(p); p.broker.Poison = nil }, []int{promisePoison, promiseKept}},
-		"a file that never is away":   {func(p *pair) { file(p); p.Outage = nil }, []int{promiseOutage}},
+		"a file, and no Poison":       {func(p *pair) { killed(p); p.broker.Poison = nil }, []int{promisePoison, promiseKept}},
+		"a file that never is away":   {func(p *pair) { killed(p); p.Outage = nil }, []int{promiseOutage}},
 	} {
 		r := &Recorder{}
 		p := pair{MemoryFixture(NewMemory(MemoryConfig{})), RecorderFixture(r, r)}

@@ -7,7 +7,8 @@ import (
 )
 
 // What a result of [Broker.Publish] can say, by errors.Is. An error that is none of these is an ordinary failure: the
-// broker refused this message, and another attempt may succeed.
+// broker refused this message, and another attempt may succeed. A connection that broke, a call whose time is over, and a
+// broker that is away or says nothing have refused no message.
 var (
 	// ErrPermanent: the message can never be delivered as it is (too large, a topic name that cannot exist). It is
 	// buried at once.

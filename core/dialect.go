@@ -70,7 +70,7 @@ type Reader interface {
 type Writer interface {
 	// Acknowledge removes the records that match both position and id, or moves them to the archive where that is
 	// configured, and leaves every other: positions are used again after a restore, ids are not. A record that is
-	// already gone is no error.
+	// already gone is no error; one that is a dead letter by now stays that.
 	Acknowledge(ctx context.Context, refs []Ref) error
 
 	// Fail notes failed attempts: where position and id match and the record has Attempts-1 attempts, it gets Attempts,
@@ -125,7 +125,7 @@ type OperatorStore interface {
 	// RetryDead puts the first limit dead letters that match filter, and whose positions are not taken, back into the outbox, at
 	// these positions, without attempts, and unblocks their keys unless another dead letter of the key blocks it. It returns how
 	// many. One whose position is taken stays as it is, and counts for nothing: that is another event, and after a restore positions
-	// are used again.
+	// are used again. The filter asks for no dropped ones, here and in DropDead: [Operator] refuses that.
 	RetryDead(ctx context.Context, filter DeadFilter, limit int) (int, error)
 
 	// DropDead gives the first limit dead letters that match filter up for good: they stay, marked with reason, and
@@ -250,7 +250,9 @@ type Failure struct {
 	Attempts int
 	// RetryIn is how long the message waits for its next attempt.
 	RetryIn time.Duration
-	// Cause is the error's text.
+	// Cause is the error's text, whatever the broker's client puts into it: it may be long, hold NUL, or be no UTF-8. It is
+	// kept as far as the database can, the first KiB at least, and must not be a reason for an error: the failure would never
+	// be noted.
 	Cause string
 }
 
@@ -259,7 +261,7 @@ type Burial struct {
 	Ref
 	// Attempts is the count with the last one.
 	Attempts int
-	// Cause is the error's text.
+	// Cause is the error's text, kept as that of a [Failure] is.
 	Cause string
 	// Skip lets the key go on without this message; otherwise it is blocked until an operator decides.
 	Skip bool

@@ -37,7 +37,7 @@ type Message struct {
 	// Headers travel beside the payload. Names and values are UTF-8 without NUL; names are not empty, and do not begin
 	// with [ReservedHeaderPrefix].
 	Headers map[string]string
-	// Payload is opaque bytes, at most [MaxPayloadBytes].
+	// Payload is opaque bytes, at most [MaxPayloadBytes]. Nil is the same as none.
 	Payload []byte
 	// EnqueuedAt is when the message took its place in the outbox, by the database's clock: when it was enqueued, or, for
 	// a delayed one, when it was due. It is set on what a broker is given, and ignored by [Outbox.Enqueue].

@@ -101,7 +101,7 @@ func (b *scratch) topic(ctx context.Context, name string, two bool) (conformance
 	if err != nil {
 		return conformance.BrokerFixture{}, nil, errors.Join(err, harm.close())
 	}
-	f := conformance.BrokerFixture{Broker: s.Broker, Topic: s.Topic, Read: reader(s.Stored), Stored: s.Stored, Poison: s.Poison}
+	f := conformance.BrokerFixture{Broker: s.Broker, Elsewhere: s.Elsewhere, Topic: s.Topic, Read: reader(s.Stored), Stored: s.Stored, Poison: s.Poison}
 	if through != nil {
 		f.Outage, f.Cut, f.Delay, f.Freeze = harm.outage, harm.cut, harm.delay, harm.freeze
 	}

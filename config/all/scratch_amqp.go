@@ -35,11 +35,15 @@ func (a besideAMQP) ScratchTopic(ctx context.Context, name string, through confi
 	if err != nil {
 		return nil, err
 	}
+	elsewhere, err := amqp.Open(c)
+	if err != nil {
+		return nil, errors.Join(err, broker.Close())
+	}
 	q := &scratchQueue{nodes: a.config.URLs, name: name}
 	closed := false
 	queues := []*scratchQueue{q}
 	s := &config.ScratchTopic{
-		Broker: broker, Topic: name, Stored: q.stored, Where: "the exchange and the queue " + name,
+		Broker: broker, Elsewhere: elsewhere, Topic: name, Stored: q.stored, Where: "the exchange and the queue " + name,
 		Poison: func(m core.Message) core.Message { // RabbitMQ wants a list there, and headers are text
 			m.Headers = maps.Clone(m.Headers)
 			if m.Headers == nil {
@@ -51,7 +55,7 @@ func (a besideAMQP) ScratchTopic(ctx context.Context, name string, through confi
 		Remove: func(ctx context.Context) error {
 			var errs []error
 			if !closed {
-				errs, closed = append(errs, broker.Close()), true
+				errs, closed = append(errs, broker.Close(), elsewhere.Close()), true
 			}
 			for _, q := range queues {
 				errs = append(errs, q.remove(ctx))
@@ -69,7 +73,7 @@ func (a besideAMQP) ScratchTopic(ctx context.Context, name string, through confi
 		return other.name, other.stored, nil
 	}
 	if a.pipelined {
-		s.Broker = broker.Pipelined()
+		s.Broker, s.Elsewhere = broker.Pipelined(), elsewhere.Pipelined()
 	}
 	if err := toTheEnd(ctx, q.declare); err != nil {
 		return nil, errors.Join(fmt.Errorf("make a throw-away exchange and queue: %w", err), s.Remove(context.WithoutCancel(ctx)))

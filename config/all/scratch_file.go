@@ -25,10 +25,14 @@ func (b fileBroker) ScratchTopic(_ context.Context, name string, _ config.Throug
 	if err != nil {
 		return nil, fmt.Errorf("make a throw-away file: %w", err)
 	}
+	elsewhere, err := jsonlines.Open(at)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open a throw-away file again: %w", err), own.Close(), os.Remove(at))
+	}
 	closed := false
 	lines := &lineReader{path: at}
 	return &config.ScratchTopic{
-		Broker: own, Topic: name, Where: "the file " + at,
+		Broker: own, Elsewhere: elsewhere, Topic: name, Where: "the file " + at,
 		Stored: lines.of(name),
 		Other: func(context.Context) (string, func(ctx context.Context) ([]core.Message, error), error) { // in the same file
 			return name + otherTopic, lines.of(name + otherTopic), nil
@@ -36,7 +40,7 @@ func (b fileBroker) ScratchTopic(_ context.Context, name string, _ config.Throug
 		Remove: func(context.Context) error {
 			var err error
 			if !closed {
-				err, closed = own.Close(), true
+				err, closed = errors.Join(own.Close(), elsewhere.Close()), true
 			}
 			if gone := os.Remove(at); !errors.Is(gone, os.ErrNotExist) {
 				err = errors.Join(err, gone)

@@ -39,7 +39,11 @@ func (b kafkaBroker) ScratchTopic(ctx context.Context, name string, through conf
 	if err != nil {
 		return nil, err
 	}
-	s, err := scratchKafka(ctx, newKafkaReader(b.config, name, fromKafka), own, own)
+	elsewhere, err := kafka.Open(c)
+	if err != nil {
+		return nil, errors.Join(err, own.Close())
+	}
+	s, err := scratchKafka(ctx, newKafkaReader(b.config, name, fromKafka), own, elsewhere)
 	if err != nil {
 		return nil, err
 	}
@@ -65,8 +69,10 @@ func (b watermillKafka) ScratchTopic(ctx context.Context, name string, through c
 			return own(ctx, network, address)
 		}
 	}
-	own := newLate(func() (core.Broker, io.Closer, error) { return makeWatermillKafka(b.brokers, b.log, dial) })
-	return scratchKafka(ctx, newKafkaReader(kafka.Config{Brokers: b.brokers}, name, fromWatermill), own, own)
+	open := func() closingBroker {
+		return newLate(func() (core.Broker, io.Closer, error) { return makeWatermillKafka(b.brokers, b.log, dial) })
+	}
+	return scratchKafka(ctx, newKafkaReader(kafka.Config{Brokers: b.brokers}, name, fromWatermill), open(), open())
 }
 
 func dialThrough(through config.Through) func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -79,15 +85,21 @@ func dialThrough(through config.Through) func(ctx context.Context, network, addr
 	}
 }
 
-func scratchKafka(ctx context.Context, r *kafkaReader, broker core.Broker, closer io.Closer) (*config.ScratchTopic, error) {
+// closingBroker is a broker with connections to close.
+type closingBroker interface {
+	core.Broker
+	io.Closer
+}
+
+func scratchKafka(ctx context.Context, r *kafkaReader, broker, elsewhere closingBroker) (*config.ScratchTopic, error) {
 	closed := false
 	readers := []*kafkaReader{r}
 	s := &config.ScratchTopic{
-		Broker: broker, Topic: r.topic, Stored: r.stored, Where: "the topic " + r.topic,
+		Broker: broker, Elsewhere: elsewhere, Topic: r.topic, Stored: r.stored, Where: "the topic " + r.topic,
 		Remove: func(ctx context.Context) error {
 			var errs []error
 			if !closed {
-				errs, closed = append(errs, closer.Close()), true
+				errs, closed = append(errs, broker.Close(), elsewhere.Close()), true
 			}
 			for _, r := range readers {
 				errs = append(errs, r.remove(ctx))
