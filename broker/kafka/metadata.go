@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -24,6 +25,9 @@ func (b *Broker) partitions(ctx context.Context, topic string) ([]int, error) {
 	}
 	for try := 0; ; try++ {
 		answer, err := b.client.Metadata(ctx, &kafkago.MetadataRequest{Topics: []string{topic}})
+		if errors.Is(err, context.DeadlineExceeded) && refresh(ctx, try) {
+			continue // its first answer took longer than metadataTTL, which is all the time that kafka-go gives the cluster
+		}
 		if err != nil {
 			return nil, failure(core.ErrUnavailable, "read metadata", err)
 		}
