@@ -2,10 +2,13 @@ package amqp_test
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"net/url"
+	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -17,8 +20,22 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// longEnough is what a test waits, at most, for what a server does at once where the machine lets it.
+const longEnough = time.Minute
+
+// open gives nodes longEnough to take a connection, where the URLs do not say otherwise.
 func open(t *testing.T, config amqp.Config) *amqp.Broker {
 	t.Helper()
+	config.URLs = slices.Clone(config.URLs)
+	for i, text := range config.URLs {
+		u, err := url.Parse(text)
+		must(t, err)
+		if query := u.Query(); !query.Has("connection_timeout") {
+			query.Set("connection_timeout", fmt.Sprint(longEnough.Milliseconds()))
+			u.RawQuery = query.Encode()
+			config.URLs[i] = u.String()
+		}
+	}
 	b, err := amqp.Open(config)
 	if err != nil {
 		t.Fatal(err)

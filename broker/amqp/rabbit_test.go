@@ -52,7 +52,7 @@ func newTopology(t *testing.T, url string, q queue) *topology {
 // dial returns a channel on a connection that ends with the test.
 func dial(t *testing.T, url string) *amqp091.Channel {
 	t.Helper()
-	conn, err := amqp091.DialConfig(url, amqp091.Config{Dial: amqp091.DefaultDial(10 * time.Second)})
+	conn, err := amqp091.DialConfig(url, amqp091.Config{Dial: amqp091.DefaultDial(longEnough)})
 	must(t, err)
 	t.Cleanup(func() { conn.CloseDeadline(time.Now().Add(5 * time.Second)) }) //nolint:errcheck // the test may have killed the server
 	channel, err := conn.Channel()

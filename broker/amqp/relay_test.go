@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"testing"
-	"time"
 
 	amqp091 "github.com/rabbitmq/amqp091-go"
 
@@ -51,7 +50,7 @@ func TestARelayKeepsTheOrderWhenTheQueueRefuses(t *testing.T) {
 				},
 			}})
 			must(t, err)
-			ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+			ctx, stop := context.WithTimeout(t.Context(), 3*longEnough)
 			ended := make(chan error, 1)
 			go func() { ended <- relay.Run(ctx) }()
 			select {

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	amqp091 "github.com/rabbitmq/amqp091-go"
 
@@ -30,7 +29,7 @@ func numbered(topic string, n int) []core.Message {
 // publish returns the result of each message.
 func publish(t *testing.T, broker core.Broker, msgs []core.Message) []error {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), longEnough)
 	defer cancel()
 	return resultsOf(t, broker.Publish(ctx, msgs), len(msgs))
 }
@@ -74,7 +73,7 @@ func expectStored(t *testing.T, c *consumer, ids map[string]bool) {
 	missing := len(ids)
 	seen := map[string]bool{}
 	for n := 1; missing > 0; n++ {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // since the last one came
+		ctx, cancel := context.WithTimeout(t.Context(), longEnough) // since the last one came
 		err := c.take(ctx, n)
 		cancel()
 		if err != nil {

@@ -120,14 +120,14 @@ func TestAGrownTopicIsNoticed(t *testing.T) {
 	publish()
 	transport := &kafkago.Transport{}
 	defer transport.CloseIdleConnections()
-	client := &kafkago.Client{Addr: kafkago.TCP(address), Transport: transport, Timeout: 10 * time.Second}
+	client := &kafkago.Client{Addr: kafkago.TCP(address), Transport: transport, Timeout: longEnough}
 	answer, err := client.CreatePartitions(t.Context(), &kafkago.CreatePartitionsRequest{
 		Topics: []kafkago.TopicPartitionsConfig{{Name: topic, Count: 3}},
 	})
 	if err != nil || answer.Errors[topic] != nil {
 		t.Fatal(err, answer.Errors)
 	}
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(longEnough)
 	for !strings.Contains(warnings.String(), "more partitions") {
 		if time.Now().After(deadline) {
 			t.Fatalf("nothing is said of the new partitions; logged: %s", warnings)

@@ -13,6 +13,9 @@ func (b *Broker) Dial(dial func(ctx context.Context, network, address string) (n
 	b.transport.Dial = dial
 }
 
+// DoubtPatience is how long a broker is patient that nobody has told otherwise.
+const DoubtPatience = doubtPatience
+
 // BePatient sets how long b sends a batch again whose fate is unknown.
 func (b *Broker) BePatient(patience time.Duration) { b.patience = patience }
 

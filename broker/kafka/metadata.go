@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -24,6 +25,9 @@ func (b *Broker) partitions(ctx context.Context, topic string) ([]int, error) {
 	}
 	for try := 0; ; try++ {
 		answer, err := b.client.Metadata(ctx, &kafkago.MetadataRequest{Topics: []string{topic}})
+		if late(err) && refresh(ctx, try) {
+			continue // its first answer took longer than metadataTTL, which is all the time that kafka-go gives the cluster
+		}
 		if err != nil {
 			return nil, failure(core.ErrUnavailable, "read metadata", err)
 		}
@@ -43,6 +47,12 @@ func (b *Broker) partitions(ctx context.Context, topic string) ([]int, error) {
 				core.ErrUnavailable, topic, kafkago.UnknownTopicOrPartition)
 		}
 	}
+}
+
+// late says that nobody answered in time.
+func late(err error) bool {
+	var timeout interface{ Timeout() bool }
+	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
 // notice warns when a topic has grown since it was last published to.

@@ -68,12 +68,12 @@ func (f *fake) batches(t *testing.T) (numbers []string, records [][]byte) {
 	return numbers, records
 }
 
-// giveUp publishes in vain, for a moment.
+// giveUp publishes in vain: a batch whose fate is unknown is not sent again.
 func (f *fake) giveUp(t *testing.T, msgs ...core.Message) []error {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
-	defer cancel()
-	return f.publish(ctx, t, msgs...)
+	f.broker.BePatient(0)
+	defer f.broker.BePatient(kafka.DoubtPatience)
+	return f.publish(t.Context(), t, msgs...)
 }
 
 func (f *fake) expectNumbers(t *testing.T, want ...string) {
@@ -201,8 +201,15 @@ func TestARefusalAfterALostAnswerIsNoRefusal(t *testing.T) {
 			f.ControlKey(produceKey, func(kmsg.Request) (kmsg.Response, error, bool) {
 				return nil, errors.New("cut the connection"), true
 			})
+			f.ControlKey(produceKey, func(kmsg.Request) (kmsg.Response, error, bool) { // the next try, which is the last
+				f.broker.BePatient(0)
+				return nil, nil, false
+			})
 			f.Fault(kfake.Fault{Keys: []kmsg.Key{produceKey}, Err: next, Count: -1})
-			expectClass(t, "a", f.giveUp(t, core.Message{ID: "a"})[0], want)
+			expectClass(t, "a", f.publish(t.Context(), t, core.Message{ID: "a"})[0], want)
+			if n := len(f.seen()); n != 2 {
+				t.Errorf("%d requests, want the one that was cut off and the one that was refused", n)
+			}
 		})
 	}
 }
@@ -310,7 +317,7 @@ func TestACoordinatorThatIsAway(t *testing.T) {
 	none := kfake.Fault{Keys: []kmsg.Key{initProducerIDKey}, Err: kerr.CoordinatorNotAvailable, Count: -1}
 	twiceInVain := func() {
 		for n := 1; n <= 2; n++ {
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), longEnough)
 			_, err := f.broker.ForTerm(ctx, core.Term{Outbox: core.NewID(), Epoch: 2})
 			cancel()
 			expectClass(t, fmt.Sprint("term ", n, " in vain"), err, core.ErrUnavailable)

@@ -25,7 +25,7 @@ func consume(t *testing.T, address, topic string, n int) []kafkago.Message {
 	t.Helper()
 	reader := kafkago.NewReader(kafkago.ReaderConfig{Brokers: []string{address}, Topic: topic, MaxWait: 100 * time.Millisecond})
 	defer reader.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), longEnough)
 	defer cancel()
 	var all []kafkago.Message
 	for range n {

@@ -125,7 +125,8 @@ func TestAFencedRelayBeginsAnew(t *testing.T) {
 			shutOut = err
 		}
 	}}, core.RelayConfig{
-		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		LeaseTTL: longEnough, // no term ends by itself
+		Logger:   slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Hooks: core.Hooks{Leading: func(leads bool, _ int64) {
 			terms = append(terms, leads)
 		}},
@@ -133,7 +134,7 @@ func TestAFencedRelayBeginsAnew(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), longEnough)
 	defer cancel()
 	go func() {
 		for tick := time.NewTicker(20 * time.Millisecond); ctx.Err() == nil; <-tick.C {

@@ -55,7 +55,7 @@ func addUser(t *testing.T, name, password string) {
 	const iterations = 4096
 	transport := &kafkago.Transport{}
 	defer transport.CloseIdleConnections()
-	client := &kafkago.Client{Addr: kafkago.TCP(servers.Kafka(t)), Transport: transport, Timeout: 10 * time.Second}
+	client := &kafkago.Client{Addr: kafkago.TCP(servers.Kafka(t)), Transport: transport, Timeout: longEnough}
 	salt := []byte(rand.Text())
 	key256, err256 := pbkdf2.Key(sha256.New, password, salt, iterations, sha256.Size)
 	key512, err512 := pbkdf2.Key(sha512.New, password, salt, iterations, sha512.Size)
@@ -114,7 +114,7 @@ func TestTLSAndSASL(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), longEnough)
 			defer cancel()
 			b := openWith(t, kafka.Config{Brokers: []string{address}, TLS: tt.tls, SASL: tt.sasl})
 			err := resultsOf(t, b.Publish(ctx, []core.Message{{ID: tt.name, Topic: topic}}), 1)[0]
@@ -183,7 +183,7 @@ func TestASilentLoginIsGivenUp(t *testing.T) {
 	expectClass(t, "silence", got, core.ErrUnavailable)
 	select {
 	case <-ended:
-	case <-time.After(20 * time.Second):
+	case <-time.After(longEnough):
 		t.Error("the client keeps a connection that it could not log in on")
 	}
 }

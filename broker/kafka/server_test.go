@@ -24,7 +24,7 @@ func setTopic(t *testing.T, address, topic, name, value string) {
 	t.Helper()
 	transport := &kafkago.Transport{}
 	defer transport.CloseIdleConnections()
-	client := &kafkago.Client{Addr: kafkago.TCP(address), Transport: transport, Timeout: 10 * time.Second}
+	client := &kafkago.Client{Addr: kafkago.TCP(address), Transport: transport, Timeout: longEnough}
 	answer, err := client.IncrementalAlterConfigs(t.Context(), &kafkago.IncrementalAlterConfigsRequest{
 		Resources: []kafkago.IncrementalAlterConfigsRequestResource{{
 			ResourceType: kafkago.ResourceTypeTopic, ResourceName: topic,
@@ -65,7 +65,7 @@ func TestABacklogIsDelivered(t *testing.T) {
 				msgs = append(msgs, m)
 				next[m.Key] = append(next[m.Key], m.ID)
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), longEnough)
 			defer cancel()
 			if err := open(t, address).Publish(ctx, msgs); err != nil {
 				t.Fatal(err)
@@ -100,7 +100,7 @@ func TestOneOversizedAmongMany(t *testing.T) {
 		}
 		msgs = append(msgs, m)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), longEnough)
 	defer cancel()
 	broker := open(t, address)
 	results := resultsOf(t, broker.Publish(ctx, msgs), count)
@@ -142,7 +142,7 @@ func TestNoPayloadIsNoTombstone(t *testing.T) {
 	}
 	transport := &kafkago.Transport{}
 	defer transport.CloseIdleConnections()
-	client := &kafkago.Client{Addr: kafkago.TCP(address), Transport: transport, Timeout: 10 * time.Second}
+	client := &kafkago.Client{Addr: kafkago.TCP(address), Transport: transport, Timeout: longEnough}
 	answer, err := client.Fetch(t.Context(), &kafkago.FetchRequest{Topic: topic, MinBytes: 1, MaxBytes: 1 << 20, MaxWait: 5 * time.Second})
 	if err != nil {
 		t.Fatal(err)
@@ -165,7 +165,7 @@ func TestMessagesWithoutAKeyAreSpread(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), longEnough)
 	defer cancel()
 	for p := range partitions {
 		reader := kafkago.NewReader(kafkago.ReaderConfig{Brokers: []string{address}, Topic: topic, Partition: p, MaxWait: 100 * time.Millisecond})

@@ -90,7 +90,7 @@ func (c *tapped) Close() error {
 func (c *tapped) release(t *testing.T) int16 {
 	t.Helper()
 	defer c.Conn.Close()
-	if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(longEnough)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := c.Conn.Write(c.request); err != nil {

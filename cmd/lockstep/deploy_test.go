@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -92,6 +93,24 @@ func TestEveryMetricOfTheAlertsExists(t *testing.T) {
 	}
 	if gone, _ := missing("lockstep_nothing_like_it > 0"); len(gone) != 1 {
 		t.Error("the check does not see that a metric is missing")
+	}
+}
+
+// What the relay tells of its database is counted by the step that failed.
+func TestDatabaseFailuresAreCountedByStep(t *testing.T) {
+	t.Parallel()
+	p := newIdle(t)
+	hooks := p.metrics.hooks("default", nil)
+	for _, step := range []string{"settle", "renew the lease", "settle"} {
+		hooks.DatabaseFailed(step, errors.New("the connection was lost"))
+	}
+	_, exposed := get(t, p, "/metrics")
+	for _, want := range []string{
+		`lockstep_database_failures_total{outbox="default",step="settle"} 2`, `lockstep_database_failures_total{outbox="default",step="renew the lease"} 1`,
+	} {
+		if !strings.Contains(exposed, want) {
+			t.Errorf("the metrics have no %s", want)
+		}
 	}
 }
 

@@ -13,8 +13,8 @@ import (
 type metrics struct {
 	registry *prometheus.Registry
 
-	results, acknowledged, failed, buried, abandoned, promoted, fetched, lost, rewound, takeovers *prometheus.CounterVec
-	batch, publish, delivery, fetch                                                               *prometheus.HistogramVec
+	results, acknowledged, failed, buried, abandoned, promoted, fetched, lost, databaseFailed, rewound, takeovers *prometheus.CounterVec
+	batch, publish, delivery, fetch                                                                               *prometheus.HistogramVec
 }
 
 func newMetrics() *metrics {
@@ -33,6 +33,8 @@ func newMetrics() *metrics {
 	m.promoted = counter("promoted_total", "Delayed events that came due.")
 	m.fetched = counter("fetched_total", "Events that were read from the outbox, each time that they were.")
 	m.lost = counter("sessions_lost_total", "Reading sessions that ended by an error of the database.")
+	m.databaseFailed = counter("database_failures_total",
+		"Calls of the database that failed, by what they were to do: settle, renew the lease, and so on. Reads are sessions_lost_total.", "step")
 	m.rewound = counter("rewinds_total", "Times that the reader went back, behind what was held.")
 	m.takeovers = counter("takeovers_total", "Times that this process took the lease.")
 
@@ -58,13 +60,15 @@ func (m *metrics) hooks(outbox string, spans *tracing) core.Hooks {
 		c.WithLabelValues(outbox) // 0 is there before the first one
 	}
 	m.results.WithLabelValues(outbox, core.ClassOf(nil))
+	m.databaseFailed.WithLabelValues(outbox, "settle")
 	return core.Hooks{
 		Leading: func(leading bool, _ int64) {
 			if leading {
 				m.takeovers.WithLabelValues(outbox).Inc()
 			}
 		},
-		Lost: func(error) { m.lost.WithLabelValues(outbox).Inc() },
+		Lost:           func(error) { m.lost.WithLabelValues(outbox).Inc() },
+		DatabaseFailed: func(step string, _ error) { m.databaseFailed.WithLabelValues(outbox, step).Inc() },
 		Fetched: func(records int, took time.Duration) {
 			m.fetched.WithLabelValues(outbox).Add(float64(records))
 			m.fetch.WithLabelValues(outbox).Observe(took.Seconds())

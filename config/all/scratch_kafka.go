@@ -135,7 +135,7 @@ type kafkaReader struct {
 }
 
 func newKafkaReader(c kafka.Config, topic string, decode func(key, value []byte, headers []kafkago.Header) core.Message) *kafkaReader {
-	transport := &kafkago.Transport{TLS: c.TLS, SASL: c.SASL, ClientID: c.ClientID, DialTimeout: 5 * time.Second, MetadataTTL: 100 * time.Millisecond, Dial: c.Dial}
+	transport := &kafkago.Transport{TLS: c.TLS, SASL: c.SASL, ClientID: c.ClientID, DialTimeout: 5 * time.Second, MetadataTTL: time.Second, Dial: c.Dial}
 	return &kafkaReader{
 		topic: topic, transport: transport, decode: decode,
 		client: &kafkago.Client{Addr: kafkago.TCP(c.Brokers...), Timeout: 10 * time.Second, Transport: transport},

@@ -141,7 +141,7 @@ func writes(ctx context.Context, t *task) (o outcome, err error) {
 	m := newMeter(t)
 	for client := range appClients {
 		running.Go(func() {
-			for time.Since(m.began) < t.For && errs[client] == nil {
+			for first := true; (first || time.Since(m.began) < t.For) && errs[client] == nil; first = false {
 				errs[client] = a.transact(ctx, enqueue[t.Way])
 				if t.Way == wayInTxWake {
 					outbox.Wake()

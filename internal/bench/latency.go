@@ -155,7 +155,9 @@ func latency(ctx context.Context, t *task) (o outcome, err error) {
 	err = atRate(ctx, t.Rate, t.eventsOf(), send)
 	o = m.stop(t.eventsOf())
 	if err == nil && t.Way == wayInProcess {
-		err = awaitAll(ctx, confirmed)
+		settling, cancel := context.WithTimeout(ctx, settleWithin)
+		defer cancel()
+		err = awaitAll(settling, confirmed)
 	}
 	return o, errors.Join(err, committed.write(t.Answers+committedFile), writeUnless(t.Way == wayApp, confirmed, t.Answers+confirmedFile))
 }
@@ -172,8 +174,6 @@ const settleWithin = 20 * time.Second
 
 // awaitAll returns when every event has its time.
 func awaitAll(ctx context.Context, t times) error {
-	ctx, cancel := context.WithTimeout(ctx, settleWithin)
-	defer cancel()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -217,7 +217,7 @@ func atRate(ctx context.Context, rate, n int, send func(n int) error) error {
 	return errors.Join(errs...)
 }
 
-// relayAlone is the relay of another process: it runs until every event is confirmed.
+// relayAlone is the relay of another process: it runs until every event is confirmed, or its parent has waited long enough.
 func relayAlone(ctx context.Context, t *task) (o outcome, err error) {
 	place, to := databaseAt(t.Database), streamAt(t.Broker, t.Topic)
 	d, err := place.dialect(false)
@@ -241,7 +241,7 @@ func relayAlone(ctx context.Context, t *task) (o outcome, err error) {
 	defer end.Wait()
 	m := newMeter(t)
 	end.Go(func() { defer stop(); _ = relay.Run(running) })
-	<-running.Done() // the parent ends standard input when it has seen enough
+	_ = awaitAll(running, confirmed) // the parent sees what is missing, and ends standard input where it has waited long enough
 	return m.stop(t.eventsOf()), confirmed.write(t.Answers + confirmedFile)
 }
 
@@ -293,16 +293,14 @@ func (b *bench) latencyTrial(ctx context.Context, database, broker, way string, 
 		if err != nil {
 			return o, err
 		}
-		defer func() {
-			time.Sleep(500 * time.Millisecond) // not a wait for something: what comes later is missing below
-			relay.stop()
-			var failed error
-			o, failed = relay.wait()
-			err = errors.Join(err, failed)
-		}()
 		t.Way = wayApp
-		_, err = perform(ctx, t)
-		return o, err
+		if _, err = perform(ctx, t); err != nil {
+			relay.stop()
+		}
+		late := time.AfterFunc(settleWithin, relay.stop) // what comes later is missing below
+		defer late.Stop()
+		o, failed := relay.wait()
+		return o, errors.Join(err, failed)
 	})
 	if err != nil {
 		return nil, err

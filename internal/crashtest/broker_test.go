@@ -66,6 +66,9 @@ func (w *watching) publish(ctx context.Context, broker core.Broker, msgs []core.
 		arrive(msgs)
 		select {} // until SIGKILL
 	}
+	if w.plan.Slow > 0 {
+		say(report{What: begun})
+	}
 	err := broker.Publish(ctx, msgs)
 	if w.plan.Slow > 0 {
 		time.Sleep(w.plan.Slow) // a slow broker

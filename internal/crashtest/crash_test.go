@@ -70,7 +70,6 @@ func run(t *testing.T, s scenario) (got outcome, redelivered int) {
 	site.random.Shuffle(len(s.kills), func(i, j int) { s.kills[i], s.kills[j] = s.kills[j], s.kills[i] })
 	site.plan.DeleteFirst = s.mutant
 	site.plan.InFlight = inFlight
-	site.plan.LeaseTTL = 500 * time.Millisecond // each killed relay's successor waits so long
 	site.shop.open(t.Context(), site.seed)
 
 	answered := killRelays(t, s, site)
@@ -106,6 +105,7 @@ func killRelays(t *testing.T, s scenario, site *site) (answered []report) {
 			answered = append(answered, r)
 		}
 		relay.kill(t)
+		site.expireLease(t)
 	}
 	site.shop.release(s.orders - portion*len(s.kills))
 	return answered

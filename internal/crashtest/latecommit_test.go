@@ -26,7 +26,7 @@ func TestALateCommitIsPublishedByTheNextFetch(t *testing.T) {
 	}
 	defer inner.Close()
 	dialect, recorder := &countingDialect{Dialect: inner, first: map[string]int{}}, &conformance.Recorder{}
-	relay, err := core.NewRelay(dialect, recorder, core.RelayConfig{})
+	relay, err := core.NewRelay(dialect, recorder, core.RelayConfig{LeaseTTL: patience})
 	if err != nil {
 		t.Fatal(err)
 	}

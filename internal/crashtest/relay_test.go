@@ -74,6 +74,7 @@ const (
 	leading  event = "leading"  // the lease was taken
 	released event = "released" // the lease was released, or lost
 	arrived  event = "arrived"  // at the plan's point
+	begun    event = "begun"    // a publish call was made of a slow broker
 	stored   event = "stored"   // a publish call succeeded
 	stopping event = "stopping" // SIGTERM came, while N publish calls were in flight
 	counted  event = "counted"  // an attempt was counted

@@ -19,6 +19,7 @@ func testStops(t *testing.T, on database, stops int) {
 	t.Helper()
 	site := newSite(t, on)
 	site.plan.Slow = 20 * time.Millisecond // so that SIGTERM finds calls in flight
+	site.plan.LeaseTTL = 20 * time.Second  // no term ends before its relay does
 	closing := site.shop.trade(t, site.seed, time.Millisecond)
 
 	midway := 0
@@ -31,6 +32,7 @@ func testStops(t *testing.T, on database, stops int) {
 		}
 		// Not to wait for something: the moment of the signal is the test's input.
 		time.Sleep(time.Duration(site.random.Int64N(int64(100 * time.Millisecond))))
+		relay.await(t, begun, time.Now())
 		relay.stop(t)
 		if relay.await(t, stopping, time.Time{}).N > 0 {
 			midway++

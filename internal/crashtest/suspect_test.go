@@ -29,7 +29,7 @@ func testKiller(t *testing.T, on database) {
 	site.shop.close(t)
 	killer, behind := site.victim(t)
 	deadly := site.plan
-	deadly.Killer, deadly.MaxAttempts, deadly.LeaseTTL = killer.ID, 2, 500*time.Millisecond
+	deadly.Killer, deadly.MaxAttempts = killer.ID, 2
 
 	deaths := 0
 	for !site.survives(t, deadly, operator, behind) {
@@ -88,6 +88,7 @@ func (s *site) survives(t *testing.T, plan relayPlan, operator *core.Operator, b
 		select {
 		case <-relay.drained:
 			relay.expectKilled(t)
+			s.expireLease(t)
 			return false
 		case <-ctx.Done():
 			t.Fatalf("the relay neither ended nor delivered everything within %v", patience)

@@ -71,7 +71,8 @@ func contactKafka(dsn string, limit time.Duration) error {
 	if _, _, err := net.SplitHostPort(dsn); err != nil {
 		return errors.New("cannot be parsed; want host:port")
 	}
-	client, done := kafkaClient(dsn, limit)
+	// kafka-go gives a server the life of the metadata for an answer.
+	client, done := kafkaClient(dsn, limit, limit)
 	defer done()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
@@ -79,10 +80,12 @@ func contactKafka(dsn string, limit time.Duration) error {
 	return noConnection(dsn, limit, err)
 }
 
-// kafkaClient returns a client with a transport of its own, so that done ends all that runs on its behalf. The short
-// life of its metadata lets a poll see a new topic.
-func kafkaClient(address string, timeout time.Duration) (client *kafkago.Client, done func()) {
-	transport := &kafkago.Transport{DialTimeout: timeout, MetadataTTL: 100 * time.Millisecond}
+// freshMetadata is a short life of the metadata, which lets a poll see what has changed, and long enough for an answer.
+const freshMetadata = time.Second
+
+// kafkaClient returns a client with a transport of its own, so that done ends all that runs on its behalf.
+func kafkaClient(address string, timeout, metadata time.Duration) (client *kafkago.Client, done func()) {
+	transport := &kafkago.Transport{DialTimeout: timeout, MetadataTTL: metadata}
 	return &kafkago.Client{Addr: kafkago.TCP(address), Timeout: timeout, Transport: transport}, transport.CloseIdleConnections
 }
 

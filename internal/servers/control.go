@@ -16,7 +16,7 @@ const ControlVariable = "LOCKSTEP_TEST_SERVICES"
 var undo = map[string]string{"kill": "up", "pause": "resume", "resume": "", "up": ""}
 
 // controlWithin is generous: bringing a server up may first have to recover its data.
-const controlWithin = 2 * time.Minute
+const controlWithin = 6 * time.Minute
 
 // Control does harm to a server, or ends it: it runs `scripts/services verb name`, where verb is kill, pause, resume
 // or up. When the test ends, a killed server is brought up again and a paused one is resumed.

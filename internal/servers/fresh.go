@@ -18,7 +18,7 @@ import (
 // freshWithin bounds making and removing a schema, database or topic. A lock that a test left behind ends the removal
 // earlier, with the server's own words for it.
 const (
-	freshWithin   = 15 * time.Second
+	freshWithin   = time.Minute
 	lockedSeconds = "5"
 )
 
@@ -122,7 +122,7 @@ func freshName() string {
 func KafkaTopic(t TB, partitions int, config ...kafkago.ConfigEntry) string {
 	t.Helper()
 	address := Kafka(t)
-	client, done := kafkaClient(address, freshWithin)
+	client, done := kafkaClient(address, freshWithin, freshMetadata)
 	defer done()
 	ctx, cancel := context.WithTimeout(context.Background(), freshWithin)
 	defer cancel()
@@ -154,7 +154,7 @@ func createTopic(ctx context.Context, client *kafkago.Client, name string, parti
 }
 
 func deleteTopic(address, name string) error {
-	client, done := kafkaClient(address, freshWithin)
+	client, done := kafkaClient(address, freshWithin, freshMetadata)
 	defer done()
 	ctx, cancel := context.WithTimeout(context.Background(), freshWithin)
 	defer cancel()

@@ -168,7 +168,7 @@ func TestTheSuiteCatchesWhatIsRefused(t *testing.T) {
 	servers.Kafka(t)
 	for name, mutant := range mutants {
 		t.Run(name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 			defer cancel()
 			cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestConformance$/^"+mutant.check+"$", "-test.v")
 			cmd.Env = append(os.Environ(), mutantVariable+"="+name)
