@@ -104,6 +104,7 @@ type engine struct {
 	nextFetch time.Time
 	nextAsk   time.Time // of ResolveGaps
 	nextSweep time.Time
+	nextTold  time.Time // when a failure is logged again
 	sweepFrom time.Time
 	failure   error      // ends run
 	left      DrainError // what run left behind, once it has returned

@@ -10,6 +10,8 @@ const (
 	// every lastProbe, so that delivery resumes within seconds of an outage's end.
 	firstProbe = 50 * time.Millisecond
 	lastProbe  = time.Second
+	// tellEvery is the pause between two failures that are logged.
+	tellEvery = time.Minute
 )
 
 // passed remembers what a hold keeps back: a hold ends by the reader going back there, never by time alone.

@@ -209,6 +209,7 @@ func (e *engine) stored(it *item) {
 
 // refuse counts a failed attempt. The message is tried again later, or becomes a dead letter.
 func (e *engine) refuse(it *item, cause error, permanent bool) {
+	e.tell(it, cause)
 	h := e.hold(it, cause)
 	if h.probe == it {
 		e.unprobe(h)
@@ -230,6 +231,7 @@ func (e *engine) refuse(it *item, cause error, permanent bool) {
 
 // holdBack keeps it in memory and tries it again soon, alone. No attempt is counted.
 func (e *engine) holdBack(it *item, cause error, unavailable bool) {
+	e.tell(it, cause)
 	h := e.hold(it, cause)
 	topic := it.key.topic
 	switch {
@@ -252,6 +254,18 @@ func (e *engine) holdBack(it *item, cause error, unavailable bool) {
 		e.holdTopic(topic)
 	}
 	e.holdCrowded(topic)
+}
+
+// tell logs why it was not delivered: one message of all in tellEvery, because an outage fails thousands.
+func (e *engine) tell(it *item, cause error) {
+	now := time.Now()
+	if now.Before(e.nextTold) {
+		return
+	}
+	e.nextTold = now.Add(tellEvery)
+	m := &it.record.Message
+	e.config.Logger.Warn("lockstep: a message could not be delivered; such failures are logged once a minute",
+		"topic", m.Topic, "key", m.Key, "id", m.ID, "error", cause)
 }
 
 // putBack returns a message that was not sent: behind the one of its key that failed, or to its place.

@@ -77,7 +77,7 @@ func heldOf(ctx context.Context, op *core.Operator, limit int) (held heldJSON, e
 
 func (h heldJSON) print(p *printer) {
 	if len(h.Failing)+len(h.Blocked) == 0 {
-		p.line("nothing is held back")
+		p.line("nothing is held back in the database: what a relay holds in memory alone, its log and its metrics tell")
 		return
 	}
 	p.row("TOPIC", "KEY", "WAITS FOR")

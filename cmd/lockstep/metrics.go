@@ -54,8 +54,8 @@ func newMetrics() *metrics {
 	return m
 }
 
-// hooks returns what counts the work of one outbox's relay.
-func (m *metrics) hooks(outbox string, spans *tracing) core.Hooks {
+// hooks returns what counts the work of one outbox's relay, and tells watch of it.
+func (m *metrics) hooks(outbox string, spans *tracing, watch *monitor) core.Hooks {
 	for _, c := range []*prometheus.CounterVec{m.acknowledged, m.failed, m.buried, m.abandoned, m.promoted, m.fetched, m.lost, m.rewound, m.takeovers} {
 		c.WithLabelValues(outbox) // 0 is there before the first one
 	}
@@ -78,6 +78,7 @@ func (m *metrics) hooks(outbox string, spans *tracing) core.Hooks {
 		Published: func(call core.PublishReport) {
 			m.published(outbox, call)
 			spans.published(call)
+			watch.published(call)
 		},
 		Abandoned:    func([]core.Message) { m.abandoned.WithLabelValues(outbox).Inc() },
 		Acknowledged: func(refs []core.Ref) { m.acknowledged.WithLabelValues(outbox).Add(float64(len(refs))) },

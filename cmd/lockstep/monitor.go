@@ -15,8 +15,10 @@ import (
 )
 
 const (
-	// watchEvery is how often a monitor looks: often enough to be read every 15 s, and cheap however full the outbox is.
+	// watchEvery is how often a monitor looks: often enough to be read every 15 s, and cheap however full the outbox is. At first it looks
+	// sooner, firstWatch after the beginning: the lease is about to be taken.
 	watchEvery = 5 * time.Second
+	firstWatch = watchEvery / 32
 	// watchWithin bounds one look at one thing.
 	watchWithin = 5 * time.Second
 )
@@ -33,8 +35,16 @@ type monitor struct {
 	maxAge  time.Duration
 	log     *slog.Logger
 
-	mu  sync.Mutex
-	now sight
+	mu      sync.Mutex
+	now     sight
+	failure *failure
+}
+
+// failure is why this process's relay did not deliver a message.
+type failure struct {
+	at    time.Time
+	topic string
+	cause error
 }
 
 // sight is what a monitor saw.
@@ -54,14 +64,12 @@ func newMonitor(o *config.Outbox, maxAge time.Duration, log *slog.Logger) *monit
 
 // run looks until ctx is done.
 func (m *monitor) run(ctx context.Context) {
-	tick := time.NewTicker(watchEvery)
-	defer tick.Stop()
-	for {
+	for wait := firstWatch; ; wait = min(2*wait, watchEvery) {
 		m.look(ctx)
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-time.After(wait):
 		}
 	}
 }
@@ -131,6 +139,28 @@ func (m *monitor) tell(last, next sight) {
 	}
 }
 
+// published notes the last failure of this process's relay.
+func (m *monitor) published(call core.PublishReport) {
+	for i, cause := range call.Results {
+		if cause != nil && !errors.Is(cause, core.ErrNotAttempted) {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			m.failure = &failure{time.Now(), call.Messages[i].Topic, cause}
+			return
+		}
+	}
+}
+
+// lastFailure says when and why this process's relay last failed to deliver a message. It is empty if it never did.
+func (m *monitor) lastFailure() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.failure == nil {
+		return ""
+	}
+	return fmt.Sprintf("; %v ago one of topic %q failed: %v", time.Since(m.failure.at).Round(time.Second), m.failure.topic, m.failure.cause)
+}
+
 // seen returns what was seen last.
 func (m *monitor) seen() sight {
 	m.mu.Lock()
@@ -151,8 +181,8 @@ func (m *monitor) problems() []string {
 		found = append(found, "no relay holds the lease")
 	}
 	if now.stats.OldestAge > m.maxAge && now.database == nil {
-		found = append(found, fmt.Sprintf("the oldest pending event is %v old, which is more than max_pending_age (%v)",
-			now.stats.OldestAge.Round(time.Second), m.maxAge))
+		found = append(found, fmt.Sprintf("the oldest pending event is %v old, which is more than max_pending_age (%v)%s",
+			now.stats.OldestAge.Round(time.Second), m.maxAge, m.lastFailure()))
 	}
 	for _, name := range slices.Sorted(maps.Keys(now.brokers)) {
 		if err := now.brokers[name]; err != nil {

@@ -31,3 +31,17 @@ func TestProblemsOfWhatWasSeen(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatIsOldHasItsCause(t *testing.T) {
+	t.Parallel()
+	m := &monitor{maxAge: time.Minute, now: sight{seen: true, stats: core.Stats{OldestAge: 61 * time.Second}}}
+	call := core.PublishReport{Messages: []core.Message{{Topic: "fine"}, {Topic: "waits"}, {Topic: "orders"}}}
+	call.Results = []error{nil, core.ErrNotAttempted, errors.New("unknown topic")}
+	m.published(call)
+	call.Results = []error{nil, nil, nil}
+	m.published(call)
+	const want = `the oldest pending event is 1m1s old, which is more than max_pending_age (1m0s); 0s ago one of topic "orders" failed: unknown topic`
+	if got := m.problems(); !slices.Equal(got, []string{want}) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

@@ -93,13 +93,13 @@ func newProgram(c config.Config, opened *config.Opened, log *slog.Logger, spans 
 		o := &opened.Outboxes[i]
 		log := log.With("outbox", o.Name)
 		o.Relay.Logger = log
-		o.Relay.Hooks = p.metrics.hooks(o.Name, spans)
+		watch := newMonitor(o, c.MaxPendingAge, log)
+		o.Relay.Hooks = p.metrics.hooks(o.Name, spans, watch)
 		relay, err := core.NewRelay(o.Dialect, o.Broker, o.Relay)
 		if err != nil {
 			panic(err) // config.Load has checked all of it
 		}
-		s := &site{name: o.Name, relay: relay, monitor: newMonitor(o, c.MaxPendingAge, log)}
-		p.sites = append(p.sites, s)
+		p.sites = append(p.sites, &site{name: o.Name, relay: relay, monitor: watch})
 	}
 	p.metrics.watch(p.sites)
 	return p
