@@ -100,7 +100,7 @@ func TestEveryMetricOfTheAlertsExists(t *testing.T) {
 func TestDatabaseFailuresAreCountedByStep(t *testing.T) {
 	t.Parallel()
 	p := newIdle(t)
-	hooks := p.metrics.hooks("default", nil)
+	hooks := p.metrics.hooks("default", nil, &monitor{})
 	for _, step := range []string{"settle", "renew the lease", "settle"} {
 		hooks.DatabaseFailed(step, errors.New("the connection was lost"))
 	}

@@ -23,6 +23,9 @@ type Order struct {
 	Item string
 }
 
+// TableName keeps it apart from what other examples call orders.
+func (Order) TableName() string { return "gorm_orders" }
+
 func main() {
 	database := flag.String("database", "", "`URL` of a PostgreSQL database")
 	flag.Parse()

@@ -53,8 +53,8 @@ func run(ctx context.Context, file, topic, key string) error {
 	if err != nil {
 		return err
 	}
-	for _, h := range held {
-		return fmt.Errorf("the event is held back: %+v", h)
+	if len(held) > 0 {
+		return fmt.Errorf("held back, for what the log says: topic %q, key %q", held[0].Topic, held[0].Key)
 	}
 	fmt.Println("delivered")
 	return nil

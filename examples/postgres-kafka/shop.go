@@ -38,7 +38,7 @@ type Shop struct {
 func openShop(ctx context.Context, db *sql.DB, outbox *core.Outbox, topic string) (*Shop, error) {
 	_, err := db.ExecContext(ctx, `
 		CREATE TABLE IF NOT EXISTS stock (item text PRIMARY KEY, pieces int CHECK (pieces >= 0));
-		CREATE TABLE IF NOT EXISTS orders (id text PRIMARY KEY, customer text, item text, state text);
+		CREATE TABLE IF NOT EXISTS shop_orders (id text PRIMARY KEY, customer text, item text, state text);
 		INSERT INTO stock VALUES ('book', 1), ('pen', 1) ON CONFLICT (item) DO UPDATE SET pieces = 1`)
 	return &Shop{db, outbox, topic}, err
 }
@@ -46,7 +46,7 @@ func openShop(ctx context.Context, db *sql.DB, outbox *core.Outbox, topic string
 // Place takes an order. Where the item is sold out it returns errSoldOut, and there is neither an order nor an event.
 func (s *Shop) Place(ctx context.Context, order Order) error {
 	return s.outbox.InTx(ctx, s.db, core.InTxOptions{}, func(ctx context.Context, tx *sql.Tx) ([]core.Message, error) {
-		if _, err := tx.ExecContext(ctx, `INSERT INTO orders VALUES ($1, $2, $3, $4)`,
+		if _, err := tx.ExecContext(ctx, `INSERT INTO shop_orders VALUES ($1, $2, $3, $4)`,
 			order.ID, order.Customer, order.Item, placed); err != nil {
 			return nil, err
 		}
@@ -66,7 +66,7 @@ func (s *Shop) Place(ctx context.Context, order Order) error {
 func (s *Shop) Change(ctx context.Context, id, state string) error {
 	return s.outbox.InTx(ctx, s.db, core.InTxOptions{}, func(ctx context.Context, tx *sql.Tx) ([]core.Message, error) {
 		order := Order{ID: id}
-		err := tx.QueryRowContext(ctx, `UPDATE orders SET state = $1 WHERE id = $2 AND state = $3 RETURNING customer, item`,
+		err := tx.QueryRowContext(ctx, `UPDATE shop_orders SET state = $1 WHERE id = $2 AND state = $3 RETURNING customer, item`,
 			state, id, placed).Scan(&order.Customer, &order.Item)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil, fmt.Errorf("order %s is not open", id)
