@@ -141,14 +141,13 @@ func (m *monitor) tell(last, next sight) {
 
 // published notes the last failure of this process's relay.
 func (m *monitor) published(call core.PublishReport) {
-	for i, cause := range call.Results {
-		if cause != nil && !errors.Is(cause, core.ErrNotAttempted) {
-			m.mu.Lock()
-			defer m.mu.Unlock()
-			m.failure = &failure{time.Now(), call.Messages[i].Topic, cause}
-			return
-		}
+	i := slices.IndexFunc(call.Results, func(result error) bool { return result != nil && !errors.Is(result, core.ErrNotAttempted) })
+	if i < 0 {
+		return
 	}
+	m.mu.Lock()
+	m.failure = &failure{time.Now(), call.Messages[i].Topic, call.Results[i]}
+	m.mu.Unlock()
 }
 
 // lastFailure says when and why this process's relay last failed to deliver a message. It is empty if it never did.
