@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"net"
@@ -32,7 +33,8 @@ const (
 //   - A connection is dialled within 10 s, unless the DSN has a connect_timeout, and kept alive by TCP.
 //   - Transactions are READ COMMITTED, unless the DSN or their options say otherwise.
 //
-// These are parameters of the connection's start. PgBouncer refuses what its ignore_startup_parameters does not name.
+// These are parameters of the connection's start. PgBouncer refuses what its ignore_startup_parameters does not name, and does
+// not pass on what it names.
 func OpenDB(dsn string) (*sql.DB, error) {
 	config, err := pq.NewConfig(dsn)
 	if err != nil {
@@ -55,7 +57,21 @@ func OpenDB(dsn string) (*sql.DB, error) {
 		return nil, errors.New("postgres: " + badDSN)
 	}
 	connector.Dialer(patientDialer{limit})
-	return sql.OpenDB(connector), nil
+	return sql.OpenDB(pooled{connector}), nil
+}
+
+// pooled says what to do where a pooler refuses what OpenDB asks for.
+type pooled struct{ driver.Connector }
+
+// Connect implements [driver.Connector].
+func (p pooled) Connect(ctx context.Context) (driver.Conn, error) {
+	conn, err := p.Connector.Connect(ctx)
+	var refused *pq.Error
+	if errors.As(err, &refused) && refused.Code == "08P01" && strings.Contains(refused.Message, "startup parameter") {
+		err = fmt.Errorf("%w: add default_transaction_isolation and statement_timeout to PgBouncer's ignore_startup_parameters, "+
+			"or take a pool of your own, which CheckDB looks at", err)
+	}
+	return conn, err
 }
 
 func setDefault(parameters map[string]string, name, value string) {

@@ -236,6 +236,18 @@ func TestOpenDBRefuses(t *testing.T) {
 	}
 }
 
+func TestOpenDBSaysWhatAPoolerLacks(t *testing.T) {
+	t.Parallel()
+	db, err := postgres.OpenDB(servers.PgBouncer(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if err := db.PingContext(t.Context()); err == nil || !strings.Contains(err.Error(), "to PgBouncer's ignore_startup_parameters") {
+		t.Errorf("got %v, want what PgBouncer lacks", err)
+	}
+}
+
 // A statement on a silent server ends, although lib/pq ignores its context there.
 func TestASilentServerHangsNoStatementOfOpenDB(t *testing.T) {
 	dsn, proxy := through(t, servers.PostgresSchema(t))
