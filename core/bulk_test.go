@@ -1,6 +1,7 @@
 package core_test
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -70,4 +71,28 @@ func TestABulkRetryLeavesTheRelayItsWork(t *testing.T) {
 			})
 		})
 	}
+}
+
+// An operator retries more dead letters than a batch has, and they are refused for good again: Retry ends all the same.
+func TestRetryLeavesWhatFailsAgain(t *testing.T) {
+	onBench(t, func(b *bench) {
+		b.config.Logger = quiet
+		b.memory.Inject(func(conformance.Call) conformance.Fault { return conformance.Fault{Before: time.Millisecond} })
+		const n = 1000
+		var msgs []core.Message
+		for i := range n {
+			msgs = append(msgs, core.Message{ID: fmt.Sprint("bad", i), Topic: "bad", Key: fmt.Sprint(i)})
+		}
+		b.put(msgs...)
+		b.fate = func(core.Message) error { return core.ErrPermanent }
+		b.runWith(b.relay(), func() {
+			time.Sleep(5 * time.Second) // the bubble's clock
+			ctx, cancel := context.WithTimeout(b.Context(), 20*time.Second)
+			defer cancel()
+			got, err := core.NewOperator(b.memory).Retry(ctx, core.DeadFilter{Topic: "bad"})
+			if got != n || err != nil {
+				b.Errorf("Retry: got %d, %v, want %d", got, err, n)
+			}
+		})
+	})
 }

@@ -104,7 +104,8 @@ type engine struct {
 	nextFetch time.Time
 	nextAsk   time.Time // of ResolveGaps
 	nextSweep time.Time
-	nextTold  time.Time // when a failure is logged again
+	nextTold  time.Time       // when told begins anew
+	told      map[string]bool // topics of which a failure was logged
 	sweepFrom time.Time
 	failure   error      // ends run
 	left      DrainError // what run left behind, once it has returned
@@ -120,7 +121,7 @@ func newEngine(work context.Context, config *RelayConfig, limits limits, dialect
 		inbox: make(chan func()), gone: make(chan struct{}),
 		reader: newReader(limits.gaps), aside: newAside(), abandons: new(atomic.Int64),
 		keys: map[orderKey]*hold{}, heldIn: map[string]int{}, doubts: map[int64]doubt{}, topics: map[string]*topicHold{}, probes: map[string][]*hold{}, alive: map[string]int64{},
-		toEmpty: map[string]bool{}, unsure: map[string]unsure{},
+		toEmpty: map[string]bool{}, unsure: map[string]unsure{}, told: map[string]bool{},
 	}
 	_, e.several = Ability[KeyOrdered](broker)
 	e.hasher, _ = Ability[KeyHasher](broker)
@@ -314,6 +315,8 @@ func (e *engine) enter(it *item) {
 	it.lane.count++
 	it.lane.bytes += it.bytes
 	if it.apart {
+		it.lane.apart.count++
+		it.lane.apart.bytes += it.bytes
 		e.aside.load(it.key.topic, 1, it.bytes)
 	}
 }
@@ -331,6 +334,8 @@ func (e *engine) exit(it *item) {
 func (e *engine) together(it *item) {
 	if it.apart {
 		it.apart = false
+		it.lane.apart.count--
+		it.lane.apart.bytes -= it.bytes
 		e.aside.load(it.key.topic, -1, -it.bytes)
 	}
 }

@@ -252,7 +252,7 @@ func (e *engine) dispatch(record *Record) bool {
 		return true
 	}
 	it := &item{record: *record, key: key, lane: e.laneOf(key), bytes: bytesOf(record)}
-	if l := it.lane; !l.full && (l.count >= e.config.InFlight/4 || l.bytes >= e.config.InFlightBytes/4) && l.waits() {
+	if l := it.lane; !l.full && (l.count-l.apart.count >= e.config.InFlight/4 || l.bytes-l.apart.bytes >= e.config.InFlightBytes/4) && l.waits() {
 		l.full, l.from = true, record.Position
 	}
 	if it.lane.full {
@@ -314,7 +314,7 @@ func (e *engine) goBack(now time.Time) {
 		})
 	}
 	for _, l := range e.lanes {
-		if l.full && l.count <= e.config.InFlight/8 && l.bytes <= e.config.InFlightBytes/8 && back(l.from) {
+		if l.full && l.count-l.apart.count <= e.config.InFlight/8 && l.bytes-l.apart.bytes <= e.config.InFlightBytes/8 && back(l.from) {
 			l.full = false
 		}
 	}

@@ -10,8 +10,9 @@ const (
 	// every lastProbe, so that delivery resumes within seconds of an outage's end.
 	firstProbe = 50 * time.Millisecond
 	lastProbe  = time.Second
-	// tellEvery is the pause between two failures that are logged.
+	// tellEvery is the pause between two failures of a topic that are logged, and mostTold is of how many topics they are.
 	tellEvery = time.Minute
+	mostTold  = 20
 )
 
 // passed remembers what a hold keeps back: a hold ends by the reader going back there, never by time alone.

@@ -17,6 +17,7 @@ type lane struct {
 	// count and bytes are of every message of the lane that is in flight, in the sense of [item], but for probes: those
 	// wait for an outage's end, and must not keep others out.
 	count, bytes int
+	apart        load
 
 	// full says that the lane had no room, and that everything for it from position from on was passed over.
 	full bool

@@ -14,6 +14,10 @@ const operatorBatch = 500
 // took. A relay begins to read anew after each of them, and would come to nothing else.
 const operatorPause = 50 * time.Millisecond
 
+// clockGrain is more than a database's clock rounds by: what died before a call began is by that much older than the call, at
+// least.
+const clockGrain = 5 * time.Millisecond
+
 // ErrNoReason is returned by Drop without a reason: it is the only trace of why an event was never delivered.
 var ErrNoReason = errors.New("drop needs a reason, which is kept with the dead letter")
 
@@ -90,12 +94,17 @@ func (o *Operator) Count(ctx context.Context, filter DeadFilter) (n int64, err e
 // Retry puts every dead letter that matches filter back to its old position, and unblocks its key, so that the key's
 // order holds. One whose position is taken, as it may be after a restore, stays a dead letter. Dead letters that were dropped stay
 // so: it refuses a filter for them with [ErrDropped]. It works in batches; after an error, or the end of ctx, n of them are back,
-// or more, where an answer was lost.
+// or more, where an answer was lost. One that becomes a dead letter again while it works is left alone.
 func (o *Operator) Retry(ctx context.Context, filter DeadFilter) (n int, err error) {
 	if filter.Dropped {
 		return 0, ErrDropped
 	}
-	return o.all(ctx, "retry dead letters", func(s Session) (int, error) { return s.RetryDead(ctx, filter, operatorBatch) })
+	began := time.Now()
+	return o.all(ctx, "retry dead letters", func(s Session) (int, error) {
+		then := filter
+		then.OlderThan += max(0, time.Since(began)-clockGrain)
+		return s.RetryDead(ctx, then, operatorBatch)
+	})
 }
 
 // Drop gives every dead letter that matches filter up for good, and unblocks its key. The letters stay in the database,

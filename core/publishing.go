@@ -256,15 +256,19 @@ func (e *engine) holdBack(it *item, cause error, unavailable bool) {
 	e.holdCrowded(topic)
 }
 
-// tell logs why it was not delivered: one message of all in tellEvery, because an outage fails thousands.
+// tell logs why it was not delivered: one message of a topic a minute, and not of more than mostTold topics, because an outage
+// fails thousands.
 func (e *engine) tell(it *item, cause error) {
-	now := time.Now()
-	if now.Before(e.nextTold) {
+	if now := time.Now(); !now.Before(e.nextTold) {
+		clear(e.told)
+		e.nextTold = now.Add(tellEvery)
+	}
+	m := &it.record.Message
+	if e.told[m.Topic] || len(e.told) >= mostTold {
 		return
 	}
-	e.nextTold = now.Add(tellEvery)
-	m := &it.record.Message
-	e.config.Logger.Warn("lockstep: a message could not be delivered; such failures are logged once a minute",
+	e.told[m.Topic] = true
+	e.config.Logger.Warn("lockstep: a message could not be delivered; for each topic one such failure a minute is logged",
 		"topic", m.Topic, "key", m.Key, "id", m.ID, "error", cause)
 }
 
