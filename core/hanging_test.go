@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,12 +27,12 @@ func TestAHangingMessageStopsNobodyInItsLane(t *testing.T) {
 					}
 				}
 				b.put(first...)
-				calls := 0
+				var calls atomic.Int32
 				bad := func(m core.Message) bool { return strings.HasSuffix(m.ID, "-0") }
 				relay := b.relayTo(func(ctx context.Context, msgs []core.Message) error {
 					time.Sleep(time.Millisecond) // the bubble's clock
 					if slices.ContainsFunc(msgs, bad) {
-						if calls++; calls > 1 {
+						if calls.Add(1) > 1 {
 							return hung(ctx)
 						}
 					}

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/lockstep-go/lockstep/conformance"
@@ -221,10 +223,17 @@ func TestARelayTakesAgainWhatItHasTaken(t *testing.T) {
 // Whatever is held is told, and told again when it is not any more.
 func TestHooksTellWhatIsHeldAndReleased(t *testing.T) {
 	onBench(t, func(b *bench) {
+		var mu sync.Mutex
 		held := map[core.Held]int{}
 		most, leading := 0, 0
-		b.config.Hooks.Held = func(h core.Held, _ error) { held[core.Held{Topic: h.Topic, Key: h.Key}]++; most++ }
-		b.config.Hooks.Released = func(h core.Held) { held[core.Held{Topic: h.Topic, Key: h.Key}]-- }
+		count := func(h core.Held, by int) {
+			mu.Lock()
+			defer mu.Unlock()
+			held[core.Held{Topic: h.Topic, Key: h.Key}] += by
+			most += max(by, 0)
+		}
+		b.config.Hooks.Held = func(h core.Held, _ error) { count(h, 1) }
+		b.config.Hooks.Released = func(h core.Held) { count(h, -1) }
 		b.config.Hooks.Leading = func(leads bool, _ int64) {
 			if leading++; !leads {
 				leading -= 2
@@ -250,12 +259,15 @@ func TestHooksTellWhatIsHeldAndReleased(t *testing.T) {
 		done := make(chan error)
 		go func() { done <- relay.Run(ctx) }()
 		time.Sleep(3 * time.Second) // the bubble's clock
+		synctest.Wait()             // the relay may have something to do at this very moment
 		if s := relay.State(); !s.Leading || s.Epoch != 1 || s.HeldKeys == 0 || s.HeldTopics != 1 || s.InFlight == 0 || s.InFlightBytes == 0 {
 			b.Errorf("while the topic is away: %+v", s)
 		}
+		mu.Lock()
 		if held[core.Held{Topic: "t"}] != 1 {
 			b.Errorf("while the topic is away, held are %v", held)
 		}
+		mu.Unlock()
 		time.Sleep(10 * time.Minute) // the bubble's clock
 		stop()
 		if err := <-done; err != nil {
