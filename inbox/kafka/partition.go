@@ -83,6 +83,7 @@ func (p *partition) begin(ctx context.Context, offset int64) (int64, error) {
 	case err != nil:
 		return 0, err
 	case offset < 0: // the group has none
+		p.done.settled(p.topic, p.id, first) // so that it has one: what is removed before the first message has its effect is told, too
 		return first, nil
 	case offset < first:
 		return first, p.removed(offset, first)

@@ -103,6 +103,37 @@ func TestWhatWasRemovedBeforeItWasReadIsTold(t *testing.T) {
 	w.ExpectOnce(t, "m0", "m1", "m2", "m5", "m8")
 }
 
+// A group that has found nothing to read has an offset nevertheless, and notices what comes and goes while it is away.
+func TestWhatWasRemovedBeforeTheFirstMessageWasReadIsTold(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	log, config := inboxtest.NewLog(), w.config(w.topic+"_group")
+	config.Logger = log.Logger()
+	stop := inboxtest.Running(t, w.loopWith(t, config, effect))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for w.committed(t, config.Group, 0) != 0 {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("the group's offset in an empty partition: got %d, want 0", w.committed(t, config.Group, 0))
+		}
+	}
+	stop()
+
+	w.publishNumbered(t, 0, 3)
+	w.remove(t, 2)
+	stop = inboxtest.Running(t, w.loopWith(t, config, effect))
+	w.awaitCommitted(t, config.Group, 1, 3)
+	stop()
+	if told := log.With(passedOver); len(told) != 1 || len(log.With("from=0 to=2 messages=2")) != 1 {
+		t.Errorf("told of %q, want of the offsets 0 and 1", told)
+	}
+	w.ExpectOnce(t, "m2")
+}
+
 // A log that is shorter than the group's offset is not the one that it was: what is in it would be passed over until it is as long.
 func TestALogThatIsShorterThanTheOffsetIsReadFromItsBeginning(t *testing.T) {
 	t.Parallel()
