@@ -170,6 +170,12 @@ func checkInboxBytewise(ctx context.Context, f DialectFixture) error {
 				return err
 			}
 		}
+		for _, between := range []string{"", ":", "/", "|", ".", "-", "_", ",", " ", "\x1f"} { // the two are no one name, however they are joined
+			err := firstError(c.expectOnce(ctx, "a", "b"+between+"c", want), c.expectOnce(ctx, "a"+between+"b", "c", want))
+			if err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
@@ -232,6 +238,13 @@ func checkForgetLimit(ctx context.Context, f DialectFixture) error {
 		}
 		time.Sleep(2 * time.Millisecond) // not to wait for something: their times are to differ, in milliseconds too
 	}
+	// What comes again is no younger for it, and no older: the oldest goes first nevertheless, and the latest stays.
+	for _, id := range []string{"a", "e"} {
+		if err := c.expectOnce(ctx, billing, id, false); err != nil {
+			return err
+		}
+		time.Sleep(2 * time.Millisecond) // as above
+	}
 	for _, want := range []int{2, 2} {
 		if n, err := c.store.Forget(ctx, 0, 2); err != nil || n != want {
 			return firstError(err, fmt.Errorf("Forget with the limit 2 removes %d, want %d", n, want))
@@ -242,6 +255,24 @@ func checkForgetLimit(ctx context.Context, f DialectFixture) error {
 	}
 	if n, err := c.store.Forget(ctx, 0, 100); err != nil || n != 1 {
 		return firstError(err, fmt.Errorf("Forget removes %d, want the one that is left", n))
+	}
+	return c.forgetsOneConsumers(ctx)
+}
+
+// forgetsOneConsumers has two consumers receive one message, of which the first one's note goes.
+func (c consumer) forgetsOneConsumers(ctx context.Context) error {
+	if err := c.expectOnce(ctx, billing, "a", true); err != nil {
+		return err
+	}
+	time.Sleep(2 * time.Millisecond) // as above
+	if err := c.expectOnce(ctx, "shipping", "a", true); err != nil {
+		return err
+	}
+	if n, err := c.store.Forget(ctx, 0, 1); err != nil || n != 1 {
+		return firstError(err, fmt.Errorf("of two consumers that received one message Forget with the limit 1 removes %d", n))
+	}
+	if err := c.expectOnce(ctx, "shipping", "a", false); err != nil {
+		return fmt.Errorf("one consumer's note was forgotten with another's: %w", err)
 	}
 	return c.expectOnce(ctx, billing, "a", true)
 }

@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"context"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -39,6 +40,12 @@ var inboxMutants = map[string]mutant{
 	"knows one consumer": {receiving(func(ctx context.Context, m *Memory, tx *MemoryTx, r receipt) (bool, error) {
 		return m.Receive(ctx, tx, "", r.id)
 	}), caught{"inbox-once": `consumer "shipping" receives "a": first = false, want true`}},
+	"makes one name of consumer and id": {receiving(func(ctx context.Context, m *Memory, tx *MemoryTx, r receipt) (bool, error) {
+		return m.Receive(ctx, tx, "", r.consumer+r.id)
+	}), caught{"inbox-bytewise": `consumer "ab" receives "c": first = false, want true`}},
+	"makes one name of them with a colon": {receiving(func(ctx context.Context, m *Memory, tx *MemoryTx, r receipt) (bool, error) {
+		return m.Receive(ctx, tx, "", r.consumer+":"+r.id)
+	}), caught{"inbox-bytewise": `consumer "a:b" receives "c": first = false, want true`}},
 	"forgets the transaction's own": {receiving(func(ctx context.Context, m *Memory, tx *MemoryTx, r receipt) (bool, error) {
 		if _, err := m.Receive(ctx, tx, r.consumer, r.id); err != nil {
 			return false, err
@@ -128,6 +135,23 @@ var inboxMutants = map[string]mutant{
 		})
 		return n, nil
 	}}, caught{"inbox-forget-limit": `the latest was forgotten before older ones: consumer "billing" receives "a": first = true, want`}},
+	"forgets every consumer's note of a message": {alteredDialect{forget: func(ctx context.Context, m *Memory, age time.Duration, limit int) (int, error) {
+		var before map[receipt]time.Time
+		m.locked(func() { before = maps.Clone(m.inbox) })
+		n, err := m.Forget(ctx, age, limit)
+		m.locked(func() {
+			for old := range before {
+				if _, left := m.inbox[old]; !left {
+					maps.DeleteFunc(m.inbox, func(r receipt, _ time.Time) bool { return r.id == old.id })
+				}
+			}
+		})
+		return n, err
+	}}, caught{"inbox-forget-limit": `one consumer's note was forgotten with another's: consumer "shipping" receives "a": first = true, want`}},
+	"renews what comes again": {dating(func(m *Memory) time.Time { return m.now() }),
+		caught{"inbox-forget-limit": `the latest was forgotten before older ones: consumer "billing" receives "a": first = true, want`}},
+	"ages what comes again": {dating(func(*Memory) time.Time { return time.Time{} }),
+		caught{"inbox-forget-limit": `the latest was forgotten before older ones: consumer "billing" receives "a": first = true, want`}},
 	"guesses where there is no result": {alteredDialect{receive: func(ctx context.Context, _ *Memory, tx core.Execer, _, _ string) (bool, error) {
 		_, _ = tx.ExecContext(ctx, "INSERT")
 		return true, nil
@@ -139,6 +163,19 @@ func receiving(receive func(ctx context.Context, m *Memory, tx *MemoryTx, r rece
 	return alteredDialect{receive: func(ctx context.Context, m *Memory, tx core.Execer, consumer, id string) (bool, error) {
 		return receive(ctx, m, tx.(*MemoryTx), receipt{consumer, id})
 	}}
+}
+
+// dating gives a note another time when its message comes again.
+func dating(at func(m *Memory) time.Time) alteredDialect {
+	return receiving(func(ctx context.Context, m *Memory, tx *MemoryTx, r receipt) (bool, error) {
+		first, err := m.Receive(ctx, tx, r.consumer, r.id)
+		m.locked(func() {
+			if _, before := m.inbox[r]; before && err == nil {
+				m.inbox[r] = at(m)
+			}
+		})
+		return first, err
+	})
 }
 
 // renaming alters names before they are compared.

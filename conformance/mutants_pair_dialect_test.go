@@ -20,6 +20,17 @@ var pairDialectMutants = map[string]pairMutant{
 			first, err := m.Receive(ctx, tx, r.consumer, r.id)
 			return first && !strings.HasSuffix(r.id, "0"), err
 		})},
+	"takes one order for another": {caught: "pair-inbox", says: "1 orders had no effect",
+		alter: receiving(func(ctx context.Context, m *Memory, tx *MemoryTx, r receipt) (bool, error) {
+			if strings.Contains(r.id, "/k0/1/") {
+				return false, nil
+			}
+			first, err := m.Receive(ctx, tx, r.consumer, r.id)
+			if err == nil && !first && strings.Contains(r.id, "/k0/2/") { // which so has the other's effect, and the sum is right
+				return m.Receive(ctx, tx, r.consumer, r.id+" again")
+			}
+			return first, err
+		})},
 	"enqueues outside of the transaction": {caught: "pair-atomic", says: "never committed",
 		alter: alteredDialect{enqueue: func(ctx context.Context, m *Memory, _ core.Execer, msgs []core.Message) error {
 			tx, err := m.Begin(ctx)

@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -26,6 +27,7 @@ type counter struct {
 	random       *rand.Rand
 	acknowledged int
 	deaths       int
+	effects      map[string]int // that were committed, by the order's id
 }
 
 const inAYear = 365 * 24 * time.Hour
@@ -64,7 +66,7 @@ func (p pair) inboxUnder(ctx context.Context, rounds int, strike func(s *scenari
 	}
 	return p.scenarioOf(ctx, func(s *scenario) error {
 		s.config.LeaseTTL = time.Second // which each killed relay's successor waits for
-		count := &counter{consumer: c, s: s, random: s.randomOf(1)}
+		count := &counter{consumer: c, s: s, random: s.randomOf(1), effects: map[string]int{}}
 		relay := s.startRelay(nil)
 		const perRound = 15
 		for round := range s.times(rounds) {
@@ -154,6 +156,9 @@ func (c *counter) settle(m core.Message, diesBefore bool) (committed bool, err e
 	if err := tx.Commit(); err != nil {
 		return false, fmt.Errorf("commit: %w", err)
 	}
+	if first {
+		c.effects[m.ID]++
+	}
 	return true, nil
 }
 
@@ -173,9 +178,19 @@ func (c *counter) expectOnce() error {
 	if err != nil {
 		return err
 	}
-	if want := int64(len(c.s.committed)); stats.Delayed.N != want {
-		return fmt.Errorf("%d orders were committed, and %d effects: %d messages were delivered, by a consumer that died %d times",
-			want, stats.Delayed.N, len(msgs), c.deaths)
+	var none, several []string // which a sum does not tell from each other
+	for id := range c.s.committed {
+		switch n := c.effects[id]; {
+		case n == 0:
+			none = append(none, id)
+		case n > 1:
+			several = append(several, id)
+		}
+	}
+	wrong := errors.Join(some("orders had no effect", none), some("orders had their effect more than once", several))
+	if want := int64(len(c.s.committed)); stats.Delayed.N != want || wrong != nil {
+		return errors.Join(fmt.Errorf("%d orders were committed, and %d effects: %d messages were delivered, to a consumer that died %d times",
+			want, stats.Delayed.N, len(msgs), c.deaths), wrong)
 	}
 	return nil
 }

@@ -19,7 +19,7 @@ type InboxStore interface {
 	// new: false says that a transaction that committed, or an earlier call in tx, has noted it already. While another
 	// open transaction has noted the same, it waits for that one's end, or returns an error; of two transactions that
 	// commit it must report true to one only. What a rolled back transaction noted was never there. consumer and id
-	// compare bytewise.
+	// compare bytewise. What was noted keeps its time: a later call does not change it.
 	//
 	// After false, tx must be as usable as before. It must not begin, commit or roll back, and must not retry: every
 	// error goes back to the caller, whose transaction it is.
