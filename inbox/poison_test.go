@@ -188,3 +188,65 @@ func TestAConnectionThatIsLostInAnOutageCountsNothing(t *testing.T) {
 		t.Errorf("got %v, %d dead letters and %d effects, want one effect", err, len(g.letters()), n)
 	}
 }
+
+// What of a message was lost, and what failed, is told apart, and counted together where it ends. The fake is the connection: an
+// effect that ends its own transaction leaves Handle without an answer.
+func TestAttemptsThatLoseTheirConnection(t *testing.T) {
+	lose := func(tx *sql.Tx) error { return errors.Join(errors.New("connection lost"), tx.Rollback()) }
+	fault := errors.New("out of stock")
+	for name, tt := range map[string]struct {
+		maxAttempts int
+		effect      func(ctx context.Context, tx *sql.Tx, run int) error
+		attempts    string // of the dead letter; empty where there is none, and an effect
+	}{
+		"for want of what is away count nothing": {1, func(ctx context.Context, tx *sql.Tx, run int) error {
+			if run > 12 {
+				return add(ctx, tx, order.ID)
+			}
+			return errors.Join(core.ErrUnavailable, lose(tx))
+		}, ""},
+		"may have committed, the last one too": {1, func(ctx context.Context, tx *sql.Tx, run int) error {
+			if run < 10 {
+				return lose(tx)
+			}
+			return errors.Join(add(ctx, tx, order.ID), tx.Commit(), errors.New("connection lost"))
+		}, ""},
+		"count with the failures after them": {2, func(_ context.Context, tx *sql.Tx, run int) error {
+			if run <= 3 {
+				return lose(tx)
+			}
+			return fault
+		}, "5"},
+		"count with the failures before them": {2, func(_ context.Context, tx *sql.Tx, run int) error {
+			if run == 1 {
+				return fault
+			}
+			return lose(tx)
+		}, "21"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, g, runs := newLedger(t), &grave{}, 0
+			consumer, err := inbox.NewConsumer(l.box, l.dialect.DB(), "billing", inbox.ConsumerConfig{
+				DeadLetters: g, DeadLetterTopic: "dead", MaxAttempts: tt.maxAttempts, RetryDelay: time.Microsecond, Logger: slog.New(slog.DiscardHandler),
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = consumer.Settle(t.Context(), order, func(ctx context.Context, tx *sql.Tx, _ core.Message) error {
+				runs++
+				return tt.effect(ctx, tx, runs)
+			})
+			effects, letters := l.times(t, order.ID), g.letters()
+			if err != nil || len(letters)+effects != 1 {
+				t.Fatalf("got %v, %d dead letters and %d effects after %d runs, want one or the other", err, len(letters), effects, runs)
+			}
+			got := ""
+			if len(letters) == 1 {
+				got = letters[0].Headers[inbox.AttemptsHeader]
+			}
+			if got != tt.attempts {
+				t.Errorf("the dead letter counts %q attempts after %d runs, want %q", got, runs, tt.attempts)
+			}
+		})
+	}
+}
