@@ -24,8 +24,11 @@ const (
 	unclearPerAttempt = 10
 )
 
-// Effect is what a consumer does about a message, in tx and nowhere else. It does not end tx. m's headers and payload are its own
-// copy, anew for each attempt. An error that is [core.ErrPermanent] makes the message a dead letter at once. One that is
+// Effect is what a consumer does about a message, in tx and nowhere else. It does not end tx, and returns every error of tx: on
+// MySQL and MariaDB a deadlock, on SQLite a conflict under OR ROLLBACK, has ended the transaction, and what follows is outside of
+// it, without the note. Nor does it wait without a bound: ctx ends with the consumer, and until it returns its partition, or its
+// place in the prefetch, stands still. Give what may hang a deadline of its own. m's headers and payload are its own copy, anew
+// for each attempt. An error that is [core.ErrPermanent] makes the message a dead letter at once. One that is
 // [core.ErrUnavailable] says that something which the effect needs is away: it is tried again, and no attempt is counted.
 type Effect func(ctx context.Context, tx *sql.Tx, m core.Message) error
 

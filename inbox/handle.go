@@ -43,13 +43,14 @@ func (e *unclearError) Unwrap() error { return e.err }
 // nothing, where that has been done before. nil means that the effect is committed, once: the message can be acknowledged.
 //
 // After any error the message is to be delivered again. An *[EffectError] has the effect's error, or that of a COMMIT which
-// the database refused for what the effect did (a deferred constraint, a statement whose failure the effect ignored). [ErrID]
-// will be the same each time. Every other error is the database's, or a connection's that was lost, by the effect's own
-// deadline for a statement too; the effect may even be committed: the next delivery finds out.
+// the database refused for what the effect did (a deferred constraint; on PostgreSQL a statement whose failure the effect
+// ignored). [ErrID] will be the same each time. Every other error is the database's, or a connection's that was lost, by the
+// effect's own deadline for a statement too; the effect may even be committed: the next delivery finds out.
 //
-// effect uses tx for all that it does, and does not end it. It may run more than once: Handle repeats a transaction that the
-// database rolled back for a deadlock or a serialisation failure, up to 10 times. When effect panics the transaction is
-// rolled back, and the panic goes on.
+// effect uses tx for all that it does, does not end it, and returns every error of it: on MySQL and MariaDB a deadlock, on
+// SQLite a conflict under OR ROLLBACK, has ended the transaction, and what follows is outside of it, without the note. effect
+// may run more than once: Handle repeats a transaction that the database rolled back for a deadlock or a serialisation
+// failure, up to 10 times. When effect panics the transaction is rolled back, and the panic goes on.
 //
 // ctx covers the whole of it. When it is done before COMMIT, everything is rolled back.
 func (b *Inbox) Handle(

@@ -6,7 +6,11 @@
 // the process, RabbitMQ delivers to others; what of it had its effect is found in the inbox.
 //
 // A quorum queue counts the deliveries that crashes gave back, and in the end drops the message: before that it becomes a
-// dead letter ([Config.MaxDeliveries]). In a classic queue nothing stops a message that kills its consumers.
+// dead letter ([Config.MaxDeliveries]), if the database says that it had no effect and DeadLetters takes it. In a classic queue
+// nothing stops a message that kills its consumers.
+//
+// What is held for longer than RabbitMQ's consumer_timeout, 30 minutes by default, as in an outage, RabbitMQ takes back: it ends
+// the consumer, which begins anew, and counts that as a delivery, too.
 package amqp
 
 import (
@@ -52,8 +56,10 @@ type Config struct {
 	Prefetch int
 	// MaxDeliveries is how many deliveries that were never acknowledged make a dead letter of a message without an effect: it
 	// may be what kills its consumers. So may be one of the Prefetch - 1 beside it, which are counted with it; with a
-	// Prefetch of 1 there are none. Consumers that are restarted, also while the database is away, count too. Only quorum queues count them (x-delivery-count). Keep it below the queue's x-delivery-limit, which
-	// drops the message. Defaults to 16; RabbitMQ 4's limit is 20.
+	// Prefetch of 1 there are none. Consumers that are restarted, also while the database is away, count too. Only quorum
+	// queues count them (x-delivery-count). Keep it below the queue's x-delivery-limit, at which RabbitMQ drops the message, also
+	// where no dead letter can be made of it yet. Where that limit is -1, which is none, math.MaxInt means never. Defaults
+	// to 16; RabbitMQ 4's limit is 20.
 	MaxDeliveries int
 	// IDHeader is the header that holds the message's id. Defaults to the property message-id, and in a CloudEvent to the
 	// header cloudEvents:id.

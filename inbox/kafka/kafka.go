@@ -7,6 +7,10 @@
 //
 // What retention removes before the group has read it has no effect, ever. The logger is told how much that is, and
 // [Config.Removed] can stop the consumer there.
+//
+// Topics that are written with Kafka's transactions are not for this package: kafka-go hands out what was aborted as well, which
+// would have its effect, and the markers that end transactions, which have no id and would become dead letters. An outbox's relay
+// writes without.
 package kafka
 
 import (

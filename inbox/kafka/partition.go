@@ -19,8 +19,8 @@ const (
 type RemovedError struct {
 	Group, Topic string
 	Partition    int
-	// From is the offset that the group was to read next, To the one that it can read next. Of the offsets between, not each
-	// need have been a message: compaction and transactions leave out some.
+	// From is the offset that the group was to read next, To the one that it can read next. Not each of the offsets between need
+	// have been a message when it was removed: compaction had taken some before, and the markers of transactions have offsets, too.
 	From, To int64
 }
 
@@ -97,7 +97,7 @@ func (p *partition) begin(ctx context.Context, offset int64) (int64, error) {
 }
 
 // hole is called where the reader passed over offsets, which it does without a word. Where the log begins behind them they were
-// removed; otherwise it is a hole that compaction or a transaction left, and no loss.
+// removed; otherwise it is a hole that compaction left, and no loss.
 func (p *partition) hole(ctx context.Context, from, to int64) error {
 	first, _, err := p.bounds(ctx)
 	if err != nil || first <= from {
