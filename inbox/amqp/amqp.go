@@ -9,8 +9,8 @@
 // dead letter ([Config.MaxDeliveries]), if the database says that it had no effect and DeadLetters takes it. In a classic queue
 // nothing stops a message that kills its consumers.
 //
-// What is held for longer than RabbitMQ's consumer_timeout, 30 minutes by default, as in an outage, RabbitMQ takes back: it ends
-// the consumer, which begins anew, and counts that as a delivery, too.
+// What is held for longer than RabbitMQ's consumer_timeout, 30 minutes by default, as in an outage, RabbitMQ takes back, and
+// ends the consumer. It begins anew, and what it held beside that was given back, which is counted.
 package amqp
 
 import (
