@@ -77,7 +77,7 @@ func TestABulkRetryLeavesTheRelayItsWork(t *testing.T) {
 func TestRetryLeavesWhatFailsAgain(t *testing.T) {
 	onBench(t, func(b *bench) {
 		b.config.Logger = quiet
-		b.memory.Inject(func(conformance.Call) conformance.Fault { return conformance.Fault{Before: time.Millisecond} })
+		b.memory.Inject(func(conformance.Call) conformance.Fault { return conformance.Fault{Before: 10 * time.Millisecond} })
 		const n = 1000
 		var msgs []core.Message
 		for i := range n {
