@@ -87,7 +87,7 @@ func TestACarefulStopLeavesTheMarkOfACallThatGoesOn(t *testing.T) {
 // A relay that is stopped says what it leaves behind, too, when its term ends before its drain.
 func TestADrainThatTheTermEndsSaysWhatIsLeft(t *testing.T) {
 	onBench(t, func(b *bench) {
-		b.config.Logger = quiet
+		b.config.Logger, b.config.Lanes = quiet, 1 // all three in one call, which the stop cannot come between
 		var away atomic.Bool
 		b.memory.Inject(func(conformance.Call) (f conformance.Fault) {
 			f.Before = time.Millisecond
