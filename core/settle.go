@@ -61,11 +61,13 @@ func (e *engine) startSettling(now time.Time) {
 	e.workers.Go(func() {
 		err := e.writer.settle(e.work, part)
 		e.post(func() {
+			if err != nil && !errors.Is(err, errLeaseLost) {
+				return // work has ended, and run ends with it: part stays under way, for finish
+			}
 			e.settling, e.underWay = false, settlement{}
-			switch { // any other error means that work has ended, and run with it
-			case err == nil:
+			if err == nil {
 				e.settled(part)
-			case errors.Is(err, errLeaseLost):
+			} else {
 				e.failure = err
 			}
 		})
