@@ -182,17 +182,26 @@ func (e *examined) inbox(ctx context.Context, o *config.Outbox, retention time.D
 	}
 }
 
-// setup takes apart what a dialect's Check said.
+// setup takes apart what a dialect's Check said: what is wrong may be several things, and what joins them be wrapped.
 func (e *examined) setup(err error) {
+	if setup, ok := err.(*core.SetupError); ok {
+		e.problem(setup.Cure, "%s", setup.Problem)
+		return
+	}
 	var setup *core.SetupError
-	if several, ok := err.(interface{ Unwrap() []error }); ok {
-		for _, one := range several.Unwrap() {
+	if !errors.As(err, &setup) {
+		e.problem("see whether the server runs, whether the URL names it, and whether its user may log in", "the database cannot be reached: %v", err)
+		return
+	}
+	switch wrapper := err.(type) {
+	case interface{ Unwrap() []error }:
+		for _, one := range wrapper.Unwrap() {
 			e.setup(one)
 		}
-	} else if errors.As(err, &setup) {
+	case interface{ Unwrap() error }:
+		e.setup(wrapper.Unwrap())
+	default: // its As method knows
 		e.problem(setup.Cure, "%s", setup.Problem)
-	} else {
-		e.problem("see whether the server runs, whether the URL names it, and whether its user may log in", "the database cannot be reached: %v", err)
 	}
 }
 

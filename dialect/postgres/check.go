@@ -109,7 +109,8 @@ const tableFacts = `SELECT w.name, c.oid IS NOT NULL, coalesce(c.relkind = 'r', 
   coalesce((SELECT string_agg(n, ', ') FROM unnest(string_to_array(w.columns, ', ')) AS n
     WHERE NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = c.oid AND attname = n AND NOT attisdropped)), ''),
   current_user
-FROM (VALUES {wanted}) AS w (name, relay, columns) LEFT JOIN pg_class AS c ON c.oid = to_regclass(w.name)`
+FROM (VALUES {wanted}) AS w (name, relay, columns) LEFT JOIN pg_class AS c ON c.oid = to_regclass(w.name)
+ORDER BY w.name`
 
 func (s *session) checkTables(ctx context.Context) error {
 	wanted := list(tables, func(t table) string {
@@ -171,7 +172,8 @@ const positionFacts = `SELECT a.attrelid::regclass, a.attidentity = 'a', coalesc
   EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = a.attrelid AND i.indisprimary AND i.indisvalid
     AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum)
 FROM pg_attribute AS a LEFT JOIN pg_sequence AS q ON q.seqrelid = pg_get_serial_sequence(a.attrelid::regclass::text, 'position')::regclass
-WHERE a.attrelid IN (to_regclass({outbox_literal}), to_regclass({delayed_literal})) AND a.attname = 'position'`
+WHERE a.attrelid IN (to_regclass({outbox_literal}), to_regclass({delayed_literal})) AND a.attname = 'position'
+ORDER BY 1`
 
 func (s *session) checkPositions(ctx context.Context) error {
 	query := strings.NewReplacer("{outbox_literal}", text(s.sql("{outbox}")), "{delayed_literal}", text(s.sql("{delayed}"))).Replace(positionFacts)
