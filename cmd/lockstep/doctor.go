@@ -182,9 +182,10 @@ func (e *examined) inbox(ctx context.Context, o *config.Outbox, retention time.D
 	}
 }
 
-// setup takes apart what a dialect's Check said: what is wrong may be several things, and what joins them be wrapped.
+// setup takes apart what a dialect's Check said: what is wrong may be several things, and what joins them be
+// wrapped, so that it is done layer by layer.
 func (e *examined) setup(err error) {
-	if setup, ok := err.(*core.SetupError); ok {
+	if setup, ok := err.(*core.SetupError); ok { //nolint:errorlint // layer by layer, as it says
 		e.problem(setup.Cure, "%s", setup.Problem)
 		return
 	}
@@ -193,7 +194,7 @@ func (e *examined) setup(err error) {
 		e.problem("see whether the server runs, whether the URL names it, and whether its user may log in", "the database cannot be reached: %v", err)
 		return
 	}
-	switch wrapper := err.(type) {
+	switch wrapper := err.(type) { //nolint:errorlint // layer by layer
 	case interface{ Unwrap() []error }:
 		for _, one := range wrapper.Unwrap() {
 			e.setup(one)
