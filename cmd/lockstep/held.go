@@ -35,8 +35,9 @@ func newHeld() *cobra.Command {
 		Use: "list", Short: "List the events that were refused and are tried again, and the keys and topics that wait for an operator",
 		Long: `List the events that were refused and are tried again, and the keys and topics that wait for an operator.
 
-What a relay holds in memory alone, because the broker is away, is not in the
-database: see the relay's metrics lockstep_held_keys and lockstep_held_topics.`, Args: noArgs,
+What a relay holds in memory alone, because a topic or the broker is away, is not in
+the database. That relay's log says why, once a minute for each topic; its metrics
+lockstep_held_keys and lockstep_held_topics say how much; /readyz the last cause.`, Args: noArgs,
 	}
 	s := databaseSettings(list)
 	limit := list.Flags().Int("limit", 100, "at most `n` of each")

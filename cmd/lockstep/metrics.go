@@ -154,6 +154,10 @@ var gauges = []gauge{
 	fromStats("lease_held", "1 while some relay holds the lease.", func(s sight) float64 { return truth(!s.lease.Expired) }),
 	fromStats("pending_events", "Events that are not delivered; perhaps estimated beyond 10 000.", func(s sight) float64 { return float64(s.stats.Pending.N) }),
 	fromStats("oldest_pending_seconds", "Age of the oldest event that is not delivered.", func(s sight) float64 { return s.stats.OldestAge.Seconds() }),
+	described("lag_seconds", "How far delivery is behind, what is held back left out: 0 where nothing waits. Of the process that holds the lease.",
+		func(s *site, seen sight, state core.RelayState) (float64, bool) {
+			return s.monitor.lag(time.Now()).Seconds(), state.Leading && seen.seen && seen.database == nil
+		}),
 	fromStats("delayed_events", "Events that are not due yet.", func(s sight) float64 { return float64(s.stats.Delayed.N) }),
 	fromStats("dead_letters", "Dead letters that wait for an operator.", func(s sight) float64 { return float64(s.stats.Dead.N) }),
 	fromStats("blocked_keys", "Keys that wait for an operator, because of a dead letter.", func(s sight) float64 { return float64(s.stats.BlockedKeys) }),

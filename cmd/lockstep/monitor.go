@@ -38,6 +38,7 @@ type monitor struct {
 	mu      sync.Mutex
 	now     sight
 	failure *failure
+	newest  time.Time // when the latest event to be enqueued of those that this process's relay has delivered was enqueued
 }
 
 // failure is why this process's relay did not deliver a message.
@@ -139,8 +140,9 @@ func (m *monitor) tell(last, next sight) {
 	}
 }
 
-// published notes the last failure of this process's relay.
+// published notes how far this process's relay has come, and its last failure.
 func (m *monitor) published(call core.PublishReport) {
+	m.advance(call)
 	i := slices.IndexFunc(call.Results, func(result error) bool { return result != nil && !errors.Is(result, core.ErrNotAttempted) })
 	if i < 0 {
 		return
@@ -148,6 +150,27 @@ func (m *monitor) published(call core.PublishReport) {
 	m.mu.Lock()
 	m.failure = &failure{time.Now(), call.Messages[i].Topic, call.Results[i]}
 	m.mu.Unlock()
+}
+
+func (m *monitor) advance(call core.PublishReport) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i, result := range call.Results {
+		if at := call.Messages[i].EnqueuedAt; result == nil && at.After(m.newest) {
+			m.newest = at
+		}
+	}
+}
+
+// lag is how far delivery is behind: what was enqueued longer ago is delivered, but for what is held back. No event waits for
+// longer than the oldest one.
+func (m *monitor) lag(now time.Time) time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.newest.IsZero() {
+		return m.now.stats.OldestAge
+	}
+	return max(0, min(m.now.stats.OldestAge, now.Sub(m.newest)))
 }
 
 // lastFailure says when and why this process's relay last failed to deliver a message. It is empty if it never did.

@@ -45,3 +45,40 @@ func TestWhatIsOldHasItsCause(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+func TestLagLeavesOutWhatIsHeldBack(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	ago := func(age time.Duration) time.Time { return now.Add(-age) }
+	delivered := func(at ...time.Time) (call core.PublishReport) {
+		for _, at := range at {
+			call.Messages, call.Results = append(call.Messages, core.Message{EnqueuedAt: at}), append(call.Results, nil)
+		}
+		return call
+	}
+	refused := delivered(ago(time.Second))
+	refused.Results[0] = core.ErrUnavailable
+	for name, tc := range map[string]struct {
+		oldest time.Duration
+		calls  []core.PublishReport
+		want   time.Duration
+	}{
+		"nothing waits":               {0, []core.PublishReport{delivered(ago(time.Hour))}, 0},
+		"nothing was delivered":       {time.Minute, nil, time.Minute},
+		"one key is held, others go":  {time.Hour, []core.PublishReport{delivered(ago(time.Second))}, time.Second},
+		"a retry does not set back":   {time.Hour, []core.PublishReport{delivered(ago(time.Second)), delivered(ago(time.Minute))}, time.Second},
+		"the newest of a call counts": {time.Hour, []core.PublishReport{delivered(ago(time.Minute), ago(time.Second), ago(time.Minute))}, time.Second},
+		"what is refused waits":       {time.Hour, []core.PublishReport{delivered(ago(time.Minute)), refused}, time.Minute},
+		"after a quiet hour":          {time.Second, []core.PublishReport{delivered(ago(time.Hour))}, time.Second},
+		"the database's clock leads":  {time.Second, []core.PublishReport{delivered(ago(-time.Second))}, 0},
+		"no time of enqueuing":        {time.Minute, []core.PublishReport{delivered(time.Time{})}, time.Minute},
+	} {
+		m := &monitor{now: sight{seen: true, stats: core.Stats{OldestAge: tc.oldest}}}
+		for _, call := range tc.calls {
+			m.published(call)
+		}
+		if got := m.lag(now); got != tc.want {
+			t.Errorf("%s: got %v, want %v", name, got, tc.want)
+		}
+	}
+}
