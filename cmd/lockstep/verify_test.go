@@ -33,7 +33,7 @@ type verifyAnswer struct {
 	} `json:"outboxes"`
 }
 
-// A whole run takes half a minute, so small doses verify the broker alone.
+// A whole run takes half a minute, so small doses verify the broker alone, and the pair alone with a file.
 func TestVerify(t *testing.T) {
 	for name, broker := range map[string]func(t *testing.T) string{
 		"file":      func(t *testing.T) string { return "file:" + filepath.Join(t.TempDir(), "events.jsonl") },
