@@ -2,7 +2,6 @@ package core_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -38,12 +37,7 @@ func TestRetriesThatHangLeaveOthersTheMemory(t *testing.T) {
 					if hangs.Load() && slices.ContainsFunc(msgs, bad) {
 						return hung(ctx)
 					}
-					return b.publish(ctx, msgs, func(m core.Message) error {
-						if bad(m) {
-							return errors.New("refused")
-						}
-						return nil
-					})
+					return b.publish(ctx, msgs, refuse(bad))
 				})
 				b.runWith(relay, func() {
 					time.Sleep(400*time.Millisecond + 10*time.Microsecond) // the bubble's clock

@@ -2,7 +2,6 @@ package core_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -36,12 +35,7 @@ func TestAHangingMessageStopsNobodyInItsLane(t *testing.T) {
 							return hung(ctx)
 						}
 					}
-					return b.publish(ctx, msgs, func(m core.Message) error {
-						if bad(m) {
-							return errors.New("refused")
-						}
-						return nil
-					})
+					return b.publish(ctx, msgs, refuse(bad))
 				})
 				b.runWith(relay, func() {
 					time.Sleep(3 * time.Second) // the bubble's clock

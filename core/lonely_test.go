@@ -53,12 +53,9 @@ func TestKeysAreHeldUpToABound(t *testing.T) {
 		}
 		b.put(msgs...)
 		healthy := time.Now().Add(9 * time.Second)
-		b.fate = func(m core.Message) error {
-			if m.Topic == "refused" && time.Now().Before(healthy) || m.ID == "once" && time.Since(m.EnqueuedAt) < time.Second {
-				return errors.New("refused")
-			}
-			return nil
-		}
+		b.fate = refuse(func(m core.Message) bool {
+			return m.Topic == "refused" && time.Now().Before(healthy) || m.ID == "once" && time.Since(m.EnqueuedAt) < time.Second
+		})
 		relay := b.relay()
 		relay.WithLimits(core.Limits{HeldKeys: bound})
 		b.runWith(relay, func() {

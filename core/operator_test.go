@@ -102,12 +102,7 @@ func TestShowFindsOneDeadLetter(t *testing.T) {
 
 func TestFailingListsWhatWaitsForItsNextAttempt(t *testing.T) {
 	onBench(t, func(b *bench) {
-		b.fate = func(m core.Message) error {
-			if m.Key == "a" || m.Key == "c" {
-				return errors.New("refused")
-			}
-			return nil
-		}
+		b.fate = refuse(func(m core.Message) bool { return m.Key == "a" || m.Key == "c" })
 		b.enqueue("a1 a2 b3 c4 d5")
 		if _, err := b.relay().RunOnce(b.Context()); err != nil {
 			b.Fatal(err)

@@ -105,12 +105,7 @@ func (b *bench) wantLeft(names string) {
 func TestRelayHoldsBackOnlyTheKeyThatFailed(t *testing.T) {
 	onBench(t, func(b *bench) {
 		b.enqueue("a1 b2 a3 c4")
-		b.fate = func(m core.Message) error {
-			if m.ID == "a1" {
-				return errors.New("refused")
-			}
-			return nil
-		}
+		b.fate = refuse(func(m core.Message) bool { return m.ID == "a1" })
 		held, err := b.relay().RunOnce(b.Context())
 		if err != nil || len(held) != 1 || held[0] != (core.Held{Topic: "t", Key: "a", Position: 1}) {
 			b.Errorf("RunOnce: got %v, %v, want the key a held at position 1", held, err)

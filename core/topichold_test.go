@@ -35,6 +35,16 @@ func (b *bench) publish(ctx context.Context, msgs []core.Message, f func(core.Me
 	return &core.BatchError{Results: results}
 }
 
+// refuse returns what refuses those of which bad is true, as a fate, or as publish takes it.
+func refuse(bad func(core.Message) bool) func(core.Message) error {
+	return func(m core.Message) error {
+		if bad(m) {
+			return errors.New("refused")
+		}
+		return nil
+	}
+}
+
 // A topic is held while the only message of it in memory is one that fails by its own fault, because other topics, or large
 // messages, take up the memory for those that are tried again: the topic's other messages are delivered all the same.
 func TestATopicHeldBehindAPoisonIsScouted(t *testing.T) {

@@ -3,12 +3,15 @@ package ormtest
 import (
 	"cmp"
 	"context"
+	"errors"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/lockstep-go/lockstep/core"
+	"github.com/lockstep-go/lockstep/dialect/postgres"
+	"github.com/lockstep-go/lockstep/inbox"
 )
 
 // pgx's own interface, without database/sql: the three lines that ExecFunc's documentation shows.
@@ -61,6 +64,47 @@ func TestPGXSavepoint(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.expectKept(t)
+}
+
+// A consumer's effect in pgx's transaction, by what ExecCountFunc's documentation shows. ExecFunc cannot say what was new.
+func TestPGXConsumes(t *testing.T) {
+	s := newPostgres(t)
+	dialect, err := postgres.Open(s.dsn, postgres.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { dialect.Close() })
+	if err := dialect.MigrateInbox(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	box, err := inbox.New(dialect, inbox.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := pgxPool(t, s.dsn, pgx.QueryExecModeCacheStatement)
+	for i, step := range []struct {
+		end  error
+		want bool
+	}{{errUndo, true}, {nil, true}, {nil, false}} {
+		var first bool
+		err := pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) (err error) {
+			first, err = box.Once(t.Context(), core.ExecCountFunc(func(ctx context.Context, query string, args ...any) (int64, error) {
+				tag, err := tx.Exec(ctx, query, args...)
+				return tag.RowsAffected(), err
+			}), "billing", "1")
+			return cmp.Or(err, step.end)
+		})
+		if first != step.want || !errors.Is(err, step.end) {
+			t.Errorf("delivery %d: got %t, %v; want %t, %v", i+1, first, err, step.want, step.end)
+		}
+	}
+	err = pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error {
+		_, err := box.Once(t.Context(), pgxTx(tx), "billing", "2")
+		return err
+	})
+	if !errors.Is(err, core.ErrNoResult) {
+		t.Errorf("by ExecFunc: got %v, want ErrNoResult", err)
+	}
 }
 
 func pgxTx(tx pgx.Tx) core.Execer {
