@@ -150,12 +150,33 @@ CREATE TABLE c (p INTEGER REFERENCES p(id) DEFERRABLE INITIALLY DEFERRED)`)
 			_, err := tx.ExecContext(ctx, `INSERT INTO c VALUES (42)`)
 			return err
 		}, 5, 0},
+		// An answer to the ROLLBACK comes nevertheless. The statement ends by itself, because the driver's word that it be interrupted is
+		// lost where it comes before the statement.
 		"a deadline of its own": {func(ctx context.Context, tx *sql.Tx) error {
 			ctx, cancel := context.WithTimeout(ctx, 5*time.Millisecond)
 			defer cancel()
-			_, err := tx.ExecContext(ctx, `WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n) SELECT max(i) FROM n`)
+			_, err := tx.ExecContext(ctx, `WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n LIMIT 2000000) SELECT max(i) FROM n`)
+			return cmp.Or(err, errors.New("late"))
+		}, 5, 0},
+		"ends its transaction": {func(ctx context.Context, tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, `ROLLBACK`)
 			return err
-		}, 5, 0}, // an answer to the ROLLBACK comes nevertheless
+		}, 5, 0},
+		"a conflict that ends its transaction, ignored": {func(ctx context.Context, tx *sql.Tx) error {
+			_, _ = tx.ExecContext(ctx, `INSERT OR ROLLBACK INTO p VALUES (1), (1)`)
+			return nil
+		}, 5, 0},
+	})
+	t.Run("which had been made by the effect", func(t *testing.T) {
+		g, runs := &grave{}, 0
+		err := newConsumer(t, box, db, g).Settle(t.Context(), order, func(ctx context.Context, tx *sql.Tx, _ core.Message) error {
+			runs++
+			_, err := tx.ExecContext(ctx, `COMMIT`)
+			return err
+		})
+		if err != nil || len(g.letters()) != 0 || runs != 1 {
+			t.Errorf("got %v, %d dead letters and %d runs, want one run: its effect is committed", err, len(g.letters()), runs)
+		}
 	})
 }
 
