@@ -4,7 +4,6 @@ import (
 	"testing"
 
 	kafkago "github.com/segmentio/kafka-go"
-	"github.com/twmb/franz-go/pkg/kfake"
 
 	brokerkafka "github.com/lockstep-go/lockstep/broker/kafka"
 	"github.com/lockstep-go/lockstep/core"
@@ -35,17 +34,7 @@ func TestTopicsComeAndGo(t *testing.T) {
 	t.Parallel()
 	const late, absent = "returns", "refunds"
 	lateIsTold, absentIsTold := `Config.Topics" group=billing topic=`+late, `Config.Topics" group=billing topic=`+absent
-	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "orders"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cluster.Close()
-	broker, err := brokerkafka.Open(brokerkafka.Config{Brokers: cluster.ListenAddrs()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer broker.Close()
-	w := &world{address: cluster.ListenAddrs()[0], topic: "orders", broker: broker, Shop: inboxtest.New(t, broker, "dead")}
+	w, _ := newFakeWorld(t, "orders")
 	log, config := inboxtest.NewLog(), w.config("billing")
 	config.Topics, config.Logger = []string{late, absent, "orders"}, log.Logger()
 	stop := inboxtest.Running(t, w.loopWith(t, config, effect))
