@@ -58,9 +58,21 @@ func expectBuried(t *testing.T, box *inbox.Inbox, db *sql.DB, poisons map[string
 func TestPoisonThatIsNoErrorOfTheEffectIsBuriedOnPostgreSQL(t *testing.T) {
 	box, db := onPostgres(t, servers.PostgresSchema(t))
 	_, err := db.ExecContext(t.Context(), `CREATE TABLE p (id int PRIMARY KEY); INSERT INTO p VALUES (1);
-CREATE TABLE c (p int REFERENCES p(id) DEFERRABLE INITIALLY DEFERRED)`)
+CREATE TABLE c (p int REFERENCES p(id) DEFERRABLE INITIALLY DEFERRED);
+CREATE TABLE checked (by_what text);
+CREATE FUNCTION checks() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+  IF NEW.by_what = 'arithmetic' THEN PERFORM 1/0; END IF;
+  RAISE 'not that';
+END$$;
+CREATE CONSTRAINT TRIGGER late AFTER INSERT ON checked DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION checks()`)
 	if err != nil {
 		t.Fatal(err)
+	}
+	checked := func(by string) func(context.Context, *sql.Tx) error {
+		return func(ctx context.Context, tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, `INSERT INTO checked VALUES ($1)`, by)
+			return err
+		}
 	}
 	breaks := func(ctx context.Context, tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `SELECT pg_terminate_backend(pg_backend_pid())`)
@@ -71,6 +83,8 @@ CREATE TABLE c (p int REFERENCES p(id) DEFERRABLE INITIALLY DEFERRED)`)
 			_, err := tx.ExecContext(ctx, `INSERT INTO c VALUES (42)`)
 			return err
 		}, 5, 0},
+		"a deferred trigger that says no": {checked("itself"), 5, 0},
+		"a deferred trigger that fails":   {checked("arithmetic"), 5, 0},
 		"a failure that is ignored": {func(ctx context.Context, tx *sql.Tx) error {
 			_, _ = tx.ExecContext(ctx, `INSERT INTO p VALUES (1)`)
 			return nil
