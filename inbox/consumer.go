@@ -1,14 +1,11 @@
 package inbox
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
-	"runtime/debug"
 	"time"
 
 	"github.com/lockstep-go/lockstep/core"
@@ -19,6 +16,8 @@ const (
 	defaultRetryDelay  = 100 * time.Millisecond
 	// longestDelay is how many times RetryDelay the pause between two attempts is, at most.
 	longestDelay = 100
+	// defaultEffectTimeout is what Kafka's own consumers have for what they read, and less than RabbitMQ's 30 minutes.
+	defaultEffectTimeout = 5 * time.Minute
 	// unclearPerAttempt is how many attempts whose end is unclear make up for one that failed: a network that flaps cuts
 	// connections too, and must not bury what is in order.
 	unclearPerAttempt = 10
@@ -26,9 +25,9 @@ const (
 
 // Effect is what a consumer does about a message, in tx and nowhere else. It does not end tx, and returns every error of tx: on
 // MySQL and MariaDB a deadlock, on SQLite a conflict under OR ROLLBACK, has ended the transaction, and what follows is outside of
-// it, without the note. Nor does it wait without a bound: ctx ends with the consumer, and until it returns its partition, or its
-// place in the prefetch, stands still. Give what may hang a deadline of its own. m's headers and payload are its own copy, anew
-// for each attempt. An error that is [core.ErrPermanent] makes the message a dead letter at once. One that is
+// it, without the note. It waits by ctx, which ends with the consumer, and after [ConsumerConfig].EffectTimeout: one that has not
+// returned 10 s later is rolled back and left to itself, in a goroutine of its own, and may run beside the next attempt. m's headers
+// and payload are its own copy, anew for each attempt. An error that is [core.ErrPermanent] makes the message a dead letter at once. One that is
 // [core.ErrUnavailable] says that something which the effect needs is away: it is tried again, and no attempt is counted.
 type Effect func(ctx context.Context, tx *sql.Tx, m core.Message) error
 
@@ -44,6 +43,9 @@ type ConsumerConfig struct {
 	// RetryDelay is the pause after the first failure. It doubles with each further one, up to 100 times as much.
 	// Defaults to 100 ms.
 	RetryDelay time.Duration
+	// EffectTimeout is how long an effect may take. Then its context ends, and the attempt counts as failed, unless the database
+	// is away or the effect says [core.ErrUnavailable]. Defaults to 5 minutes.
+	EffectTimeout time.Duration
 	// Logger is told of failures and dead letters. Defaults to slog.Default().
 	Logger *slog.Logger
 }
@@ -62,6 +64,9 @@ func (c ConsumerConfig) Validate() error {
 	}
 	if c.RetryDelay < 0 {
 		faults = append(faults, fmt.Errorf("RetryDelay is %v: it must not be negative", c.RetryDelay))
+	}
+	if c.EffectTimeout < 0 {
+		faults = append(faults, fmt.Errorf("EffectTimeout is %v: it must not be negative", c.EffectTimeout))
 	}
 	return errors.Join(faults...)
 }
@@ -89,6 +94,9 @@ func NewConsumer(inbox *Inbox, db core.Beginner, name string, config ConsumerCon
 	if config.RetryDelay == 0 {
 		config.RetryDelay = defaultRetryDelay
 	}
+	if config.EffectTimeout == 0 {
+		config.EffectTimeout = defaultEffectTimeout
+	}
 	if config.Logger == nil {
 		config.Logger = slog.Default()
 	}
@@ -99,7 +107,8 @@ func NewConsumer(inbox *Inbox, db core.Beginner, name string, config ConsumerCon
 // Settle returns nil when m can be acknowledged: its effect is committed, by this call or an earlier one, or it is stored
 // as a dead letter. It tries for as long as that takes:
 //
-//   - A failed effect, a panic included, is tried again with growing pauses, up to MaxAttempts times; then m is buried.
+//   - A failed effect, a panic and one that takes longer than EffectTimeout included, is tried again with growing pauses, up to
+//     MaxAttempts times; then m is buried.
 //   - A message without a usable id, and one whose effect says [core.ErrPermanent], is buried at once.
 //   - An attempt that lost its connection, by a deadline of the effect's own too, is counted where the database answers on
 //     another one, apart from the others: m is buried after ten times MaxAttempts of them.
@@ -133,10 +142,14 @@ func (c *Consumer) Settle(ctx context.Context, m core.Message, effect Effect) er
 			if received {
 				return nil // its COMMIT did work
 			}
-			if away == nil {
+			switch {
+			case away != nil:
+			case lost.failed:
+				failures++
+			default:
 				unclear++
 			}
-			if unclear >= unclearPerAttempt*c.config.MaxAttempts {
+			if failures >= c.config.MaxAttempts || unclear >= unclearPerAttempt*c.config.MaxAttempts {
 				return c.bury(ctx, m, failures+unclear, err)
 			}
 		}
@@ -145,20 +158,6 @@ func (c *Consumer) Settle(ctx context.Context, m core.Message, effect Effect) er
 			return fmt.Errorf("settle message %q: %w", m.ID, err)
 		}
 	}
-}
-
-// attempt makes a panic of the effect a failure: one message must not end the consumer of all.
-func (c *Consumer) attempt(ctx context.Context, m core.Message, effect Effect) (err error) {
-	return c.inbox.Handle(ctx, c.db, c.name, m.ID, func(ctx context.Context, tx *sql.Tx) (err error) {
-		defer func() {
-			if p := recover(); p != nil {
-				err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
-			}
-		}()
-		own := m // what it does to it is not seen by the next attempt, nor in a dead letter
-		own.Headers, own.Payload = maps.Clone(m.Headers), bytes.Clone(m.Payload)
-		return effect(ctx, tx, own)
-	})
 }
 
 // received asks the database, in a transaction that leaves nothing behind, whether the message's effect is committed. An error

@@ -257,8 +257,8 @@ func (b beginner) BeginTx(ctx context.Context, opts *sql.TxOptions) (*sql.Tx, er
 }
 
 func TestConsumerConfigSaysAllAtOnce(t *testing.T) {
-	err := inbox.ConsumerConfig{MaxAttempts: -1, RetryDelay: -1}.Validate()
-	for _, field := range []string{"DeadLetters", "DeadLetterTopic", "MaxAttempts", "RetryDelay"} {
+	err := inbox.ConsumerConfig{MaxAttempts: -1, RetryDelay: -1, EffectTimeout: -1}.Validate()
+	for _, field := range []string{"DeadLetters", "DeadLetterTopic", "MaxAttempts", "RetryDelay", "EffectTimeout"} {
 		if err == nil || !strings.Contains(err.Error(), field) {
 			t.Errorf("got %v, want it to name %s", err, field)
 		}

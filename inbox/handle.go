@@ -33,7 +33,11 @@ func (e *EffectError) Unwrap() error { return e.Err }
 
 // unclearError is that of a transaction in which the effect has run, and whose end the database did not answer in a way that
 // is understood here: it may be away, or the effect may have broken its own connection.
-type unclearError struct{ err error }
+type unclearError struct {
+	err error
+	// failed says that it is a failure like others, as soon as the database has said that nothing of it is committed.
+	failed bool
+}
 
 func (e *unclearError) Error() string { return e.err.Error() }
 
@@ -89,7 +93,7 @@ func (b *Inbox) handle(
 		if lost == nil || errors.Is(err, core.ErrPermanent) {
 			return &EffectError{err}
 		}
-		return &unclearError{fmt.Errorf("inbox: the effect failed (%w) and so did its rollback: %w", err, lost)}
+		return &unclearError{fmt.Errorf("inbox: the effect failed (%w) and so did its rollback: %w", err, lost), errors.Is(err, errOverrun)}
 	}
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("inbox: not committed: %w", err)
@@ -100,7 +104,7 @@ func (b *Inbox) handle(
 	case refused(err):
 		return &EffectError{fmt.Errorf("commit: %w", err)}
 	default:
-		return &unclearError{fmt.Errorf("inbox: commit: %w", err)}
+		return &unclearError{fmt.Errorf("inbox: commit: %w", err), hadEnded(err)}
 	}
 }
 
@@ -126,6 +130,13 @@ func refused(err error) bool {
 	text := strings.ToLower(err.Error())
 	return strings.Contains(text, "could not complete operation in a failed transaction") ||
 		strings.Contains(text, "commit unexpectedly resulted in rollback")
+}
+
+// hadEnded reports whether err is SQLite's answer to a COMMIT of a transaction that something in it had ended: a conflict under OR
+// ROLLBACK, or the effect itself, which may have committed. It has no code of its own (1, SQLITE_ERROR).
+func hadEnded(err error) bool {
+	var sqlite interface{ Code() int }
+	return errors.As(err, &sqlite) && strings.Contains(err.Error(), "no transaction is active")
 }
 
 // pause lets d pass, or ctx end.

@@ -164,6 +164,22 @@ func TestHandleCommitsOnceOrNothing(t *testing.T) {
 	}
 }
 
+// Who begins transactions need not tie them to the context. The fake does not.
+func TestHandleCommitsNothingWhenItsContextHasEnded(t *testing.T) {
+	l := newLedger(t)
+	db := beginner(func(ctx context.Context, opts *sql.TxOptions) (*sql.Tx, error) {
+		return l.dialect.DB().BeginTx(context.WithoutCancel(ctx), opts)
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	err := l.box.Handle(ctx, db, "c", "a", func(ctx context.Context, tx *sql.Tx) error {
+		defer cancel()
+		return add(ctx, tx, "a")
+	})
+	if n := l.times(t, "a"); !errors.Is(err, context.Canceled) || n != 0 {
+		t.Errorf("got %v and %d effects, want that it is cancelled, and none", err, n)
+	}
+}
+
 // A COMMIT that fails is no success, and no fault of the message. This one fails because the effect ended the transaction.
 func TestHandleReportsACommitThatFailed(t *testing.T) {
 	l := newLedger(t)

@@ -58,9 +58,21 @@ func expectBuried(t *testing.T, box *inbox.Inbox, db *sql.DB, poisons map[string
 func TestPoisonThatIsNoErrorOfTheEffectIsBuriedOnPostgreSQL(t *testing.T) {
 	box, db := onPostgres(t, servers.PostgresSchema(t))
 	_, err := db.ExecContext(t.Context(), `CREATE TABLE p (id int PRIMARY KEY); INSERT INTO p VALUES (1);
-CREATE TABLE c (p int REFERENCES p(id) DEFERRABLE INITIALLY DEFERRED)`)
+CREATE TABLE c (p int REFERENCES p(id) DEFERRABLE INITIALLY DEFERRED);
+CREATE TABLE checked (by_what text);
+CREATE FUNCTION checks() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+  IF NEW.by_what = 'arithmetic' THEN PERFORM 1/0; END IF;
+  RAISE 'not that';
+END$$;
+CREATE CONSTRAINT TRIGGER late AFTER INSERT ON checked DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION checks()`)
 	if err != nil {
 		t.Fatal(err)
+	}
+	checked := func(by string) func(context.Context, *sql.Tx) error {
+		return func(ctx context.Context, tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, `INSERT INTO checked VALUES ($1)`, by)
+			return err
+		}
 	}
 	breaks := func(ctx context.Context, tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `SELECT pg_terminate_backend(pg_backend_pid())`)
@@ -71,6 +83,8 @@ CREATE TABLE c (p int REFERENCES p(id) DEFERRABLE INITIALLY DEFERRED)`)
 			_, err := tx.ExecContext(ctx, `INSERT INTO c VALUES (42)`)
 			return err
 		}, 5, 0},
+		"a deferred trigger that says no": {checked("itself"), 5, 0},
+		"a deferred trigger that fails":   {checked("arithmetic"), 5, 0},
 		"a failure that is ignored": {func(ctx context.Context, tx *sql.Tx) error {
 			_, _ = tx.ExecContext(ctx, `INSERT INTO p VALUES (1)`)
 			return nil
@@ -150,12 +164,33 @@ CREATE TABLE c (p INTEGER REFERENCES p(id) DEFERRABLE INITIALLY DEFERRED)`)
 			_, err := tx.ExecContext(ctx, `INSERT INTO c VALUES (42)`)
 			return err
 		}, 5, 0},
+		// An answer to the ROLLBACK comes nevertheless. The statement ends by itself, because the driver's word that it be interrupted is
+		// lost where it comes before the statement.
 		"a deadline of its own": {func(ctx context.Context, tx *sql.Tx) error {
 			ctx, cancel := context.WithTimeout(ctx, 5*time.Millisecond)
 			defer cancel()
-			_, err := tx.ExecContext(ctx, `WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n) SELECT max(i) FROM n`)
+			_, err := tx.ExecContext(ctx, `WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n LIMIT 2000000) SELECT max(i) FROM n`)
+			return cmp.Or(err, errors.New("late"))
+		}, 5, 0},
+		"ends its transaction": {func(ctx context.Context, tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, `ROLLBACK`)
 			return err
-		}, 5, 0}, // an answer to the ROLLBACK comes nevertheless
+		}, 5, 0},
+		"a conflict that ends its transaction, ignored": {func(ctx context.Context, tx *sql.Tx) error {
+			_, _ = tx.ExecContext(ctx, `INSERT OR ROLLBACK INTO p VALUES (1), (1)`)
+			return nil
+		}, 5, 0},
+	})
+	t.Run("which had been made by the effect", func(t *testing.T) {
+		g, runs := &grave{}, 0
+		err := newConsumer(t, box, db, g).Settle(t.Context(), order, func(ctx context.Context, tx *sql.Tx, _ core.Message) error {
+			runs++
+			_, err := tx.ExecContext(ctx, `COMMIT`)
+			return err
+		})
+		if err != nil || len(g.letters()) != 0 || runs != 1 {
+			t.Errorf("got %v, %d dead letters and %d runs, want one run: its effect is committed", err, len(g.letters()), runs)
+		}
 	})
 }
 

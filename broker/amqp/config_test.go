@@ -7,14 +7,12 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
-	"io"
 	"math/big"
 	"net"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -84,7 +82,7 @@ func TestTLS(t *testing.T) {
 	u, err := url.Parse(address)
 	must(t, err)
 	certificate, roots, file := selfSigned(t)
-	u.Host = endTLS(t, u.Host, certificate)
+	u.Host = servers.EndTLS(t, u.Host, certificate)
 	u.Scheme = "amqps"
 	for _, tt := range []struct {
 		name   string
@@ -125,44 +123,6 @@ func selfSigned(t *testing.T) (tls.Certificate, *x509.CertPool, string) {
 	file := filepath.Join(t.TempDir(), "ca.pem")
 	must(t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, roots, file
-}
-
-// endTLS returns the address of a proxy that decrypts what comes, and forwards it to server.
-func endTLS(t *testing.T, server string, certificate tls.Certificate) string {
-	t.Helper()
-	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12})
-	must(t, err)
-	var running sync.WaitGroup
-	t.Cleanup(running.Wait)
-	t.Cleanup(func() { listener.Close() })
-	running.Go(func() {
-		for {
-			client, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			running.Go(func() { forward(client, server) })
-		}
-	})
-	return listener.Addr().String()
-}
-
-func forward(client net.Conn, address string) {
-	defer client.Close()
-	server, err := net.Dial("tcp", address)
-	if err != nil {
-		return
-	}
-	var both sync.WaitGroup
-	both.Go(func() {
-		io.Copy(server, client) //nolint:errcheck // either end may be closed
-		server.Close()
-	})
-	both.Go(func() {
-		io.Copy(client, server) //nolint:errcheck // either end may be closed
-		client.Close()
-	})
-	both.Wait()
 }
 
 func TestOpenDoesNotConnect(t *testing.T) {

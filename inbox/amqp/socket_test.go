@@ -4,20 +4,19 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/lockstep-go/lockstep/core"
 	"github.com/lockstep-go/lockstep/inbox/amqp"
 	"github.com/lockstep-go/lockstep/internal/inboxtest"
+	"github.com/lockstep-go/lockstep/internal/servers"
 )
 
 // silent listens, and neither reads nor writes.
@@ -95,44 +94,10 @@ func TestTLS(t *testing.T) {
 	w.ExpectOnce(t, "a")
 }
 
-// endTLS returns the address of a proxy that decrypts what comes and forwards it to server, and the authority of its certificate.
+// endTLS returns the address of a proxy that ends TLS before server, and the authority of its certificate.
 func endTLS(t *testing.T, server string) (address string, roots *x509.CertPool) {
 	t.Helper()
 	certified := httptest.NewTLSServer(nil) // who has a certificate for 127.0.0.1, and its authority
 	defer certified.Close()
-	roots = certified.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
-	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: certified.TLS.Certificates, MinVersion: tls.VersionTLS12})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var running sync.WaitGroup
-	t.Cleanup(running.Wait)
-	t.Cleanup(func() { listener.Close() })
-	running.Go(func() {
-		for {
-			client, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			running.Go(func() { forward(client, server) })
-		}
-	})
-	return listener.Addr().String(), roots
-}
-
-// forward copies both ways until either end is closed.
-func forward(client net.Conn, address string) {
-	defer client.Close()
-	server, err := net.Dial("tcp", address)
-	if err != nil {
-		return
-	}
-	var both sync.WaitGroup
-	for _, c := range [][2]net.Conn{{client, server}, {server, client}} {
-		both.Go(func() {
-			_, _ = io.Copy(c[0], c[1])
-			c[0].Close()
-		})
-	}
-	both.Wait()
+	return servers.EndTLS(t, server, certified.TLS.Certificates[0]), certified.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
 }

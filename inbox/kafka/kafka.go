@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,7 +35,7 @@ const (
 	commitEvery = 200 * time.Millisecond
 	// maxWait is how long the broker holds back an answer that has nothing in it.
 	maxWait = 500 * time.Millisecond
-	// rejoinPause is the pace at which a group that cannot be joined is tried again.
+	// rejoinPause is the pace at which a group that cannot be joined is tried again, and a topic that is missing looked for.
 	rejoinPause = time.Second
 )
 
@@ -45,8 +46,7 @@ type Config struct {
 	// Group is the consumer group. Required. The consumer's name in the inbox is another matter: it stays when the group
 	// is renamed to read a topic again.
 	Group string
-	// Topics are what the group reads. Each must exist: while one does not, none is read, and kafka-go joins the group again
-	// and again. Required.
+	// Topics are what the group reads. One that does not exist is left out until it does, and the logger is told. Required.
 	Topics []string
 	// Dialer connects, and brings TLS and SASL. Defaults to a plain one.
 	Dialer *kafkago.Dialer
@@ -113,29 +113,70 @@ func New(consumer *inbox.Consumer, effect inbox.Effect, config Config) (*Loop, e
 func (l *Loop) Run(ctx context.Context) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	group, err := kafkago.NewConsumerGroup(kafkago.ConsumerGroupConfig{
-		ID: l.config.Group, Brokers: l.config.Brokers, Topics: l.config.Topics, Dialer: l.config.Dialer,
-		SessionTimeout: l.config.SessionTimeout, HeartbeatInterval: l.config.SessionTimeout / 4,
-		StartOffset: kafkago.FirstOffset, WatchPartitionChanges: true, JoinGroupBackoff: rejoinPause,
-	})
-	if err != nil {
-		return fmt.Errorf("inbox kafka: %w", err)
-	}
-	defer group.Close() // waits for the generation's goroutines
+	var missing []string
 	for ctx.Err() == nil {
-		generation, err := group.Next(ctx)
+		there, err := l.topicsThere(ctx)
 		if err != nil {
-			if ctx.Err() == nil {
-				l.config.Logger.Warn("the consumer group was not joined, and is tried again", "error", err)
-			}
-			continue // the group itself pauses between its tries
+			l.notJoined(ctx, err)
+			wait(ctx, rejoinPause)
+			continue
 		}
-		l.start(generation, fail)
+		missing = l.tellMissing(missing, there)
+		if len(there) == 0 {
+			wait(ctx, rejoinPause)
+			continue
+		}
+		if err := l.read(ctx, there, fail); err != nil {
+			return fmt.Errorf("inbox kafka: %w", err)
+		}
 	}
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) && !errors.Is(cause, context.DeadlineExceeded) {
 		return fmt.Errorf("inbox kafka: %w", cause)
 	}
 	return nil
+}
+
+// read is a member of the group, of which it reads these topics, until ctx is done or others of the configured ones are there.
+func (l *Loop) read(ctx context.Context, topics []string, fail context.CancelCauseFunc) error {
+	ctx, leave := context.WithCancel(ctx)
+	defer leave()
+	group, err := kafkago.NewConsumerGroup(kafkago.ConsumerGroupConfig{
+		ID: l.config.Group, Brokers: l.config.Brokers, Topics: topics, Dialer: l.config.Dialer,
+		SessionTimeout: l.config.SessionTimeout, HeartbeatInterval: l.config.SessionTimeout / 4,
+		StartOffset: kafkago.FirstOffset, WatchPartitionChanges: true, JoinGroupBackoff: rejoinPause,
+	})
+	if err != nil {
+		return err
+	}
+	defer group.Close() // waits for the generation's goroutines
+	var watching sync.WaitGroup
+	defer func() {
+		leave()
+		watching.Wait()
+	}()
+	if len(topics) < len(l.config.Topics) {
+		watching.Go(func() { l.untilTopicsChange(ctx, topics, leave) })
+	}
+	for generations := 0; ctx.Err() == nil; generations++ {
+		generation, err := group.Next(ctx)
+		if err != nil {
+			l.notJoined(ctx, err)
+			continue // the group itself pauses between its tries
+		}
+		if generations > 0 { // one that was deleted is what may have ended the last
+			if there, err := l.topicsThere(ctx); err == nil && !slices.Equal(there, topics) {
+				return nil
+			}
+		}
+		l.start(generation, fail)
+	}
+	return nil
+}
+
+func (l *Loop) notJoined(ctx context.Context, err error) {
+	if ctx.Err() == nil {
+		l.config.Logger.Warn("the consumer group was not joined, and is tried again", "error", err)
+	}
 }
 
 // start reads the generation's partitions, each in a goroutine of its own, which the generation waits for.

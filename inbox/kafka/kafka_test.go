@@ -12,6 +12,7 @@ import (
 	"time"
 
 	kafkago "github.com/segmentio/kafka-go"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"go.uber.org/goleak"
 
 	brokerkafka "github.com/lockstep-go/lockstep/broker/kafka"
@@ -43,6 +44,24 @@ func newWorld(t *testing.T, partitions int) *world {
 	t.Cleanup(func() { w.broker.Close() })
 	w.Shop = inboxtest.New(t, w.broker, w.dead)
 	return w
+}
+
+// newFakeWorld is a world without a topic for dead letters, on a fake of a cluster, whose topics have one partition each. The first is
+// the world's.
+func newFakeWorld(t *testing.T, topics ...string) (*world, *kfake.Cluster) {
+	t.Helper()
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, topics...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cluster.Close)
+	w := &world{address: cluster.ListenAddrs()[0], topic: topics[0]}
+	if w.broker, err = brokerkafka.Open(brokerkafka.Config{Brokers: cluster.ListenAddrs()}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.broker.Close() })
+	w.Shop = inboxtest.New(t, w.broker, "dead")
+	return w, cluster
 }
 
 func (w *world) publish(t *testing.T, msgs ...core.Message) {

@@ -20,7 +20,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	brokerkafka "github.com/lockstep-go/lockstep/broker/kafka"
 	"github.com/lockstep-go/lockstep/conformance"
 	"github.com/lockstep-go/lockstep/core"
 	"github.com/lockstep-go/lockstep/internal/inboxtest"
@@ -136,19 +135,9 @@ func TestTheClusterGoesAwayAndComesBack(t *testing.T) {
 // a fake, since a real one gives no such answer to order.
 func TestACommitThatFailsIsMadeUpFor(t *testing.T) {
 	t.Parallel()
-	const offsetCommit, topic, group = 8, "orders", "billing"
-	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, topic))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cluster.Close()
+	const offsetCommit, group = 8, "billing"
+	w, cluster := newFakeWorld(t, "orders")
 	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{offsetCommit}, Err: kerr.CoordinatorLoadInProgress, Count: 1})
-	broker, err := brokerkafka.Open(brokerkafka.Config{Brokers: cluster.ListenAddrs()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer broker.Close()
-	w := &world{address: cluster.ListenAddrs()[0], topic: topic, broker: broker, Shop: inboxtest.New(t, broker, "dead")}
 	w.publishNumbered(t, 0, 3)
 	log, config := inboxtest.NewLog(), w.config(group)
 	config.Logger = log.Logger()

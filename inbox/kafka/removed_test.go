@@ -13,11 +13,9 @@ import (
 
 	kafkago "github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	brokerkafka "github.com/lockstep-go/lockstep/broker/kafka"
 	"github.com/lockstep-go/lockstep/core"
 	"github.com/lockstep-go/lockstep/inbox/kafka"
 	"github.com/lockstep-go/lockstep/internal/inboxtest"
@@ -197,23 +195,13 @@ func TestWhatIsRemovedUnderAMemberIsTold(t *testing.T) {
 // cluster is a fake, which tells the reader that there is nothing new meanwhile.
 func TestATopicThatIsMadeAnewBetweenFetchesIsRead(t *testing.T) {
 	t.Parallel()
-	const topic, group, fetch = "orders", "billing", 1
-	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, topic))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cluster.Close()
+	const group, fetch = "billing", 1
+	w, cluster := newFakeWorld(t, "orders")
 	var still atomic.Bool
 	cluster.ControlKey(fetch, func(r kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
 		return nothingNew(r.(*kmsg.FetchRequest)), nil, still.Load()
 	})
-	broker, err := brokerkafka.Open(brokerkafka.Config{Brokers: cluster.ListenAddrs()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer broker.Close()
-	w := &world{address: cluster.ListenAddrs()[0], topic: topic, broker: broker, Shop: inboxtest.New(t, broker, "dead")}
 	w.publishNumbered(t, 0, 3)
 	stop := inboxtest.Running(t, w.loop(t, group, effect))
 	w.awaitCommitted(t, group, 1, 3)
