@@ -197,15 +197,17 @@ func TestAnEnqueueIsOneStatement(t *testing.T) {
 		"one": {{Topic: "t"}}, "one for later": {later}, "some of each": {{Topic: "t"}, later, {Topic: "t"}, later},
 		"many": slices.Repeat([]core.Message{{Topic: "t"}}, 1000),
 	} {
-		tx, err := f.DB.BeginTx(t.Context(), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer tx.Rollback()
-		c := counted{Execer: tx}
-		if err := f.Dialect.Enqueue(t.Context(), &c, msgs); err != nil || c.statements != 1 {
-			t.Errorf("%s: %d statements for %d events, %v, want one", name, c.statements, len(msgs), err)
-		}
+		t.Run(name, func(t *testing.T) {
+			tx, err := f.DB.BeginTx(t.Context(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer tx.Rollback()
+			c := counted{Execer: tx}
+			if err := f.Dialect.Enqueue(t.Context(), &c, msgs); err != nil || c.statements != 1 {
+				t.Errorf("%d statements for %d events, %v, want one", c.statements, len(msgs), err)
+			}
+		})
 	}
 }
 
