@@ -73,7 +73,7 @@ var enqueueMutants = map[string]mutant{
 	"delays by a hour": {changing(func(m *core.Message) { m.NotBefore = m.NotBefore.Add(time.Hour) }),
 		caught{
 			"promote-due":   "a delayed event whose time has come is not moved: not within 20s",
-			"promote-order": "Promote with limit 2 returned {Moved:1 Fenced:false}, want 2 moved"},
+			"promote-order": "Promote with limit 1 returned {Moved:0 Fenced:false}, want 1 moved"},
 	},
 	"uses positions again": {alteredDialect{session: altered{acknowledge: func(ctx context.Context, s *memorySession, refs []core.Ref) error {
 		defer func() { s.memory.next = 1 }()

@@ -24,6 +24,11 @@ func Ask(ctx context.Context, s core.Session, statements string) (rows [][]any, 
 	return rows, err
 }
 
+// PromoteDue is a promotion that has all the time that it needs.
+func PromoteDue(ctx context.Context, s core.Session, epoch int64, limit int) (core.Promotion, error) {
+	return s.(*session).promoteDue(ctx, epoch, limit)
+}
+
 // Broken resolvers, to see that they are noticed.
 
 // ResolveAtOnce asks nothing.

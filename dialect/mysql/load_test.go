@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -239,7 +240,41 @@ func TestPollsBesideAnOldSnapshot(t *testing.T) {
 		if all < 5*last {
 			t.Errorf("a poll from the beginning reads %d pages: the server has removed what was delivered, and the test shows nothing", all)
 		}
+		held.Rollback()
+		logRates(t, f, s, beside.cursor, events, backlog, dose.Of(t, 0, 3))
 	})
+}
+
+// logRates drains a backlog without a snapshot and then beside one that has kept so many delivered events, in turns, and says at which
+// share of the usual rate.
+func logRates(t *testing.T, f conformance.DialectFixture, s core.Session, cursor int64, kept, backlog, rounds int) {
+	t.Helper()
+	const history = `SELECT COUNT FROM information_schema.INNODB_METRICS WHERE NAME = 'trx_rseg_history_len'`
+	var shares []float64
+	for range rounds {
+		// The server takes minutes to remove what was delivered, on a busy machine, and its work would count as the drain's.
+		for tick := time.NewTicker(100 * time.Millisecond); dialecttest.Count(t, f, history) >= 100; {
+			<-tick.C
+		}
+		usual := drainOnce(t, f, s, cursor, backlog)
+		held, err := f.DB.BeginTx(t.Context(), &sql.TxOptions{Isolation: sql.LevelRepeatableRead})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := held.QueryRowContext(t.Context(), `SELECT COUNT(*) FROM outbox`).Scan(new(int)); err != nil {
+			t.Fatal(err)
+		}
+		cursor = drainOnce(t, f, s, usual.cursor, kept).cursor
+		beside := drainOnce(t, f, s, cursor, backlog)
+		held.Rollback()
+		cursor = beside.cursor
+		shares = append(shares, usual.took.Seconds()/beside.took.Seconds())
+		t.Logf("%d events drained in %v usually, in %v beside a snapshot that keeps %d", backlog, usual.took, beside.took, kept)
+	}
+	if rounds > 0 {
+		slices.Sort(shares)
+		t.Logf("result: %d rounds: drained at %.2f of the usual rate (median), %.2f to %.2f", rounds, shares[rounds/2], shares[0], shares[rounds-1])
+	}
 }
 
 // What was delivered and kept, and what is dead, costs a poll nothing.

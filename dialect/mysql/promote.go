@@ -19,19 +19,25 @@ const promoteTimeout = 800 * time.Millisecond
 
 // What is due is found before anything is locked. It stays due: nobody else promotes while the epoch is the same.
 const findDue = `SELECT l.epoch, COALESCE(d.position, 0) FROM {lease} AS l LEFT JOIN (
-  SELECT position FROM {delayed} FORCE INDEX (due) WHERE not_before <= UTC_TIMESTAMP(6) ORDER BY not_before, position LIMIT {limit}
-) AS d ON TRUE`
+  SELECT position, not_before FROM {delayed} FORCE INDEX (due) WHERE not_before <= UTC_TIMESTAMP(6) ORDER BY not_before, position LIMIT {limit}
+) AS d ON TRUE ORDER BY d.not_before, d.position`
 
-// promote takes every lock that others may hold without waiting for it. Positions are handed out in the order of the sorted
-// rows. What was found due and has gone since, an application has removed.
+// promote takes every lock that others may hold without waiting for it. Positions are handed out in the order of due. Each event has a
+// statement of its own: an INSERT … SELECT holds the lock for positions until it ends, where innodb_autoinc_lock_mode is 0 or 1, as
+// MariaDB has it, and an application's INSERT would wait for all of them. What was found due and has gone since, an application has
+// removed.
 func (s *session) promote(epoch int64, due []int64) string {
-	delayed := s.at("{delayed}", "d", due)
+	delayed := s.at("{delayed}", "d", slices.Sorted(slices.Values(due)))
+	move := s.sql("INSERT INTO {outbox} (id, topic, `key`, headers, payload, created_at)\n" +
+		"SELECT id, topic, `key`, headers, payload, not_before FROM {delayed} WHERE @owned AND position = ")
+	var moves strings.Builder
+	for _, position := range due {
+		moves.WriteString(move + integer(position) + ";\n")
+	}
 	return s.sql(`SELECT COUNT(*) INTO @owned FROM {lease} WHERE one = 1 AND epoch = `) + integer(epoch) + s.sql(` FOR UPDATE NOWAIT;
 SELECT COUNT(*) INTO @n FROM {control} WHERE one = 1 FOR UPDATE NOWAIT;
 SELECT COUNT(*) INTO @n FROM `) + delayed + ` WHERE @owned` + s.forUpdate("d") + ` NOWAIT;
-` + s.sql("INSERT INTO {outbox} (id, topic, `key`, headers, payload, created_at)\n"+
-		"SELECT d.id, d.topic, d.`key`, d.headers, d.payload, d.not_before FROM ") + delayed + ` WHERE @owned ORDER BY d.not_before, d.position;
-DELETE d FROM ` + delayed + ` WHERE @owned;
+` + moves.String() + `DELETE d FROM ` + delayed + ` WHERE @owned;
 ` + s.sql(bump)
 }
 
@@ -53,7 +59,6 @@ func (s *session) promoteDue(ctx context.Context, epoch int64, limit int) (core.
 	if fenced || len(due) == 0 {
 		return core.Promotion{Fenced: fenced}, nil
 	}
-	slices.Sort(due)
 	var owned, moved int
 	if err := s.write(ctx, s.promote(epoch, due), "@owned, @n", &owned, &moved); err != nil {
 		return core.Promotion{}, fmt.Errorf("promote delayed events: %w", err)
@@ -61,7 +66,7 @@ func (s *session) promoteDue(ctx context.Context, epoch int64, limit int) (core.
 	return core.Promotion{Moved: moved, Fenced: owned == 0}, nil
 }
 
-// due returns the positions of what is due, and whether the lease is another's.
+// due returns the positions of what is due, in the order in which it came due, and whether the lease is another's.
 func (s *session) due(ctx context.Context, epoch int64, limit int) (fenced bool, due []int64, err error) {
 	fenced = true
 	err = s.read(ctx, strings.Replace(s.sql(findDue), "{limit}", integer(limit), 1), func(rows *sqlx.Rows) error {

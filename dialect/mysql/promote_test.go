@@ -1,6 +1,8 @@
 package mysql_test
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -95,6 +97,55 @@ func TestAPromotionBesideABulkInsert(t *testing.T) {
 		})
 		if n := dialecttest.Count(t, f, `SELECT COUNT(*) FROM outbox WHERE id = 'a'`); n != 1 {
 			t.Errorf("the event that was due is there %d times, want once", n)
+		}
+	})
+}
+
+// A promotion of much takes a while, and may fall silent with its relay. An application's INSERT beside it goes between two of its
+// events, and waits for neither, whatever innodb_autoinc_lock_mode is.
+func TestAPromotionDelaysNoInsert(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, flavour flavour) {
+		f := open(t, flavour.database(t), mysql.Config{})
+		for _, id := range []string{"first", "second", "third"} {
+			enqueued(t, f, core.Message{ID: id, Topic: "t", NotBefore: time.Now().Add(-time.Hour)})
+		}
+		// The second event does not get on until the gate is open.
+		execute(t, f, `CREATE TRIGGER gate BEFORE INSERT ON outbox FOR EACH ROW IF NEW.id = 'second' THEN
+DO GET_LOCK(CONCAT('gate ', DATABASE()), 600), RELEASE_LOCK(CONCAT('gate ', DATABASE())); END IF`)
+		gate, err := f.DB.Conn(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer gate.Close()
+		var closed bool
+		if err := gate.QueryRowContext(t.Context(), `SELECT GET_LOCK(CONCAT('gate ', DATABASE()), 0)`).Scan(&closed); err != nil || !closed {
+			t.Fatal(closed, err)
+		}
+		s, ended := openSession(t, f), make(chan error, 1)
+		go func() {
+			p, err := mysql.PromoteDue(t.Context(), s, 0, 3)
+			if err == nil && p.Moved != 3 {
+				err = fmt.Errorf("%d events were moved, want 3", p.Moved)
+			}
+			ended <- err
+		}()
+		eventually(t, "the promotion is between two events", func() bool {
+			return dialecttest.Count(t, f, `SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE DB = DATABASE() AND STATE = 'User lock'`) > 0
+		})
+		execute(t, f, `INSERT INTO outbox (id, topic, payload) VALUES ('own', 't', 'x')`)
+		if err := gate.QueryRowContext(t.Context(), `SELECT RELEASE_LOCK(CONCAT('gate ', DATABASE()))`).Scan(&closed); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		var order []string
+		for _, r := range fetchAll(t, s).Records {
+			order = append(order, r.Message.ID)
+		}
+		if got, want := strings.Join(order, " "), "first own second third"; got != want {
+			t.Errorf("the outbox holds %s, want %s", got, want)
 		}
 	})
 }

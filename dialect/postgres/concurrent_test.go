@@ -2,9 +2,11 @@ package postgres_test
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -172,6 +174,40 @@ WHERE relid = 'outbox_lease'::regclass`).Scan(&updates, &hot)
 	// While somebody's snapshot is held in this database, be it autovacuum's, nothing is pruned, and now and then a page is full.
 	if hot < updates*9/10 {
 		t.Errorf("%d of %d updates of the lease stayed off the index, want nearly all", hot, updates)
+	}
+}
+
+// counted is a transaction that counts its statements.
+type counted struct {
+	core.Execer
+	statements int
+}
+
+func (c *counted) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	c.statements++
+	return c.Execer.ExecContext(ctx, query, args...)
+}
+
+// A statement is one round trip of the application's, or two, while it holds its locks: more events must not mean more of them.
+func TestAnEnqueueIsOneStatement(t *testing.T) {
+	t.Parallel()
+	f := open(t, servers.PostgresSchema(t), postgres.Config{})
+	later := core.Message{Topic: "t", NotBefore: time.Now().Add(time.Hour)}
+	for name, msgs := range map[string][]core.Message{
+		"one": {{Topic: "t"}}, "one for later": {later}, "some of each": {{Topic: "t"}, later, {Topic: "t"}, later},
+		"many": slices.Repeat([]core.Message{{Topic: "t"}}, 1000),
+	} {
+		t.Run(name, func(t *testing.T) {
+			tx, err := f.DB.BeginTx(t.Context(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer tx.Rollback()
+			c := counted{Execer: tx}
+			if err := f.Dialect.Enqueue(t.Context(), &c, msgs); err != nil || c.statements != 1 {
+				t.Errorf("%d statements for %d events, %v, want one", c.statements, len(msgs), err)
+			}
+		})
 	}
 }
 

@@ -145,6 +145,7 @@ func TestAHeldSnapshotCostsOnlyTheWAL(t *testing.T) {
 	if held < mostWAL {
 		t.Errorf("the WAL has %d bytes: the snapshot held nothing, and this test shows nothing", held)
 	}
+	logRates(t, d, open(t, filepath.Join(t.TempDir(), "other.db"), sqlite.Config{}), dose.Of(t, 0, 9))
 
 	if err := snapshot.Rollback(); err != nil {
 		t.Fatal(err)
@@ -155,6 +156,40 @@ func TestAHeldSnapshotCostsOnlyTheWAL(t *testing.T) {
 		}
 		fill(t, d, outbox, 10, 300)
 	}
+}
+
+// logRates drains a backlog of each file in turns, so many times, and says at which share of usual's rate beside was drained.
+func logRates(t *testing.T, beside, usual *sqlite.Dialect, rounds int) {
+	t.Helper()
+	var shares []float64
+	for range rounds {
+		besideTook, usualTook := drain(t, beside), drain(t, usual)
+		shares = append(shares, usualTook.Seconds()/besideTook.Seconds())
+		t.Logf("a backlog was drained in %v usually, in %v beside a snapshot", usualTook, besideTook)
+	}
+	if rounds > 0 {
+		slices.Sort(shares)
+		t.Logf("result: %d rounds: drained at %.2f of the usual rate (median), %.2f to %.2f", rounds, shares[rounds/2], shares[0], shares[rounds-1])
+	}
+}
+
+// drain enqueues a backlog, and is the time that a relay takes for it.
+func drain(t *testing.T, d *sqlite.Dialect) time.Duration {
+	t.Helper()
+	const backlog, each = 50_000, 5_000
+	msgs := slices.Repeat([]core.Message{{Topic: "t", Payload: make([]byte, 300)}}, each)
+	for range backlog / each {
+		err := core.NewOutbox(d, core.OutboxConfig{}).InTx(t.Context(), d.DB(), core.InTxOptions{},
+			func(context.Context, *sql.Tx) ([]core.Message, error) { return msgs, nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	begun := time.Now()
+	if n := len(deliver(t, d)); n != backlog {
+		t.Errorf("%d events were delivered, want %d", n, backlog)
+	}
+	return time.Since(begun).Round(time.Millisecond)
 }
 
 // pollTime is the median of some polls that find nothing new.

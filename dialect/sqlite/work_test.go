@@ -101,6 +101,32 @@ func orders(ctx context.Context, tx *sql.Tx, producer string, n int) error {
 	return err
 }
 
+// A process's transactions wait for each other in its pool, where each has its turn, and not in SQLite, where one may wait for
+// seconds. Who reads waits for none of them.
+func TestAProcessHasOneWriter(t *testing.T) {
+	t.Parallel()
+	d := open(t, filepath.Join(t.TempDir(), "shop.db"), sqlite.Config{})
+	if n := d.DB().Stats().MaxOpenConnections; n != 1 {
+		t.Errorf("a process has %d connections that write, want 1", n)
+	}
+	s, err := d.Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	tx, err := d.DB().BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback()
+	if err := d.Enqueue(t.Context(), tx, []core.Message{{Topic: "t"}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Fetch(t.Context(), core.FetchRequest{Limit: 1, MaxBytes: 1}); err != nil {
+		t.Errorf("Fetch beside a transaction: %v", err)
+	}
+}
+
 // Two processes, each with three producers and two relays, on one file, as fast as it goes: no SQLITE_BUSY reaches any of
 // them, and every event is delivered. SQLite's lock is not fair between processes, so a relay may be told that its time
 // is over, which it says, and goes on.
