@@ -110,7 +110,7 @@ func (s *scenario) oneWriter(early, late string) error {
 	}
 	second := make(chan error, 1)
 	writing.Go(func() { second <- s.commit(s.ctx, s.message(late, 2), 2) })
-	limited, cancel := context.WithTimeout(s.ctx, waitLimit)
+	limited, cancel := context.WithTimeout(s.ctx, pairPatience)
 	records, err := s.all(limited)
 	cancel()
 	if err != nil {
