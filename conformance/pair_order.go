@@ -48,6 +48,7 @@ func pairManyKeys(ctx context.Context, p pair) error {
 func pairRefusals(ctx context.Context, p pair) error {
 	return p.scenarioOf(ctx, func(s *scenario) error {
 		s.config.Failures.FirstDelay, s.config.Failures.MaxDelay = 300*time.Millisecond, 300*time.Millisecond
+		s.config.LeaseTTL = inTheEnd // a relay that is stopped notes its failures, also on a slow machine, while its term lasts
 		refuse := refusing(refusingSome())
 		relay := s.startRelay(refuse)
 		err := s.underLoad(loadPlan{keys: 10}, func() error {
