@@ -178,5 +178,5 @@ func checkBehindAPoison(ctx context.Context, f BrokerFixture) error {
 			return fmt.Errorf("message %q is stored, and its result is %w", m.ID, results[i])
 		}
 	}
-	return nil
+	return holes(msgs, results)
 }

@@ -34,7 +34,7 @@ func (v *verdicts) hear(when string, msgs []core.Message, results []error) error
 			v.denied[m.ID] = results[i]
 		}
 	}
-	return unrefused(when, msgs, results)
+	return firstError(unrefused(when, msgs, results), holes(msgs, results))
 }
 
 // unrefused wants that no message is said to be refused, where the message system has refused none.

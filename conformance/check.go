@@ -31,8 +31,8 @@ type group[F any] struct {
 	needs  string // the ability's name, for the report; empty where every fixture has it
 	has    func(F) bool
 	checks []check[F]
-	// pointless, where has is false, says that nothing of the fixture's kind could have the ability, as a file cannot be
-	// killed. It may be nil: there is nobody of whom that is known.
+	// pointless, where has is false, says that nothing of the fixture's kind could have the ability, as a file has no connection
+	// that could break. It may be nil: there is nobody of whom that is known.
 	pointless func(F) bool
 	// alone says that the checks harm what other fixtures use, and run while nothing else does.
 	alone bool

@@ -28,13 +28,13 @@ type DialectFixture struct {
 	// to Dialect itself, whose connections are other ones each time.
 	Elsewhere core.Dialect
 	// ConcurrentWriters says that a transaction that has enqueued does not keep others from writing, until it ends, and
-	// adds the checks for that. It is not so where the database has one writer.
+	// adds the checks for that. It is not so where the database has one writer. [TestPair] asks for one or the other
+	// (pair-late-commit), and fails a database that has concurrent writers and a fixture that does not say so.
 	ConcurrentWriters bool
-	// NoServer says that the database is a file or memory of the application's process: it has one writer at a time, no
-	// server that dies without the application, and a session no connection that could break. The report then says of what
-	// ConcurrentWriters and Restart would add, and of [TestDialect]'s check of Cut, that there is nothing of the kind, and no
-	// promise misses it. What [TestPair] does with Cut and LoseAnswers such a database can have: it is the application's process
-	// that breaks. It takes no check away: what the fixture has is exercised.
+	// NoServer says that the database is a file or memory of the application's process: it has one writer at a time, and a
+	// session no connection that could break. [TestDialect]'s report then says of what ConcurrentWriters and Cut would add that
+	// there is nothing of the kind, and no promise misses it. What [TestPair] does with Cut, LoseAnswers and Restart such a database
+	// can have: it is the processes that break which have it open. It takes no check away: what the fixture has is exercised.
 	NoServer bool
 	// Patience is how long a check watches that something does not happen. Defaults to 3 s.
 	Patience time.Duration
@@ -49,7 +49,8 @@ type DialectFixture struct {
 	// LoseAnswers lets everything reach the database and loses what it answers, until heal is called, which breaks the
 	// connections that wait for an answer.
 	LoseAnswers func() (heal func(), err error)
-	// Restart kills the database's server and brings it up again.
+	// Restart kills the database's server and brings it up again. Where there is none, every process that has the file open
+	// loses it without having closed it, and then it is opened again.
 	Restart func() error
 
 	// Scale multiplies what [TestPair] writes and how often it does harm. Defaults to 1.

@@ -310,8 +310,11 @@ func checkDeadDrop(ctx context.Context, f DialectFixture) error {
 		err = fmt.Errorf("the dropped dead letter has the reason %q and the cause %q", dropped[0].DropReason, dropped[0].Cause)
 	}
 	return firstError(err, f.session(ctx, func(s core.Session) error {
-		return expectCount("RetryDead of a dropped one", 0)(s.RetryDead(ctx, core.DeadFilter{ID: "a"}, 10))
-	}))
+		return firstError(
+			expectCount("RetryDead of a dropped one", 0)(s.RetryDead(ctx, core.DeadFilter{ID: "a"}, 10)),
+			expectCount("RetryDead by a filter for dropped ones", 0)(s.RetryDead(ctx, core.DeadFilter{Dropped: true}, 10)),
+			expectCount("DropDead by a filter for dropped ones", 0)(s.DropDead(ctx, core.DeadFilter{Dropped: true}, "again", 10)))
+	}), f.expect(ctx, "c"), f.expectDead(ctx, core.DeadFilter{Dropped: true}, "a"))
 }
 
 func checkDeadLimit(ctx context.Context, f DialectFixture) error {

@@ -67,12 +67,13 @@
 // not. Report has a String method and fields for JSON. A failure that is nothing but the end of a check's time says so
 // (CheckResult.TimedOut): look first at the failures that are not.
 //
-// A database that is a file has one writer at a time, and no server to kill; DialectFixture.NoServer says so, and no promise
-// misses what needs them: pair-late-commit and pair-database-restart, the checks of ConcurrentWriters and of Restart, and
-// database-cut, because a session has no connection that could break. What breaks is a process: begin the application's
-// transactions in one of its own, and let Cut and LoseAnswers kill it, once before COMMIT and once before its answer, as
-// internal/matrix does for a file. Without that, pair-crash-before-commit and pair-lost-commit-answer are not exercised, and
-// the promises that they are about are not proven.
+// A database that is a file has one writer at a time, and sessions without a connection that could break;
+// DialectFixture.NoServer says so, and no promise misses what needs them: a dialect's checks of ConcurrentWriters, and
+// database-cut. Of a pair nothing is left out. pair-late-commit asks of such a database that the next writer waits, or is
+// refused; and what breaks is a process. Begin the application's transactions in one of its own, and let Cut and LoseAnswers
+// kill it, once before COMMIT and once before its answer; let Restart end all that have the file open, the last one with a
+// transaction half written, as internal/matrix does for a file. Without that, pair-crash-before-commit,
+// pair-lost-commit-answer and pair-database-restart are not exercised, and the promises that they are about are not proven.
 //
 // # Rules
 //

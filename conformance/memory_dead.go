@@ -61,6 +61,9 @@ func (s *memorySession) CountDead(ctx context.Context, filter core.DeadFilter) (
 // changeDead runs change with the indices of the first limit dead letters that match filter and may be changed, in one transaction.
 // change returns how many it changed.
 func (s *memorySession) changeDead(ctx context.Context, op string, filter core.DeadFilter, limit int, may func(*memoryRow) bool, change func(indices []int) int) (int, error) {
+	if filter.Dropped { // what was dropped stays so
+		return 0, nil
+	}
 	changed := 0
 	err := s.run(ctx, op, func() error {
 		m := s.memory

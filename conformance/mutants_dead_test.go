@@ -36,6 +36,17 @@ func retrying(before func(m *Memory, f *core.DeadFilter, limit *int), after func
 	}}}
 }
 
+// takeUpDropped makes what was dropped look as if it was not.
+func (m *Memory) takeUpDropped() {
+	m.locked(func() {
+		for i, row := range m.dead.rows {
+			waiting := *row
+			waiting.droppedAt = time.Time{}
+			m.replaceRow(&m.dead, i, &waiting)
+		}
+	})
+}
+
 // retryingBy alters the filter that dead letters are retried by.
 func retryingBy(change func(f *core.DeadFilter)) alteredDialect {
 	return retrying(func(_ *Memory, f *core.DeadFilter, _ *int) { change(f) }, nil)
@@ -193,8 +204,23 @@ var deadMutants = map[string]mutant{
 		}
 	}), caught{"dead-retry": `the outbox holds ["b" "c" "a"], want ["a" "b" "c"]`}},
 	"retries the dropped": {retrying(func(m *Memory, f *core.DeadFilter, _ *int) {
-		f.Dropped = len(m.dead.rows) > 0 && !m.dead.rows[0].droppedAt.IsZero()
+		if !f.Dropped {
+			m.takeUpDropped()
+		}
 	}, nil), caught{"dead-drop": "RetryDead of a dropped one returned 1, want 0"}},
+	"retries the dropped when it is asked for them": {retrying(func(m *Memory, f *core.DeadFilter, _ *int) {
+		if f.Dropped {
+			m.takeUpDropped()
+			f.Dropped, f.ID = false, "a"
+		}
+	}, nil), caught{"dead-drop": "RetryDead by a filter for dropped ones returned 1, want 0"}},
+	"drops the dropped when it is asked for them": {dropping(func(ctx context.Context, s *memorySession, f core.DeadFilter, reason string, limit int) (int, error) {
+		if f.Dropped {
+			s.memory.takeUpDropped()
+			f.Dropped, f.ID = false, "a"
+		}
+		return s.DropDead(ctx, f, reason, limit)
+	}), caught{"dead-drop": "DropDead by a filter for dropped ones returned 1, want 0"}},
 
 	"deletes what is dropped": {dropping(func(ctx context.Context, s *memorySession, f core.DeadFilter, reason string, limit int) (int, error) {
 		n, err := s.DropDead(ctx, f, reason, limit)

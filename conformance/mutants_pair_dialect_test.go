@@ -111,6 +111,46 @@ var pairDialectMutants = map[string]pairMutant{
 			}
 			return result, err
 		}}}},
+	"has one writer at a time by its word, and two in truth": {caught: "pair-late-commit", says: "another one commits",
+		harm: func(p *pair, m *Memory, r *Recorder) { p.ConcurrentWriters = false }},
+	"waits with everything for its one writer": {caught: "pair-late-commit", says: "while a transaction is open the outbox holds []", harm: oneWriter,
+		alter: alteredDialect{session: altered{fetch: func(ctx context.Context, s *memorySession, r core.FetchRequest) (core.FetchResult, error) {
+			result, err := s.Fetch(ctx, r)
+			if s.memory.Contents().Transactions > 0 {
+				result.Records = nil
+			}
+			return result, err
+		}}}},
+	"makes readers wait for its one writer": {caught: "pair-late-commit", says: "another session's fetch fails, or waits", harm: oneWriter,
+		alter: alteredDialect{session: altered{fetch: func(ctx context.Context, s *memorySession, r core.FetchRequest) (core.FetchResult, error) {
+			for s.memory.Contents().Transactions > 0 {
+				pause(ctx, 10*time.Millisecond)
+				if ctx.Err() != nil {
+					return core.FetchResult{}, ctx.Err()
+				}
+			}
+			return s.Fetch(ctx, r)
+		}}}},
+	"drops the event of a transaction that had to wait": {caught: "pair-late-commit", says: "never arrived",
+		harm: func(p *pair, m *Memory, r *Recorder) {
+			oneWriter(p, m, r)
+			begin := p.Begin
+			p.Begin = func(ctx context.Context) (Tx, error) {
+				waits := m.Contents().Transactions > 0
+				tx, err := begin(ctx)
+				if err != nil || !waits {
+					return tx, err
+				}
+				return tx, tx.(*MemoryTx).Savepoint(ctx)
+			}
+		},
+		alter: alteredDialect{enqueue: func(ctx context.Context, m *Memory, tx core.Execer, msgs []core.Message) error {
+			err := m.Enqueue(ctx, tx, msgs)
+			if own := tx.(*MemoryTx); err == nil && len(own.marks) > 0 {
+				return own.RollbackTo(ctx)
+			}
+			return err
+		}}},
 	"promotes in the order of enqueueing": {caught: "pair-delayed", says: "out of order",
 		alter: alteredDialect{session: altered{promote: func(ctx context.Context, s *memorySession, epoch int64, _ int) (core.Promotion, error) {
 			m := s.memory
@@ -218,6 +258,26 @@ var pairDialectMutants = map[string]pairMutant{
 			}
 			return taken, err
 		}}}},
+}
+
+// oneWriter makes a transaction wait for the one before it, as on a database with one writer.
+func oneWriter(p *pair, m *Memory, _ *Recorder) { writersOf(p, m, checkTimeout) }
+
+// writersOf refuses a transaction that has waited so long for the one before it.
+func writersOf(p *pair, m *Memory, wait time.Duration) {
+	p.ConcurrentWriters = false
+	p.Begin = func(ctx context.Context) (Tx, error) {
+		tx, err := m.Begin(ctx)
+		if err != nil {
+			return nil, err
+		}
+		limited, cancel := context.WithTimeout(ctx, wait)
+		defer cancel()
+		if err := tx.LockRow(limited, "the one that writes"); err != nil {
+			return nil, errors.Join(err, tx.Rollback())
+		}
+		return tx, nil
+	}
 }
 
 // lockedWhilePublishing is a dialect under which what was fetched stays locked until it is acknowledged, and an enqueue

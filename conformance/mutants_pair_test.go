@@ -34,7 +34,9 @@ var harmless = map[string]pairMutant{
 			lease.Expired = true
 			return lease, err
 		}}}},
-	"every event sent twice": {caught: "pair-many-keys", broker: pairBrokerMutants["sends each message twice"].broker},
+	"one writer at a time":                           {caught: "pair-late-commit", harm: oneWriter},
+	"one writer at a time, and the next one refused": {caught: "pair-late-commit", harm: func(p *pair, m *Memory, _ *Recorder) { writersOf(p, m, 100*time.Millisecond) }},
+	"every event sent twice":                         {caught: "pair-many-keys", broker: pairBrokerMutants["sends each message twice"].broker},
 	"positions with holes": {caught: "pair-many-keys",
 		alter: alteredDialect{enqueue: func(ctx context.Context, m *Memory, tx core.Execer, msgs []core.Message) error {
 			m.mu.Lock()

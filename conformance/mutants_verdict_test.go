@@ -34,6 +34,10 @@ var verdictMutants = map[string]brokerMutant{
 			}
 			return err
 		}},
+	"does not attempt a key's first message, and finds the next one's broker away": {[]string{"keys-with-a-hole"}, "(unavailable), and that of 0/0 before it of the same key is not attempted",
+		saysOfAKey(core.ErrNotAttempted, core.ErrUnavailable)},
+	"may have stored what stands behind a message that it has not": {[]string{"keys-with-a-hole"}, "(uncertain), and that of 0/0 before it of the same key is unavailable",
+		saysOfAKey(core.ErrUnavailable, core.ErrUncertain)},
 	"takes silence for a refusal": {[]string{"silent-broker"}, "the broker took in nothing, and message \"0/0\" is said to be refused, which counts",
 		saysInstead(context.DeadlineExceeded, errors.New("no answer"))},
 	"buries what nobody answered": {[]string{"silent-broker"}, "the broker took in nothing, and message \"0/0\" is said to be refused for good",
@@ -84,5 +88,22 @@ func sendsLater(class error) func(context.Context, *brokenBroker, []core.Message
 		}
 		b.kept = nil
 		return err
+	}
+}
+
+// saysOfAKey says first of each key's first message of a call whose context has ended, and then of the others.
+func saysOfAKey(first, then error) func(ctx context.Context, b *brokenBroker, msgs []core.Message) error {
+	return func(ctx context.Context, b *brokenBroker, msgs []core.Message) error {
+		if ctx.Err() == nil || len(msgs) < 2 {
+			return b.Broker.Publish(ctx, msgs)
+		}
+		results, seen := make([]error, len(msgs)), map[string]bool{}
+		for i, m := range msgs {
+			results[i] = then
+			if !seen[m.Key] {
+				seen[m.Key], results[i] = true, first
+			}
+		}
+		return &core.BatchError{Results: results}
 	}
 }

@@ -77,13 +77,7 @@ var pairGroups = []group[pair]{
 		ofFixture: true,
 		checks:    []check[pair]{{"pair-fixture", "the fixtures have a Dialect with an empty outbox, and a Begin; a Broker, an empty Topic, and a Read or Stored", checkPairFixture}},
 	},
-	{checks: slices.Concat(pairAtomicChecks, pairDeliveryChecks, pairOrderChecks, pairDeadChecks)},
-	{
-		needs:     "ConcurrentWriters",
-		has:       func(p pair) bool { return p.ConcurrentWriters },
-		pointless: func(p pair) bool { return p.NoServer },
-		checks:    pairWritersChecks,
-	},
+	{checks: slices.Concat(pairAtomicChecks, pairDeliveryChecks, pairOrderChecks, pairDeadChecks, pairLateChecks)},
 	{
 		needs:  "an InboxStore",
 		has:    func(p pair) bool { return keepsInbox(p.DialectFixture) },
@@ -135,11 +129,10 @@ var pairGroups = []group[pair]{
 		checks: pairCutChecks,
 	},
 	{
-		needs:     "the dialect's Restart",
-		has:       func(p pair) bool { return p.Restart != nil },
-		pointless: func(p pair) bool { return p.NoServer },
-		checks:    pairRestartChecks,
-		alone:     true,
+		needs:  "the dialect's Restart",
+		has:    func(p pair) bool { return p.Restart != nil },
+		checks: pairRestartChecks,
+		alone:  true,
 	},
 	{
 		needs:  "the broker's Restart",

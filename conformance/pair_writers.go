@@ -111,9 +111,9 @@ func pause(ctx context.Context, d time.Duration) {
 }
 
 // writeOne runs one transaction: most commit, some roll back, some roll back to a savepoint and then commit. Its context
-// ends with the check and not with the load: a writer ends what it began.
+// ends with the check and not with the load: a writer ends what it began. On a slow machine it may wait for long, behind the others.
 func (s *scenario) writeOne(random *rand.Rand, k int) error {
-	ctx, cancel := context.WithTimeout(s.ctx, waitLimit)
+	ctx, cancel := context.WithTimeout(s.ctx, pairPatience)
 	defer cancel()
 	series := s.keys[k]
 	series.mu.Lock()

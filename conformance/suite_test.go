@@ -98,12 +98,12 @@ func TestWithoutAWayToBreakAndHealAnOutageIsNotExercised(t *testing.T) {
 
 // What does the harm that a promise is about cannot be missing from what proves it, unless there is nothing to harm.
 func TestAPromiseIsNotProvenWithoutItsHarm(t *testing.T) {
-	killed := func(p *pair) { // a file, of which the application's process can be killed
-		p.NoServer, p.ConcurrentWriters, p.Restart = true, false, nil
+	killed := func(p *pair) { // a file, of which the processes can be killed that have it open
+		p.NoServer, p.ConcurrentWriters = true, false
 	}
 	file := func(p *pair) {
 		killed(p)
-		p.Cut, p.LoseAnswers = nil, nil
+		p.Cut, p.LoseAnswers, p.Restart = nil, nil, nil
 	}
 	for name, c := range map[string]struct {
 		harm   func(p *pair)
@@ -113,8 +113,9 @@ func TestAPromiseIsNotProvenWithoutItsHarm(t *testing.T) {
 		"a file":                      {killed, nil},
 		"a file that nobody breaks":   {file, []int{promiseAtomic, promiseCrash}},
 		"a file without LoseAnswers":  {func(p *pair) { killed(p); p.LoseAnswers = nil }, []int{promiseAtomic}},
+		"a file without Restart":      {func(p *pair) { killed(p); p.Restart = nil }, []int{promiseCrash}},
 		"no server, and all the same": {func(p *pair) { p.NoServer = true }, nil},
-		"no ConcurrentWriters":        {func(p *pair) { p.ConcurrentWriters = false }, []int{promiseOrdered, promiseWaits}},
+		"no ConcurrentWriters":        {func(p *pair) { p.ConcurrentWriters = false }, nil},
 		"no Cut":                      {func(p *pair) { p.Cut = nil }, []int{promiseAtomic, promiseCrash}},
 		"no LoseAnswers":              {func(p *pair) { p.LoseAnswers = nil }, []int{promiseAtomic}},
 		"no Restart":                  {func(p *pair) { p.Restart = nil }, []int{promiseCrash}},

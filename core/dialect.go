@@ -126,7 +126,7 @@ type OperatorStore interface {
 	// RetryDead puts the first limit dead letters that match filter, and whose positions are not taken, back into the outbox, at
 	// these positions, without attempts, and unblocks their keys unless another dead letter of the key blocks it. It returns how
 	// many. One whose position is taken stays as it is, and counts for nothing: that is another event, and after a restore positions
-	// are used again. The filter asks for no dropped ones, here and in DropDead: [Operator] refuses that.
+	// are used again. A filter that asks for dropped ones matches none, here and in DropDead: what was dropped stays so.
 	RetryDead(ctx context.Context, filter DeadFilter, limit int) (int, error)
 
 	// DropDead gives the first limit dead letters that match filter up for good: they stay, marked with reason, and

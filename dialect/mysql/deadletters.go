@@ -115,6 +115,9 @@ const isFree = ` AND (SELECT COUNT(*) FROM {outbox} AS o WHERE o.position = d.po
 
 // RetryDead implements [core.OperatorStore]. A dead letter whose position is taken since it was picked, or by its twin, stays.
 func (s *session) RetryDead(ctx context.Context, filter core.DeadFilter, limit int) (int, error) {
+	if filter.Dropped { // what was dropped stays so
+		return 0, nil
+	}
 	n, err := s.act(ctx, where(filter)+s.sql(isFree), limit, func(refs []core.Ref) string {
 		dead := s.these("{dead}", "d", refs)
 		back := dead + s.sql(` STRAIGHT_JOIN {outbox} AS o ON o.position = d.position AND o.id = d.id WHERE d.dropped_at IS NULL`)
@@ -138,6 +141,9 @@ const noTwinWaits = "NOT EXISTS (SELECT 1 FROM {dead} AS w WHERE w.position = d.
 
 // DropDead implements [core.OperatorStore].
 func (s *session) DropDead(ctx context.Context, filter core.DeadFilter, reason string, limit int) (int, error) {
+	if filter.Dropped { // what was dropped stays so
+		return 0, nil
+	}
 	n, err := s.act(ctx, where(filter), limit, func(refs []core.Ref) string {
 		dead := s.these("{dead}", "d", refs)
 		return `SELECT COUNT(*) INTO @n FROM ` + dead + ` WHERE d.dropped_at IS NULL` + s.forUpdate("d") + `;

@@ -134,6 +134,9 @@ const oneByOne = `UPDATE {control} SET generation = generation; `
 
 // RetryDead implements [core.OperatorStore].
 func (s *session) RetryDead(ctx context.Context, filter core.DeadFilter, limit int) (n int, err error) {
+	if filter.Dropped { // what was dropped stays so
+		return 0, nil
+	}
 	statement := s.action(where(filter)+s.sql(isFree), limit, retryDead, "back", "true")
 	if err := s.queryRow(ctx, planByKey+s.sql(oneByOne)+statement, &n); err != nil {
 		return 0, fmt.Errorf("retry dead letters: %w", err)
@@ -148,6 +151,9 @@ const noTwinWaits = `(SELECT count(*) FROM {dead} AS w WHERE w.position = d.posi
 
 // DropDead implements [core.OperatorStore].
 func (s *session) DropDead(ctx context.Context, filter core.DeadFilter, reason string, limit int) (n int, err error) {
+	if filter.Dropped { // what was dropped stays so
+		return 0, nil
+	}
 	statement := s.action(where(filter), limit, `, dropped AS (
   UPDATE {dead} AS d SET dropped_at = clock_timestamp(), drop_reason = {reason}
   FROM picked AS p WHERE d.position = p.position AND d.id = p.id AND d.position = ANY (ARRAY(SELECT position FROM picked))

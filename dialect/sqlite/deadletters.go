@@ -96,6 +96,9 @@ type deadRef struct {
 // act picks the dead letters d that match filter and where also holds, does then with each, removes the blocks of those it did something with where
 // unblocks holds, and tells the readers.
 func (s *session) act(ctx context.Context, what string, filter core.DeadFilter, limit int, also, unblocks string, then func(w writing, r deadRef) (bool, error)) (n int, err error) {
+	if filter.Dropped { // what was dropped stays so
+		return 0, nil
+	}
 	err = s.write(ctx, what, func(w writing) error {
 		n = 0
 		condition, args := where(filter)

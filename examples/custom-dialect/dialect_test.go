@@ -18,9 +18,10 @@ func TestPair(t *testing.T) {
 	})
 }
 
-// open is an outbox in a file of its own. SQLite has one writer, and no server to restart; its outage is that another process
-// holds the write lock. What could be killed is the application's process. That is left out here (internal/matrix does it), so
-// the report of TestPair says that what an application leaves that dies before COMMIT, or before its answer, is not exercised.
+// open is an outbox in a file of its own. SQLite has one writer, and its outage is that another process holds the write lock.
+// What could be killed are the processes that have the file open. That is left out here (internal/matrix does it), so
+// the report of TestPair says that what an application leaves that dies before COMMIT, or before its answer, is not exercised,
+// and what all of them leave that die at once.
 func open(t *testing.T) conformance.DialectFixture {
 	path := filepath.Join(t.TempDir(), "shop.db")
 	d, err := Open(t.Context(), path)

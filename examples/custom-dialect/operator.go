@@ -59,6 +59,9 @@ func (s *session) CountDead(ctx context.Context, f core.DeadFilter) (n int64, er
 
 // change updates the first dead letters that match, and lets their keys go, unless other dead letters block them.
 func (s *session) change(ctx context.Context, f core.DeadFilter, limit int, set string, args ...any) (n int, err error) {
+	if f.Dropped { // what was dropped stays so
+		return 0, nil
+	}
 	text, values := condition(f)
 	err = s.dialect.write(ctx, s.conn, func(tx *sql.Tx) error {
 		picked := `(SELECT position FROM events WHERE ` + text + ` ORDER BY position LIMIT ?)`

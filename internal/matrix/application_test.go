@@ -193,13 +193,17 @@ func (a *application) begin(ctx context.Context) (conformance.Tx, error) {
 }
 
 // cut is DialectFixture.Cut.
-func (a *application) cut() {
+func (a *application) cut() { _ = a.whileDead(func() error { return nil }) }
+
+// whileDead kills the process, and starts no other one until do has returned.
+func (a *application) whileDead(do func() error) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.app != nil {
 		a.app.kill()
 		a.app = nil
 	}
+	return do()
 }
 
 // loseAnswers is DialectFixture.LoseAnswers: the process does what it is told, and dies before it can tell.

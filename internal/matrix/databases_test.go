@@ -21,9 +21,6 @@ import (
 type database struct {
 	name string
 	open func(t *testing.T) conformance.DialectFixture
-	// without is the checks that there is nothing of the kind for: a server to kill beside the application and the relay, and
-	// a writer beside one that has written.
-	without []string
 }
 
 var databases = []database{
@@ -32,10 +29,7 @@ var databases = []database{
 	{name: "MariaDB", open: func(t *testing.T) conformance.DialectFixture {
 		return openMySQL(t, servers.MariaDBDatabase(t), "mariadb")
 	}},
-	{
-		name: "SQLite", open: openSQLite,
-		without: []string{"pair-database-restart", "pair-late-commit"},
-	},
+	{name: "SQLite", open: openSQLite},
 }
 
 // restart kills a server and brings it up again.
@@ -129,17 +123,30 @@ func openMySQL(t *testing.T, dsn, server string) conformance.DialectFixture {
 
 // openSQLite opens a file of its own, which the application has open in another process than the relay. Its outage is the one
 // that SQLite has: another process holds the write lock. What breaks is the application's process, with SIGKILL: that is how
-// it loses its connection, and the answer to a COMMIT. There is no server to kill beside it.
+// it loses its connection, and the answer to a COMMIT. Its restart is that all processes lose the file: see file_test.go.
 func openSQLite(t *testing.T) conformance.DialectFixture {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "shop.db")
-	dialect, err := sqlite.Open(path, sqlite.Config{})
-	migrate(t, dialect, err)
-	f := conformance.SQLFixture(dialect, dialect.DB())
+	relays := &file{path: path}
+	if err := relays.open(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := relays.close(); err != nil {
+			t.Errorf("close the file: %v", err)
+		}
+	})
+	if err := relays.current().Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	db := pool(t, "sqlite", "file:"+path+"?_txlock=immediate&_pragma=busy_timeout(10000)")
+	db.SetMaxIdleConns(-1) // so that it does not have the file open when that is lost
+	f := conformance.SQLFixture(relays, db)
 	f.NoServer = true
 	writes := &application{path: path}
 	t.Cleanup(func() { writes.close(t) })
 	f.Begin, f.Cut, f.LoseAnswers = writes.begin, writes.cut, writes.loseAnswers
+	f.Restart = func() error { return restartFile(relays, writes) }
 	other, err := sqlite.Open(path, sqlite.Config{})
 	opened(t, other, err)
 	f.Elsewhere = other

@@ -5,7 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"testing"
 
@@ -29,8 +28,8 @@ func filtered() bool {
 	return strings.Contains(run, "/") || flag.Lookup("test.skip").Value.String() != ""
 }
 
-// whole is an error where a promise is not proven, or a check was not exercised but those of without.
-func whole(r conformance.Report, without []string) error {
+// whole is an error where a promise is not proven, or a check was not exercised.
+func whole(r conformance.Report) error {
 	var errs []error
 	for _, p := range r.Promises {
 		if p.Status != conformance.Proven {
@@ -43,8 +42,8 @@ func whole(r conformance.Report, without []string) error {
 			missing = append(missing, c.ID)
 		}
 	}
-	if slices.Sort(missing); !slices.Equal(missing, without) {
-		errs = append(errs, fmt.Errorf("%q were not exercised, want %q", missing, without))
+	if len(missing) > 0 {
+		errs = append(errs, fmt.Errorf("%q were not exercised", missing))
 	}
 	return errors.Join(errs...)
 }
@@ -59,19 +58,15 @@ func TestWholeMissesWhatIsNotProven(t *testing.T) {
 		return r
 	}
 	for name, c := range map[string]struct {
-		report  conformance.Report
-		without []string
-		want    bool
+		report conformance.Report
+		want   bool
 	}{
-		"all proven":                         {report(conformance.Proven), nil, true},
-		"a promise is not exercised":         {report(conformance.NotExercised), nil, false},
-		"a promise is broken":                {report(conformance.Failed), nil, false},
-		"a check is missing":                 {report(conformance.Proven, "b"), nil, false},
-		"checks are missing, as they must":   {report(conformance.Proven, "b", "a"), []string{"a", "b"}, true},
-		"one more is missing":                {report(conformance.Proven, "a", "b"), []string{"a"}, false},
-		"what is thought impossible was run": {report(conformance.Proven), []string{"a"}, false},
+		"all proven":                 {report(conformance.Proven), true},
+		"a promise is not exercised": {report(conformance.NotExercised), false},
+		"a promise is broken":        {report(conformance.Failed), false},
+		"a check is missing":         {report(conformance.Proven, "b"), false},
 	} {
-		if err := whole(c.report, c.without); (err == nil) != c.want {
+		if err := whole(c.report); (err == nil) != c.want {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
@@ -94,7 +89,7 @@ func TestMatrix(t *testing.T) {
 				continue
 			}
 			results[cell{d.name, b.name}] = *report
-			if err := whole(*report, d.without); err != nil && !filtered() && report.Count(conformance.Passed) > 0 {
+			if err := whole(*report); err != nil && !filtered() && report.Count(conformance.Passed) > 0 {
 				t.Errorf("%s to %s: %v", d.name, b.name, err)
 			}
 		}

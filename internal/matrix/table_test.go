@@ -3,7 +3,6 @@ package matrix
 import (
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"testing"
 
@@ -53,16 +52,7 @@ func result(r conformance.Report) string {
 	if n := r.Count(conformance.Failed); n > 0 {
 		text += fmt.Sprintf(", **%d failed**", n)
 	}
-	pointless := 0
-	for _, c := range r.Checks {
-		if c.Pointless {
-			pointless++
-		}
-	}
-	if pointless > 0 {
-		text += fmt.Sprintf(", %d n/a", pointless)
-	}
-	if n := r.Count(conformance.NotExercised) - pointless; n > 0 {
+	if n := r.Count(conformance.NotExercised); n > 0 {
 		text += fmt.Sprintf(", %d not exercised", n)
 	}
 	return text
@@ -101,14 +91,12 @@ func TestTable(t *testing.T) {
 		Checks:   []conformance.CheckResult{check(conformance.Passed), check(conformance.Passed), check(conformance.NotExercised)},
 		Promises: []conformance.PromiseResult{{Status: conformance.Proven}, {Status: conformance.NotExercised}},
 	}
-	file := good
-	file.Checks = append(slices.Clone(good.Checks), conformance.CheckResult{Status: conformance.NotExercised, Pointless: true})
 	bad := conformance.Report{Checks: []conformance.CheckResult{check(conformance.Failed)}, Promises: []conformance.PromiseResult{{Status: conformance.Failed}}}
-	got := table([]string{"A", "B"}, []string{"X", "Y"}, map[cell]conformance.Report{{"A", "X"}: good, {"A", "Y"}: bad, {"B", "Y"}: file})
+	got := table([]string{"A", "B"}, []string{"X", "Y"}, map[cell]conformance.Report{{"A", "X"}: good, {"A", "Y"}: bad, {"B", "Y"}: good})
 	want := `| | X | Y |
 |---|---|---|
 | A | 1 of 2 promises, 2 checks, 1 not exercised | 0 of 1 promises, 0 checks, **1 failed** |
-| B | not run | 1 of 2 promises, 2 checks, 1 n/a, 1 not exercised |
+| B | not run | 1 of 2 promises, 2 checks, 1 not exercised |
 `
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
