@@ -51,6 +51,9 @@ type plan struct {
 	replays        int  // how often an operator has what was delivered sent again
 	padding        int  // by how many bytes every third message is larger; 0: none is
 	once           bool // a process calls RunOnce again and again
+	silences       int  // how often the broker answers nothing for a while
+	patient        bool // calls may last for long, and nothing else goes wrong: the end of a silence has to be noticed
+	plods          bool // the broker takes seconds for each call
 }
 
 func drawPlan(seed uint64) plan {
@@ -111,7 +114,42 @@ func drawPlan(seed uint64) plan {
 	}
 	p.clocks = few(0.15, 3)
 	p.drawMore()
+	p.drawSilence()
 	return p
+}
+
+// drawSilence draws from randomness of its own, too.
+func (p *plan) drawSilence() {
+	r := rand.New(rand.NewPCG(p.seed, 5))
+	if r.IntN(8) > 0 || p.murderous() {
+		return
+	}
+	switch r.IntN(3) {
+	case 0: // among other faults
+		p.silences = 1 + r.IntN(3)
+	case 1:
+		p.calmDown()
+		p.silences, p.patient = 1+r.IntN(3), true
+	case 2:
+		p.calmDown()
+		p.plods, p.patient = true, true
+	}
+}
+
+// calmDown takes away what goes wrong.
+func (p *plan) calmDown() {
+	p.databaseFaults, p.commitFaults, p.brokerFaults, p.poison, p.hangs = 0, 0, 0, 0, 0
+	p.outage, p.topicAway, p.topicHangs, p.operator = false, false, false, false
+	p.kills, p.stops, p.restarts, p.lostTails, p.killers, p.clocks, p.pauses, p.replays = 0, 0, 0, 0, 0, 0, 0, 0
+	p.relays, p.leased, p.once = 1, true, false
+}
+
+// publishTimeout is how long a call of a relay may take.
+func (p *plan) publishTimeout() time.Duration {
+	if p.patient {
+		return 10 * time.Minute
+	}
+	return publishTimeout
 }
 
 // drawMore draws from randomness of its own: most seeds have nothing of it, and are the schedules that they were before.
@@ -144,12 +182,13 @@ func (p *plan) drawMore() {
 // clean reports whether nothing happens that may cause a duplicate.
 func (p plan) clean() bool {
 	return p.databaseFaults == 0 && p.brokerFaults == 0 && p.hangs == 0 && !p.outage && p.kills == 0 && p.restarts == 0 &&
-		p.lostTails == 0 && p.leased && p.killers == 0 && !p.topicHangs && p.clocks == 0 && p.replays == 0
+		p.lostTails == 0 && p.leased && p.silences == 0 && p.killers == 0 && !p.topicHangs && p.clocks == 0 && p.replays == 0
 }
 
-// gentle reports whether nothing happens for which an attempt may be counted.
+// gentle reports whether nothing happens for which an attempt may be counted. What times out in two silences, and not in the time
+// between them, may be.
 func (p plan) gentle() bool {
-	return p.poison == 0 && p.hangs == 0 && p.brokerFaults == 0 && p.killers == 0
+	return p.poison == 0 && p.hangs == 0 && p.brokerFaults == 0 && p.killers == 0 && (p.silences < 2 || p.patient)
 }
 
 // murderous reports whether nothing happens for which an attempt may be counted, but that some messages kill.

@@ -52,13 +52,16 @@ type world struct {
 	over      bool            // no process is started any more
 	healed    bool            // but for a topic that is away
 	allHealed bool
-	away      bool       // the broker
-	failures  int        // attempts counted
-	wrong     []error    // seen on the way
-	logged    bool       // whether log is written; it takes a sixth of the time
-	logging   sync.Mutex // held while log is written
-	log       strings.Builder
-	begun     time.Time
+	away      bool // the broker
+	silent    bool // the broker, to calls that begin now, for ever
+	// silentUntil is when it answers new calls again.
+	silentUntil time.Time
+	failures    int        // attempts counted
+	wrong       []error    // seen on the way
+	logged      bool       // whether log is written; it takes a sixth of the time
+	logging     sync.Mutex // held while log is written
+	log         strings.Builder
+	begun       time.Time
 }
 
 func newWorld(p plan) *world {
@@ -99,7 +102,7 @@ func (w *world) config() core.RelayConfig {
 	return core.RelayConfig{
 		Lanes: w.plan.lanes, BatchSize: w.plan.batch, InFlight: w.plan.inFlight,
 		BatchBytes: w.plan.batchBytes, InFlightBytes: w.plan.inFlightBytes,
-		PublishTimeout: publishTimeout, LeaseTTL: 3 * time.Second,
+		PublishTimeout: w.plan.publishTimeout(), LeaseTTL: 3 * time.Second,
 		Failures: core.FailurePolicy{MaxAttempts: 3, FirstDelay: 100 * time.Millisecond, MaxDelay: time.Second, SkipDead: w.plan.skipDead},
 		Hooks: core.Hooks{
 			Failed: func(f core.Failure) { w.failed(f.ID) }, Buried: func(b core.Burial) { w.failed(b.ID) },
