@@ -21,7 +21,7 @@ type router struct {
 	rest   core.Broker
 }
 
-// newRouter returns a broker with the abilities that all brokers behind it have, or, for terms, any.
+// newRouter returns a broker with the abilities that all brokers behind it have, or, for terms and pings, any.
 func newRouter(routes []route, rest core.Broker) core.Broker {
 	if len(routes) == 0 {
 		return rest

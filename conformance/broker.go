@@ -170,6 +170,7 @@ var brokerGroups = []group[BrokerFixture]{
 		},
 		checks: []check[BrokerFixture]{{"key-hash", "a key's hash depends on topic and key alone", checkKeyHash}},
 	},
+	pingGroup,
 	termGroup,
 	{
 		needs:  "Restart",

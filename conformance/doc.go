@@ -44,7 +44,8 @@
 //	DialectFixture.ConcurrentWriters                         gaps, late commits, who waits for whom
 //	DialectFixture.Outage, Cut, LoseAnswers, Restart         the database away, connections broken, COMMIT without an answer,
 //	                                                         kill -9 of the server
-//	the broker is a core.KeyOrdered, KeyHasher, TermBroker   their contracts
+//	the broker is a core.KeyOrdered, KeyHasher, TermBroker,  their contracts
+//	Pinger
 //	BrokerFixture.OtherTopic, ReadOther                      messages of several topics in a call
 //	BrokerFixture.Elsewhere                                  calls of two processes at the same time; TestPair alone has a
 //	                                                         check for it

@@ -24,11 +24,24 @@ type brokenBroker struct {
 	mu      sync.Mutex
 	kept    []core.Message
 	moved   uint32 // what was added to the keys' hashes
+	// deafPing says that a ping is answered without asking anybody.
+	deafPing bool
 }
 
 func (b *brokenBroker) Unwrap() core.Broker { return b.Broker }
 
 func (b *brokenBroker) HashKey(_, key string) uint32 { return uint32(len(key)) + b.moved }
+
+// Ping asks by a message to a topic that nobody reads.
+func (b *brokenBroker) Ping(ctx context.Context) error {
+	b.mu.Lock()
+	deaf := b.deafPing
+	b.mu.Unlock()
+	if deaf {
+		return nil
+	}
+	return b.Broker.Publish(ctx, []core.Message{{ID: core.NewID(), Topic: "ping"}})
+}
 
 func (b *brokenBroker) Publish(ctx context.Context, msgs []core.Message) error {
 	b.calls.Add(1)
@@ -46,6 +59,13 @@ var brokerMutants = map[string]brokerMutant{
 	"moves keys to other lanes while it publishes": {[]string{"key-hash"}, "another lane",
 		func(ctx context.Context, b *brokenBroker, msgs []core.Message) error {
 			b.moved++
+			return b.Broker.Publish(ctx, msgs)
+		}},
+	"answers pings by itself once it has published": {[]string{"ping"}, "says nothing, and the ping returned nil",
+		func(ctx context.Context, b *brokenBroker, msgs []core.Message) error {
+			b.mu.Lock()
+			b.deafPing = true
+			b.mu.Unlock()
 			return b.Broker.Publish(ctx, msgs)
 		}},
 	"says that all is stored and loses the last": {[]string{"nil-is-stored", "large-batch"}, "said to be stored, and are not among",

@@ -66,6 +66,7 @@ var promisesOf = map[string][]int{
 	"keys-in-a-call":          {promiseOrdered},
 	"keys-with-a-hole":        {promiseOrdered},
 	"key-hash":                {promiseOrdered},
+	"ping":                    {promiseOutage},
 	"keys-behind-a-poison":    {promiseOrdered, promisePoison},
 	"concurrent-calls":        {promiseDelivered, promiseOrdered},
 	"several-topics":          {promiseDelivered},

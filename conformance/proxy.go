@@ -27,14 +27,16 @@ type Proxy struct {
 	config   ProxyConfig
 	running  sync.WaitGroup
 
-	mu      sync.Mutex
-	thawed  chan struct{} // closed while bytes pass
-	frozen  bool
-	down    bool
-	delay   time.Duration
-	conns   map[net.Conn]bool // nil once the proxy is closed
-	budget  int               // how many bytes pass before everything is cut; negative where nothing is to be cut
-	answers answers
+	mu     sync.Mutex
+	thawed chan struct{} // closed while bytes pass
+	frozen bool
+	down   bool
+	delay  time.Duration
+	conns  map[net.Conn]bool // nil once the proxy is closed
+	// stranded are those of conns over which nothing passes any more.
+	stranded map[net.Conn]bool
+	budget   int // how many bytes pass before everything is cut; negative where nothing is to be cut
+	answers  answers
 }
 
 // NewProxy returns a proxy to server (host:port), which listens on a port of its own on loopback. Close it.
@@ -43,7 +45,7 @@ func NewProxy(server string, config ProxyConfig) (*Proxy, error) {
 	if err != nil {
 		return nil, fmt.Errorf("proxy: %w", err)
 	}
-	p := &Proxy{listener: listener, server: server, config: config, thawed: make(chan struct{}), conns: map[net.Conn]bool{}, budget: -1}
+	p := &Proxy{listener: listener, server: server, config: config, thawed: make(chan struct{}), conns: map[net.Conn]bool{}, stranded: map[net.Conn]bool{}, budget: -1}
 	close(p.thawed)
 	p.running.Go(p.accept)
 	return p, nil
@@ -72,6 +74,16 @@ func (p *Proxy) Thaw() {
 	}
 }
 
+// Strand leaves every connection that there is open and silent for good, as a host does that comes back and has forgotten them.
+// New ones work, unless the proxy is frozen.
+func (p *Proxy) Strand() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.conns {
+		p.stranded[c] = true
+	}
+}
+
 // Cut closes every connection. New ones work.
 func (p *Proxy) Cut() {
 	p.mu.Lock()
@@ -89,6 +101,7 @@ func (p *Proxy) cut() {
 		c.Close()
 		delete(p.conns, c)
 	}
+	clear(p.stranded)
 }
 
 // CutAfter lets so many bytes more pass, in both directions together, and then closes every connection: in the middle of
@@ -191,6 +204,7 @@ func (p *Proxy) drop(c net.Conn) {
 	defer p.mu.Unlock()
 	c.Close()
 	delete(p.conns, c)
+	delete(p.stranded, c)
 }
 
 func (p *Proxy) forward(client net.Conn) {
@@ -245,6 +259,10 @@ func (p *Proxy) pass(to, from net.Conn, bytes []byte) error {
 	if !p.conns[from] {
 		p.mu.Unlock()
 		return net.ErrClosed
+	}
+	if p.stranded[from] || p.stranded[to] {
+		p.mu.Unlock()
+		return nil
 	}
 	var doomed []net.Conn
 	if p.budget >= 0 {

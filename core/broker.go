@@ -26,7 +26,7 @@ var (
 
 // Broker teaches the engine one message system. Its methods are safe for concurrent use.
 //
-// Abilities beyond the minimum are interfaces of their own: [KeyOrdered], [KeyHasher], [TermBroker]. A broker that wraps another has
+// Abilities beyond the minimum are interfaces of their own: [KeyOrdered], [KeyHasher], [TermBroker], [Pinger]. A broker that wraps another has
 // a method Unwrap() Broker, through which the abilities of the inner one are found.
 type Broker interface {
 	// Publish sends msgs and returns when the fate of each is known, or ctx is done. A nil error is a promise: the
@@ -59,6 +59,18 @@ type KeyHasher interface {
 	// same arguments return the same, whatever happened in between, or the key's messages are published out of order. It is
 	// called for messages with a key, from one goroutine, for each of them.
 	HashKey(topic, key string) uint32
+}
+
+// Pinger is implemented by a broker that can be asked whether it answers. The engine asks while publish calls go without an
+// answer: about once a second, one ping at a time. A broker that answered nothing and answers again has most likely lost the
+// calls that had begun before, as a host does that was without power or out of reach. Those are ended then, and their messages
+// sent again. Without a Pinger, and where the client does not notice that its connections are dead, calls last until PublishTimeout.
+type Pinger interface {
+	// Ping asks the message system, over a new connection, whether it answers now. It must return nil only when it did,
+	// and an error when it could not be reached, or when ctx is done. It must not disturb what is being published at the same time.
+	// Once it has returned nil after an error, a call of Publish that begins must not use a connection that was idle before:
+	// that may be dead.
+	Ping(ctx context.Context) error
 }
 
 // TermBroker is implemented by a broker that can shut out an earlier owner of the outbox.

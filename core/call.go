@@ -19,6 +19,7 @@ type call struct {
 	lane      *lane
 	lonely    bool // one message, beside the lane's batches
 	cancel    context.CancelFunc
+	since     time.Time
 	abandonAt time.Time
 	fate      atomic.Int32
 	err       error // what Publish returned, once fate is returned

@@ -19,7 +19,8 @@
 //     Under SkipDead, or after an operator unblocked the key, a retried dead letter has no order.
 //  4. One bad event hurts nobody else: it holds back its own key.
 //  5. An outage costs nothing but time: while broker or database is away no attempt is counted, nothing is buried, and
-//     delivery resumes by itself within seconds of their return; within PublishTimeout, where the broker answered nothing.
+//     delivery resumes by itself within seconds of their return; within PublishTimeout, where the broker answered nothing and
+//     is no [Pinger].
 //  6. Nothing is thrown away silently: an event leaves by delivery or by an operator's decision.
 //  7. Crash anywhere: kill -9 of application, relay, broker or database breaks none of the above; a graceful stop sends no
 //     duplicates.
@@ -103,6 +104,8 @@
 //	              stopped, careful           the same, and the mark is taken away: no attempt is counted
 //	broker        before a call              unavailable: the topic is held, probed every second, nothing is counted
 //	              during a call              uncertain: sent again, not counted
+//	              and answers nothing        asked each second, over a new connection; once it has answered again, the calls that
+//	                                         had begun before are cut half a second later: sent again, not counted
 //	              after it stored            the answer is lost: sent again, a duplicate
 //	              does not return            given up 1 s after PublishTimeout; too many, of all its terms together, end Run
 //	                                         with ErrAbandoned
@@ -123,12 +126,12 @@
 // answer, its messages look like poison, and their attempts are counted; with the defaults (ten attempts of 30 s, and 4 to
 // 9 minutes between them) they become dead letters after ten minutes or so: blocked, not lost.
 //
-// An outage in which the broker refuses connections, or says that it is away, ends within a second of its return. One in which it
-// answers nothing is noticed only by calls that last until PublishTimeout (30 s), and so is its end: where neither the broker nor
-// its client answers or breaks the calls that were under way, their messages, and what waits behind these in a lane, are
-// delivered up to PublishTimeout later. A topic that is held is tried anew each quarter of PublishTimeout meanwhile, with four calls
-// at most, and delivery of it resumes then, after 7.5 s, where no more than four topics are. Where seconds matter more than
-// duplicates do, lower PublishTimeout.
+// An outage in which the broker refuses connections, or says that it is away, ends within a second of its return. Where it answers
+// nothing, and its client neither, it is asked each second over a new connection if it is a [Pinger], and what was under way is ended
+// half a second after it was back. Without a Pinger, and where something else is still stored at the same time (by another broker, or
+// another node of it), the calls under way last until PublishTimeout (30 s): their messages, and what waits behind these in a lane, are
+// delivered so much later. A topic that is held is tried anew each quarter of PublishTimeout meanwhile, with four calls at most, and
+// delivery of it resumes then, after 7.5 s, where no more than four topics are. A silence of less than two seconds may pass unseen.
 //
 // A message that takes longer to kill the process than a third of LeaseTTL, while others are acknowledged, is not found
 // out. A process that is killed from outside while it is careful costs the message that it was publishing one attempt; so

@@ -83,6 +83,7 @@ type engine struct {
 	lastStored int64
 	// caution is set while one message at a time is published.
 	caution *caution
+	pings   pings
 	// progress is set once something was acknowledged.
 	progress atomic.Bool
 	// unread says that no fetch has returned that began after the last promotion. behind stands from each promotion until
@@ -125,6 +126,7 @@ func newEngine(work context.Context, config *RelayConfig, limits limits, dialect
 	}
 	_, e.several = Ability[KeyOrdered](broker)
 	e.hasher, _ = Ability[KeyHasher](broker)
+	e.pings.pinger, _ = Ability[Pinger](broker)
 	e.work, e.end = context.WithCancelCause(work)
 	for range config.Lanes {
 		e.lanes = append(e.lanes, newLane(e.aside))
@@ -206,6 +208,7 @@ func (e *engine) step(now time.Time) {
 		return
 	}
 	e.giveUp(now)
+	e.askBroker(now)
 	if e.resetting {
 		e.finishReset(now)
 	}
@@ -275,6 +278,13 @@ func (e *engine) nextEvent(now time.Time) time.Time {
 	}
 	if e.draining {
 		return next
+	}
+	if p := &e.pings; !p.cutAt.IsZero() {
+		sooner(p.cutAt)
+	} else if p.pinger != nil && !p.asking {
+		if due, wanted := e.nextPing(); wanted {
+			sooner(due)
+		}
 	}
 	if len(e.clock) > 0 {
 		sooner(e.clock[0].due)

@@ -361,11 +361,7 @@ func (e *engine) reset(err error) {
 func (e *engine) finishReset(now time.Time) {
 	if now.Sub(e.resetSince) >= resetGrace {
 		for _, c := range e.calls {
-			c.cut = true
-			c.cancel()
-			if soon := now.Add(abandonAfter); c.abandonAt.After(soon) {
-				c.abandonAt = soon
-			}
+			e.cut(c, now)
 		}
 	}
 	if len(e.calls) > 0 || e.settling || !e.settle.empty() || e.reader.fetching {

@@ -36,7 +36,7 @@ func (e *engine) call(now time.Time, l *lane, items []*item, lonely bool) {
 	e.began++
 	c := &call{
 		items: items, lane: l, lonely: lonely, cancel: cancel, number: e.began,
-		abandonAt: now.Add(e.config.PublishTimeout + abandonAfter), alive: e.alive[items[0].key.topic],
+		since: now, abandonAt: now.Add(e.config.PublishTimeout + abandonAfter), alive: e.alive[items[0].key.topic],
 	}
 	if lonely {
 		e.lonely++
@@ -127,13 +127,14 @@ func (e *engine) ended(c *call, err error) {
 	}
 	alive, doubtful := map[string]bool{}, map[string]bool{}
 	var notSent []*item
+	some := false // stored
 	for i, it := range c.items {
 		switch v := verdictOf(all[i]); {
 		case v == stored:
 			e.stored(it)
 			e.alive[it.key.topic] = max(e.alive[it.key.topic], c.number)
 			e.lastStored = max(e.lastStored, c.number)
-			alive[it.key.topic] = true
+			alive[it.key.topic], some = true, true
 		case v == permanent:
 			e.refuse(it, all[i], true)
 			alive[it.key.topic] = true
@@ -166,6 +167,9 @@ func (e *engine) ended(c *call, err error) {
 	}
 	for topic := range alive {
 		e.topicAlive(topic)
+	}
+	if some {
+		e.brokerStored()
 	}
 	e.forgetLife()
 }

@@ -281,9 +281,24 @@ func (b *processBroker) Publish(ctx context.Context, msgs []core.Message) error 
 				return errKilled
 			}
 		}
-		return b.inner.Publish(ctx, msgs)
+		err := b.inner.Publish(ctx, msgs)
+		if ctx.Err() != nil && b.p.w.plan.silences > 0 {
+			b.p.w.linger(msgs)
+		}
+		return err
 	})
 }
+
+// linger lets calls that are cut at one instant return at instants of their own.
+func (w *world) linger(msgs []core.Message) {
+	w.mu.Lock()
+	r := w.draw("linger " + msgs[0].ID)
+	w.mu.Unlock()
+	time.Sleep(latency(r, 20*time.Millisecond)) // the bubble's clock
+}
+
+// Ping asks the broker over a connection of its own.
+func (b *processBroker) Ping(ctx context.Context) error { return b.p.do(ctx, b.p.w.ping) }
 
 type orderedProcessBroker struct{ *processBroker }
 

@@ -133,6 +133,13 @@ func (w *world) disturb(ctx context.Context) {
 			w.setAway(false)
 		})
 	}
+	add(w.plan.silences, func() {
+		d := latency(r, 12*time.Second)
+		w.fallSilent(d)
+		time.Sleep(d) // the bubble's clock
+		w.fallSilent(0)
+		w.promptly()
+	})
 	r.Shuffle(len(acts), func(i, j int) { acts[i], acts[j] = acts[j], acts[i] })
 	for _, act := range acts {
 		time.Sleep(latency(r, simActive/time.Duration(2*len(acts)))) // the bubble's clock
@@ -145,6 +152,51 @@ func (w *world) setAway(away bool) {
 	defer w.mu.Unlock()
 	w.note("away %v", away)
 	w.away = away
+}
+
+// fallSilent has the broker answer nothing that begins from now on, for d; or has it answer again what begins from now on.
+func (w *world) fallSilent(d time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.note("silent for %v", d)
+	w.silent, w.silentUntil = d > 0, time.Now().Add(d)
+}
+
+// promptly looks whether delivery resumes soon after the broker's silence, where nothing else can keep it from doing so.
+func (w *world) promptly() {
+	if !w.plan.patient {
+		return
+	}
+	before := w.missing()
+	time.Sleep(resumeWithin) // the bubble's clock
+	after := w.missing()
+	for _, id := range before {
+		if !slices.Contains(after, id) {
+			return
+		}
+	}
+	if len(before) > 0 {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.wrong = append(w.wrong, fmt.Errorf("nothing is delivered within %v of the end of the broker's silence, of %v", resumeWithin, before))
+	}
+}
+
+// resumeWithin is how soon.
+const resumeWithin = 2 * time.Second
+
+// missing lists what is in the outbox and was never delivered.
+func (w *world) missing() (ids []string) {
+	seen := map[string]bool{}
+	for _, d := range w.recorder.Stored() {
+		seen[d.Message.ID] = true
+	}
+	for _, r := range w.memory.Contents().Records {
+		if !seen[r.Message.ID] && r.RetryIn <= 0 {
+			ids = append(ids, r.Message.ID)
+		}
+	}
+	return ids
 }
 
 // operate is an operator who retries, drops and unblocks.

@@ -25,6 +25,7 @@ type Broker struct {
 	nodes        []node
 	dial         dialing
 	answering    atomic.Int64 // the node that answered last
+	unreachable  atomic.Bool  // the last ping failed
 	running      sync.WaitGroup
 
 	mu      sync.Mutex

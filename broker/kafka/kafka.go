@@ -75,6 +75,9 @@ type Broker struct {
 	limits        sync.Map      // topic → the size of a batch that it is not known to refuse
 	sizes         sync.Map      // topic → the number of its partitions
 	uncoordinated atomic.Int32  // terms in a row that found no coordinator
+
+	bootstrap   []string
+	unreachable atomic.Bool // the last ping failed
 }
 
 // Open returns a broker for the cluster. It connects when first used; Close it after the relay ended.
@@ -91,6 +94,7 @@ func Open(config Config) (*Broker, error) {
 		transport:   transport,
 		client:      &kafkago.Client{Addr: kafkago.TCP(config.Brokers...), Timeout: requestTimeout, Transport: transport},
 		compression: config.Compression, source: config.CloudEventsSource, logger: config.Logger, patience: doubtPatience,
+		bootstrap: config.Brokers,
 	}
 	b.plain = newProducer(b, "", anonymous)
 	return b, nil

@@ -46,8 +46,8 @@ var rules = []rule{
 	{path: "dialect/sqlite", allow: []string{"core", "internal", sqlx, "modernc.org/sqlite"}},
 
 	{path: "broker", allow: []string{"core"}}, // one without a client: in memory
-	{path: "broker/kafka", allow: []string{"core", "internal/cloudevents", kafkago}},
-	{path: "broker/amqp", allow: []string{"core", "internal/cloudevents", amqp091}},
+	{path: "broker/kafka", allow: []string{"core", "internal/cloudevents", "internal/anyone", kafkago}},
+	{path: "broker/amqp", allow: []string{"core", "internal/cloudevents", "internal/anyone", amqp091}},
 	{path: "broker/watermill", allow: []string{"core", watermill}},
 	{path: "broker/watermill/wmkafka", allow: []string{"core", "broker/watermill", watermill, watermillKafka, sarama, "github.com/eapache/go-resiliency"}},
 
