@@ -54,6 +54,7 @@ type plan struct {
 	silences       int  // how often the broker answers nothing for a while
 	patient        bool // calls may last for long, and nothing else goes wrong: the end of a silence has to be noticed
 	plods          bool // the broker takes seconds for each call
+	deaf           bool // it takes no new connections: pings fail, and calls do not
 }
 
 func drawPlan(seed uint64) plan {
@@ -133,6 +134,7 @@ func (p *plan) drawSilence() {
 	case 2:
 		p.calmDown()
 		p.plods, p.patient = true, true
+		p.deaf = r.IntN(2) == 0
 	}
 }
 
