@@ -28,7 +28,8 @@ type pings struct {
 	next   time.Time // when the next may begin
 	stored time.Time // when something was last stored
 	away   bool      // it was asked and did not answer, and has not answered since
-	back   time.Time // when it answered again
+	since  time.Time // when the first of the pings began that it did not answer
+	back   time.Time // when it was there again, as far as is known; zero: it is not known to be
 	cutAt  time.Time // when calls that began before that are cut; zero: there are none
 	cuts   int       // in a row, after which nothing was stored
 	cutTo  int64     // the number of the last call that had begun at the last of them
@@ -102,20 +103,30 @@ func (e *engine) pinged(err error) {
 	case err == nil:
 		e.answered()
 	case !p.away && !p.stored.After(p.asked):
-		p.away = true
+		p.away, p.since, p.back = true, p.asked, time.Time{}
 		e.config.Logger.Warn("lockstep: the broker answers nothing, and is asked each second until it does", "error", err)
 	}
 }
 
-// brokerStored notes that the broker has stored something, which says more than a ping does.
-func (e *engine) brokerStored() {
-	if e.pings.pinger != nil {
-		e.pings.stored = time.Now()
-		e.answered()
+// brokerStored notes that the broker has stored something of c. Where it did not answer pings, an answer to a call that had begun before
+// says that it only stood still, and one to a call that began since says that those that begin from then on do reach it.
+func (e *engine) brokerStored(c *call) {
+	p := &e.pings
+	if p.pinger == nil {
+		return
+	}
+	p.stored = time.Now()
+	switch {
+	case !p.away && p.cutAt.IsZero():
+	case c.since.Before(p.since):
+		p.away, p.cutAt = false, time.Time{}
+		e.hurry(p.stored)
+	case p.back.IsZero() || c.since.Before(p.back):
+		p.back = c.since
 	}
 }
 
-// answered notes that the broker is there. Where it was away, what waits to be tried again is due now, and what was under way has
+// answered notes that a ping was answered. Where the broker was away, what waits to be tried again is due now, and what was under way has
 // little time left.
 func (e *engine) answered() {
 	p := &e.pings
@@ -125,9 +136,12 @@ func (e *engine) answered() {
 	if e.lastStored > p.cutTo {
 		p.cuts = 0
 	}
-	p.away, p.back = false, time.Now()
-	p.cutAt = p.back.Add(min(answerWithin<<min(p.cuts, 10), e.config.PublishTimeout))
-	e.hurry(p.back)
+	now := time.Now()
+	if p.back.IsZero() {
+		p.back = now
+	}
+	p.away, p.cutAt = false, now.Add(min(answerWithin<<min(p.cuts, 10), e.config.PublishTimeout))
+	e.hurry(now)
 }
 
 // hurry makes due what waits for the broker's return.

@@ -169,7 +169,7 @@ func (e *engine) ended(c *call, err error) {
 		e.topicAlive(topic)
 	}
 	if some {
-		e.brokerStored()
+		e.brokerStored(c)
 	}
 	e.forgetLife()
 }

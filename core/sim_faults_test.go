@@ -141,7 +141,7 @@ func (w *world) ping(ctx context.Context) error {
 	w.note("ping: silent %v, away %v", silent, away)
 	w.mu.Unlock()
 	switch {
-	case away:
+	case away, w.plan.deaf:
 		return core.ErrUnavailable
 	case silent:
 		<-ctx.Done()

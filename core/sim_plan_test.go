@@ -54,6 +54,7 @@ type plan struct {
 	silences       int  // how often the broker answers nothing for a while
 	patient        bool // calls may last for long, and nothing else goes wrong: the end of a silence has to be noticed
 	plods          bool // the broker takes seconds for each call
+	deaf           bool // it takes no new connections: pings fail, and calls do not
 }
 
 func drawPlan(seed uint64) plan {
@@ -133,6 +134,7 @@ func (p *plan) drawSilence() {
 	case 2:
 		p.calmDown()
 		p.plods, p.patient = true, true
+		p.deaf = r.IntN(2) == 0
 	}
 }
 
@@ -185,10 +187,14 @@ func (p plan) clean() bool {
 		p.lostTails == 0 && p.leased && p.silences == 0 && p.killers == 0 && !p.topicHangs && p.clocks == 0 && p.replays == 0
 }
 
-// gentle reports whether nothing happens for which an attempt may be counted. What times out in two silences, and not in the time
-// between them, may be.
+// gentle reports whether nothing happens for which an attempt may be counted. What ends without an answer in two outages, and succeeds in
+// none between them, may be.
 func (p plan) gentle() bool {
-	return p.poison == 0 && p.hangs == 0 && p.brokerFaults == 0 && p.killers == 0 && (p.silences < 2 || p.patient)
+	outages := p.silences
+	if p.outage {
+		outages++
+	}
+	return p.poison == 0 && p.hangs == 0 && p.brokerFaults == 0 && p.killers == 0 && (outages < 2 || p.silences == 0 || p.patient)
 }
 
 // murderous reports whether nothing happens for which an attempt may be counted, but that some messages kill.
