@@ -24,6 +24,7 @@ type call struct {
 	fate      atomic.Int32
 	err       error // what Publish returned, once fate is returned
 	cut       bool  // the engine ended it before its time: it says nothing about its messages
+	lost      bool  // it was cut because the broker is back that was away when it began
 	number    int64 // of the engine's calls, in the order in which they began
 	alive     int64 // the engine's evidence of life for the first message's topic, when the call began
 }

@@ -120,14 +120,12 @@ func (e *engine) brokerStored(c *call) {
 	case !p.away && p.cutAt.IsZero():
 	case c.since.Before(p.since):
 		p.away, p.cutAt = false, time.Time{}
-		e.hurry(p.stored)
 	case p.back.IsZero() || c.since.Before(p.back):
 		p.back = c.since
 	}
 }
 
-// answered notes that a ping was answered. Where the broker was away, what waits to be tried again is due now, and what was under way has
-// little time left.
+// answered notes that a ping was answered. Where the broker was away, what was under way has little time left.
 func (e *engine) answered() {
 	p := &e.pings
 	if !p.away {
@@ -141,7 +139,6 @@ func (e *engine) answered() {
 		p.back = now
 	}
 	p.away, p.cutAt = false, now.Add(min(answerWithin<<min(p.cuts, 10), e.config.PublishTimeout))
-	e.hurry(now)
 }
 
 // hurry makes due what waits for the broker's return.
@@ -170,6 +167,7 @@ func (e *engine) cutLost(now time.Time) {
 	for _, c := range e.calls {
 		if c.since.Before(p.back) && !c.cut {
 			e.cut(c, now)
+			c.lost = true
 			lost++
 		}
 	}
@@ -179,7 +177,6 @@ func (e *engine) cutLost(now time.Time) {
 	p.cuts++
 	p.cutTo = e.began
 	e.config.Logger.Info("lockstep: the broker answers again; publish calls that it did not answer are ended", "calls", lost)
-	e.hurry(now)
 }
 
 // cut ends c before its time.

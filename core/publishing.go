@@ -171,6 +171,9 @@ func (e *engine) ended(c *call, err error) {
 	if some {
 		e.brokerStored(c)
 	}
+	if c.lost {
+		e.hurry(time.Now()) // not before: its topic's next scout would have been sent in vain, and taken it for one that hangs
+	}
 	e.forgetLife()
 }
 

@@ -1,0 +1,243 @@
+package core_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/lockstep-go/lockstep/core"
+)
+
+// pinged is a fake broker that can be asked.
+type pinged struct {
+	brokerFunc
+	ping func(ctx context.Context) error
+}
+
+func (b *pinged) Ping(ctx context.Context) error { return b.ping(ctx) }
+
+func (b *bench) relayToPinged(f brokerFunc, ping func(context.Context) error) *core.Relay {
+	b.Helper()
+	b.config.Logger, b.config.PublishTimeout, b.config.Lanes = quiet, time.Hour, 64
+	relay, err := core.NewRelay(b.memory, &pinged{f, ping}, b.config)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return relay
+}
+
+func (b *bench) putKeys(from, to int) {
+	var msgs []core.Message
+	for i := from; i < to; i++ {
+		msgs = append(msgs, core.Message{ID: fmt.Sprint(i), Topic: "t", Key: fmt.Sprint(i), Payload: []byte{1}})
+	}
+	b.put(msgs...)
+}
+
+// slowly stores msgs after wait, whether somebody waits for the answer or not.
+func (b *bench) slowly(ctx context.Context, msgs []core.Message, wait func()) error {
+	answer := make(chan error, 1)
+	go func() {
+		wait()
+		answer <- b.recorder.Publish(context.WithoutCancel(ctx), msgs)
+	}()
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// wantOnce expects n messages to be stored, none of them twice.
+func (b *bench) wantOnce(n int) {
+	b.Helper()
+	times := map[string]int{}
+	for _, d := range b.recorder.Stored() {
+		times[d.Message.ID]++
+		if times[d.Message.ID] == 2 {
+			b.Errorf("%s is stored twice", d.Message.ID)
+		}
+	}
+	if len(times) != n {
+		b.Errorf("%d messages are stored, want %d", len(times), n)
+	}
+}
+
+// What was under way when a broker fell silent is delivered within two seconds of its return, all of it, as nothing but an outage.
+func TestWhatASilenceSwallowedIsDeliveredAtItsEnd(t *testing.T) {
+	onBench(t, func(b *bench) {
+		var silent atomic.Bool
+		relay := b.relayToPinged(func(ctx context.Context, msgs []core.Message) error {
+			if silent.Load() {
+				return hung(ctx) // for good: what comes back does not know of it
+			}
+			return b.recorder.Publish(ctx, msgs)
+		}, func(ctx context.Context) error {
+			if silent.Load() {
+				return hung(ctx)
+			}
+			return nil
+		})
+		b.runWith(relay, func() {
+			silent.Store(true)
+			b.putKeys(0, 100)
+			time.Sleep(10 * time.Minute) // the bubble's clock
+			silent.Store(false)
+			time.Sleep(2 * time.Second) // the bubble's clock
+			b.wantOnce(100)
+			if stats := b.memory.Contents(); len(stats.Records)+len(stats.Dead) > 0 {
+				b.Errorf("after two seconds %d are left, and %d are dead", len(stats.Records), len(stats.Dead))
+			}
+		})
+	})
+}
+
+// A broker that only stood still answers what it has, one call after another. The first answer says so, and nothing is cut.
+func TestABrokerThatStoodStillLosesNoCall(t *testing.T) {
+	onBench(t, func(b *bench) {
+		back := make(chan struct{})
+		waiting := make(chan chan struct{}, 100)
+		relay := b.relayToPinged(func(ctx context.Context, msgs []core.Message) error {
+			answer := make(chan struct{})
+			select {
+			case <-back:
+				close(answer)
+			default:
+				waiting <- answer
+			}
+			return b.slowly(ctx, msgs, func() { <-answer })
+		}, func(ctx context.Context) error {
+			select {
+			case <-back:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		})
+		b.runWith(relay, func() {
+			for i := range 10 {
+				b.putKeys(i, i+1)
+				time.Sleep(50 * time.Millisecond) // the bubble's clock
+			}
+			time.Sleep(time.Minute) // the bubble's clock
+			close(back)
+			close(waiting)
+			var last []chan struct{}
+			for answer := range waiting {
+				last = append(last, answer)
+			}
+			if len(last) < 3 {
+				b.Fatalf("%d calls are under way, want several", len(last))
+			}
+			for _, answer := range slices.Backward(last) { // those that began first wait longest
+				time.Sleep(400 * time.Millisecond) // the bubble's clock
+				close(answer)
+			}
+			time.Sleep(time.Minute) // the bubble's clock
+			b.wantOnce(10)
+		})
+	})
+}
+
+// A broker that takes no new connections answers over those it has, and takes messages. Nothing is cut while no ping is answered; when one
+// is, only what began before a call that was answered.
+func TestABrokerThatTakesNoConnectionsKeepsItsCalls(t *testing.T) {
+	onBench(t, func(b *bench) {
+		var full, lost atomic.Bool
+		full.Store(true)
+		relay := b.relayToPinged(func(ctx context.Context, msgs []core.Message) error {
+			if msgs[0].Key == "lost" && lost.CompareAndSwap(false, true) {
+				return hung(ctx)
+			}
+			return b.slowly(ctx, msgs, func() {
+				if msgs[0].Key == "slow" {
+					time.Sleep(30 * time.Second) // the bubble's clock
+				}
+			})
+		}, func(context.Context) error {
+			if full.Load() {
+				return errors.New("too many connections")
+			}
+			return nil
+		})
+		b.runWith(relay, func() {
+			b.put(core.Message{ID: "1", Topic: "t", Key: "lost"})
+			time.Sleep(5 * time.Second) // the bubble's clock
+			b.put(core.Message{ID: "2", Topic: "t", Key: "slow"})
+			time.Sleep(5 * time.Second) // the bubble's clock
+			b.put(core.Message{ID: "3", Topic: "t", Key: "prompt"})
+			time.Sleep(500 * time.Millisecond) // the bubble's clock
+			b.put(core.Message{ID: "4", Topic: "u", Key: "slow"})
+			time.Sleep(20 * time.Second) // the bubble's clock
+			b.wantOnce(1)                // the prompt one: nothing was cut
+			time.Sleep(11 * time.Second) // the bubble's clock
+			b.wantOnce(3)                // and both slow ones
+			full.Store(false)
+			time.Sleep(2 * time.Second) // the bubble's clock
+			b.wantOnce(4)
+		})
+	})
+}
+
+// What began since the broker was there again, as an answer has shown, is not cut when a ping shows it, too.
+func TestWhatBeganSinceTheReturnIsKept(t *testing.T) {
+	onBench(t, func(b *bench) {
+		var full, lost atomic.Bool
+		full.Store(true)
+		relay := b.relayToPinged(func(ctx context.Context, msgs []core.Message) error {
+			if msgs[0].Key == "lost" && lost.CompareAndSwap(false, true) {
+				return hung(ctx)
+			}
+			return b.slowly(ctx, msgs, func() {
+				if msgs[0].Key == "slow" {
+					time.Sleep(30 * time.Second) // the bubble's clock
+				}
+			})
+		}, func(context.Context) error {
+			if full.Load() {
+				return errors.New("too many connections")
+			}
+			return nil
+		})
+		b.runWith(relay, func() {
+			b.put(core.Message{ID: "1", Topic: "t", Key: "lost"})
+			time.Sleep(5 * time.Second) // the bubble's clock
+			b.put(core.Message{ID: "2", Topic: "t", Key: "prompt"})
+			time.Sleep(500 * time.Millisecond) // the bubble's clock
+			b.put(core.Message{ID: "3", Topic: "t", Key: "slow"})
+			time.Sleep(5 * time.Second) // the bubble's clock
+			full.Store(false)
+			time.Sleep(2 * time.Second)  // the bubble's clock
+			b.wantOnce(2)                // the prompt one, and the one that was lost
+			time.Sleep(30 * time.Second) // the bubble's clock
+			b.wantOnce(3)
+		})
+	})
+}
+
+// An adapter whose Ping panics ends nothing, and is asked again.
+func TestAPingMayPanic(t *testing.T) {
+	onBench(t, func(b *bench) {
+		var pings atomic.Int32
+		relay := b.relayToPinged(func(ctx context.Context, msgs []core.Message) error {
+			time.Sleep(10 * time.Second) // the bubble's clock
+			return b.recorder.Publish(ctx, msgs)
+		}, func(context.Context) error {
+			pings.Add(1)
+			panic("no")
+		})
+		b.runWith(relay, func() {
+			b.putKeys(0, 1)
+			time.Sleep(11 * time.Second) // the bubble's clock
+			b.wantOnce(1)
+			if n := pings.Load(); n < 2 {
+				b.Errorf("pinged %d times, want one a second", n)
+			}
+		})
+	})
+}
