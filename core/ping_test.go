@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -101,15 +102,18 @@ func TestWhatASilenceSwallowedIsDeliveredAtItsEnd(t *testing.T) {
 func TestABrokerThatStoodStillLosesNoCall(t *testing.T) {
 	onBench(t, func(b *bench) {
 		back := make(chan struct{})
-		waiting := make(chan chan struct{}, 100)
+		var mu sync.Mutex
+		var waiting []chan struct{} // for an answer, in the order of their beginning
 		relay := b.relayToPinged(func(ctx context.Context, msgs []core.Message) error {
 			answer := make(chan struct{})
+			mu.Lock()
 			select {
 			case <-back:
 				close(answer)
 			default:
-				waiting <- answer
+				waiting = append(waiting, answer)
 			}
+			mu.Unlock()
 			return b.slowly(ctx, msgs, func() { <-answer })
 		}, func(ctx context.Context) error {
 			select {
@@ -125,16 +129,13 @@ func TestABrokerThatStoodStillLosesNoCall(t *testing.T) {
 				time.Sleep(50 * time.Millisecond) // the bubble's clock
 			}
 			time.Sleep(time.Minute) // the bubble's clock
+			mu.Lock()
 			close(back)
-			close(waiting)
-			var last []chan struct{}
-			for answer := range waiting {
-				last = append(last, answer)
+			mu.Unlock()
+			if len(waiting) < 3 {
+				b.Fatalf("%d calls are under way, want several", len(waiting))
 			}
-			if len(last) < 3 {
-				b.Fatalf("%d calls are under way, want several", len(last))
-			}
-			for _, answer := range slices.Backward(last) { // those that began first wait longest
+			for _, answer := range slices.Backward(waiting) { // those that began first wait longest
 				time.Sleep(400 * time.Millisecond) // the bubble's clock
 				close(answer)
 			}
