@@ -242,3 +242,40 @@ func TestAPingMayPanic(t *testing.T) {
 		})
 	})
 }
+
+// A call that is cut says nothing: a message that is lost in one silence after the other is sent each time, and none is counted, although its
+// topic was alive in between.
+func TestWhatIsCutCountsNoAttempt(t *testing.T) {
+	onBench(t, func(b *bench) {
+		const silences = 4
+		var silent atomic.Bool
+		var calls, failures atomic.Int32
+		b.config.Hooks.Failed = func(core.Failure) { failures.Add(1) }
+		relay := b.relayToPinged(func(ctx context.Context, msgs []core.Message) error {
+			if silent.Load() || msgs[0].Key == "unlucky" && calls.Add(1) <= silences {
+				return hung(ctx)
+			}
+			return b.recorder.Publish(ctx, msgs)
+		}, func(ctx context.Context) error {
+			if silent.Load() {
+				return hung(ctx)
+			}
+			return nil
+		})
+		b.runWith(relay, func() {
+			b.put(core.Message{ID: "unlucky", Topic: "t", Key: "unlucky"})
+			for i := range silences {
+				time.Sleep(10 * time.Second) // the bubble's clock
+				silent.Store(true)
+				b.putKeys(i, i+1)
+				time.Sleep(10 * time.Second) // the bubble's clock
+				silent.Store(false)
+			}
+			time.Sleep(10 * time.Second) // the bubble's clock
+			b.wantOnce(silences + 1)
+			if n := failures.Load(); n > 0 {
+				b.Errorf("%d attempts are counted, want none", n)
+			}
+		})
+	})
+}
