@@ -15,8 +15,8 @@ const (
 	// pingEvery is how long nothing may be answered before the broker is asked, how often it is asked then, and how long each
 	// ping may take.
 	pingEvery = time.Second
-	// answerWithin is how long a broker that is back may take to answer the calls that had begun before: one that only stood still
-	// answers them. It doubles while it was too short.
+	// answerWithin is how long a broker that is back may take to answer a call that had begun before, and after that for the next: one
+	// that only stood still answers them. It doubles while it was too short.
 	answerWithin = 500 * time.Millisecond
 )
 
@@ -27,9 +27,8 @@ type pings struct {
 	asked  time.Time
 	next   time.Time // when the next may begin
 	stored time.Time // when something was last stored
-	away   bool      // it was asked and did not answer, and has not answered since
-	since  time.Time // when the first of the pings began that it did not answer
-	back   time.Time // when it was there again, as far as is known; zero: it is not known to be
+	away   bool      // it was asked and did not answer, and has neither answered since nor stored anything
+	back   time.Time // when it answered again
 	cutAt  time.Time // when calls that began before that are cut; zero: there are none
 	cuts   int       // in a row, after which nothing was stored
 	cutTo  int64     // the number of the last call that had begun at the last of them
@@ -102,26 +101,12 @@ func (e *engine) pinged(err error) {
 	switch {
 	case err == nil:
 		e.answered()
-	case !p.away && !p.stored.After(p.asked):
-		p.away, p.since, p.back = true, p.asked, time.Time{}
+	case p.stored.After(p.asked): // it may have come back meanwhile
+	case p.stored.Add(pingEvery).After(p.asked): // it stores what comes over the connections that there are
+		p.away = false
+	case !p.away:
+		p.away = true
 		e.config.Logger.Warn("lockstep: the broker answers nothing, and is asked each second until it does", "error", err)
-	}
-}
-
-// brokerStored notes that the broker has stored something of c. Where it did not answer pings, an answer to a call that had begun before
-// says that it only stood still, and one to a call that began since says that those that begin from then on do reach it.
-func (e *engine) brokerStored(c *call) {
-	p := &e.pings
-	if p.pinger == nil {
-		return
-	}
-	p.stored = time.Now()
-	switch {
-	case !p.away && p.cutAt.IsZero():
-	case c.since.Before(p.since):
-		p.away, p.cutAt = false, time.Time{}
-	case p.back.IsZero() || c.since.Before(p.back):
-		p.back = c.since
 	}
 }
 
@@ -134,11 +119,26 @@ func (e *engine) answered() {
 	if e.lastStored > p.cutTo {
 		p.cuts = 0
 	}
-	now := time.Now()
-	if p.back.IsZero() {
-		p.back = now
+	p.away, p.back = false, time.Now()
+	p.cutAt = p.back.Add(e.grace())
+}
+
+// grace is how long a broker that is back may take for the next answer to a call that had begun before.
+func (e *engine) grace() time.Duration {
+	return min(answerWithin<<min(e.pings.cuts, 10), e.config.PublishTimeout)
+}
+
+// brokerStored notes that the broker has stored something of c. One that only stood still answers one call after another; an answer
+// says nothing of the others' connections.
+func (e *engine) brokerStored(c *call) {
+	p := &e.pings
+	if p.pinger == nil {
+		return
 	}
-	p.away, p.cutAt = false, now.Add(min(answerWithin<<min(p.cuts, 10), e.config.PublishTimeout))
+	p.stored = time.Now()
+	if !p.cutAt.IsZero() && c.since.Before(p.back) {
+		p.cutAt = p.stored.Add(e.grace())
+	}
 }
 
 // hurry makes due what waits for the broker's return.

@@ -54,6 +54,83 @@ func (b *bench) slowly(ctx context.Context, msgs []core.Message, wait func()) er
 	}
 }
 
+// Some connections outlive a silence, as TCP sends again what was lost, and others do not. What is answered over the ones does not keep the
+// relay from cutting the others, whether their calls began before the silence was noticed or in it.
+func TestOneConnectionThatLivesDoesNotSaveTheOthers(t *testing.T) {
+	for name, later := range map[string]bool{"before it was noticed": false, "since": true} {
+		t.Run(name, func(t *testing.T) {
+			onBench(t, func(b *bench) {
+				var silent atomic.Bool
+				silent.Store(true)
+				back := make(chan struct{})
+				relay := b.relayToPinged(func(ctx context.Context, msgs []core.Message) error {
+					switch {
+					case !silent.Load():
+						return b.recorder.Publish(ctx, msgs)
+					case msgs[0].Key == "lives":
+						return b.slowly(ctx, msgs, func() { <-back })
+					}
+					return hung(ctx)
+				}, func(ctx context.Context) error {
+					if silent.Load() {
+						return hung(ctx)
+					}
+					return nil
+				})
+				b.runWith(relay, func() {
+					b.put(core.Message{ID: "a", Topic: "t", Key: "a"})
+					if later {
+						time.Sleep(10 * time.Second) // the bubble's clock
+					}
+					b.put(core.Message{ID: "lives", Topic: "t", Key: "lives"})
+					time.Sleep(time.Second / 2) // the bubble's clock
+					b.putKeys(0, 50)
+					time.Sleep(20 * time.Second) // the bubble's clock
+					silent.Store(false)
+					time.Sleep(100 * time.Millisecond) // the bubble's clock
+					close(back)
+					time.Sleep(2 * time.Second) // the bubble's clock
+					b.wantOnce(52)
+				})
+			})
+		})
+	}
+}
+
+// A broker that falls silent again, after something reached it and before it answered a ping, has what began in between cut too.
+func TestASecondSilenceIsOneToo(t *testing.T) {
+	onBench(t, func(b *bench) {
+		var silent, deaf atomic.Bool
+		silent.Store(true)
+		deaf.Store(true)
+		relay := b.relayToPinged(func(ctx context.Context, msgs []core.Message) error {
+			if silent.Load() {
+				return hung(ctx)
+			}
+			return b.recorder.Publish(ctx, msgs)
+		}, func(ctx context.Context) error {
+			if silent.Load() || deaf.Load() {
+				return hung(ctx)
+			}
+			return nil
+		})
+		b.runWith(relay, func() {
+			b.put(core.Message{ID: "a", Topic: "t", Key: "a"})
+			time.Sleep(5 * time.Second) // the bubble's clock
+			silent.Store(false)
+			b.put(core.Message{ID: "b", Topic: "t", Key: "b"})
+			time.Sleep(500 * time.Millisecond) // the bubble's clock
+			silent.Store(true)
+			b.putKeys(0, 50)
+			time.Sleep(time.Minute) // the bubble's clock
+			silent.Store(false)
+			deaf.Store(false)
+			time.Sleep(2 * time.Second) // the bubble's clock
+			b.wantOnce(52)
+		})
+	})
+}
+
 // wantOnce expects n messages to be stored, none of them twice.
 func (b *bench) wantOnce(n int) {
 	b.Helper()
@@ -98,7 +175,7 @@ func TestWhatASilenceSwallowedIsDeliveredAtItsEnd(t *testing.T) {
 	})
 }
 
-// A broker that only stood still answers what it has, one call after another. The first answer says so, and nothing is cut.
+// A broker that only stood still answers what it has, one call after another, and nothing is cut.
 func TestABrokerThatStoodStillLosesNoCall(t *testing.T) {
 	onBench(t, func(b *bench) {
 		back := make(chan struct{})
@@ -145,8 +222,7 @@ func TestABrokerThatStoodStillLosesNoCall(t *testing.T) {
 	})
 }
 
-// A broker that takes no new connections answers over those it has, and takes messages. Nothing is cut while no ping is answered; when one
-// is, only what began before a call that was answered.
+// A broker that takes no new connections answers over those it has, and takes messages. Nothing is cut while no ping is answered.
 func TestABrokerThatTakesNoConnectionsKeepsItsCalls(t *testing.T) {
 	onBench(t, func(b *bench) {
 		var full, lost atomic.Bool
@@ -176,7 +252,7 @@ func TestABrokerThatTakesNoConnectionsKeepsItsCalls(t *testing.T) {
 			b.put(core.Message{ID: "4", Topic: "u", Key: "slow"})
 			time.Sleep(20 * time.Second) // the bubble's clock
 			b.wantOnce(1)                // the prompt one: nothing was cut
-			time.Sleep(11 * time.Second) // the bubble's clock
+			time.Sleep(13 * time.Second) // the bubble's clock
 			b.wantOnce(3)                // and both slow ones
 			full.Store(false)
 			time.Sleep(2 * time.Second) // the bubble's clock
@@ -185,15 +261,12 @@ func TestABrokerThatTakesNoConnectionsKeepsItsCalls(t *testing.T) {
 	})
 }
 
-// What began since the broker was there again, as an answer has shown, is not cut when a ping shows it, too.
-func TestWhatBeganSinceTheReturnIsKept(t *testing.T) {
+// While a broker that takes no new connections goes on storing, it is not away: when it takes connections again, nothing is cut.
+func TestABrokerThatStoresIsNotAway(t *testing.T) {
 	onBench(t, func(b *bench) {
-		var full, lost atomic.Bool
+		var full atomic.Bool
 		full.Store(true)
 		relay := b.relayToPinged(func(ctx context.Context, msgs []core.Message) error {
-			if msgs[0].Key == "lost" && lost.CompareAndSwap(false, true) {
-				return hung(ctx)
-			}
 			return b.slowly(ctx, msgs, func() {
 				if msgs[0].Key == "slow" {
 					time.Sleep(30 * time.Second) // the bubble's clock
@@ -206,17 +279,40 @@ func TestWhatBeganSinceTheReturnIsKept(t *testing.T) {
 			return nil
 		})
 		b.runWith(relay, func() {
-			b.put(core.Message{ID: "1", Topic: "t", Key: "lost"})
+			b.put(core.Message{ID: "slow", Topic: "t", Key: "slow"})
 			time.Sleep(5 * time.Second) // the bubble's clock
-			b.put(core.Message{ID: "2", Topic: "t", Key: "prompt"})
-			time.Sleep(500 * time.Millisecond) // the bubble's clock
-			b.put(core.Message{ID: "3", Topic: "t", Key: "slow"})
-			time.Sleep(5 * time.Second) // the bubble's clock
-			full.Store(false)
-			time.Sleep(2 * time.Second)  // the bubble's clock
-			b.wantOnce(2)                // the prompt one, and the one that was lost
-			time.Sleep(30 * time.Second) // the bubble's clock
-			b.wantOnce(3)
+			for i := range 200 {
+				full.Store(i < 50)
+				b.putKeys(i, i+1)
+				time.Sleep(200 * time.Millisecond) // the bubble's clock
+			}
+			time.Sleep(time.Minute) // the bubble's clock
+			b.wantOnce(201)
+		})
+	})
+}
+
+// A broker that takes long for its calls, and now and then for a ping, gets them answered all the same.
+func TestPingsThatComeAndGoLetASlowBrokerAnswer(t *testing.T) {
+	onBench(t, func(b *bench) {
+		var pings atomic.Int32
+		relay := b.relayToPinged(func(ctx context.Context, msgs []core.Message) error {
+			select {
+			case <-time.After(7 * time.Second): // the bubble's clock
+				return b.recorder.Publish(ctx, msgs)
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}, func(context.Context) error {
+			if pings.Add(1)%2 == 0 {
+				return nil
+			}
+			return errors.New("busy")
+		})
+		b.runWith(relay, func() {
+			b.putKeys(0, 1)
+			time.Sleep(5 * time.Minute) // the bubble's clock
+			b.wantOnce(1)
 		})
 	})
 }
