@@ -22,8 +22,9 @@ out, durability, isolation, pooler, clock, vacuum, open transactions, a restore)
 at what the outbox holds, and at the brokers (reachable, topics and exchanges
 there, replicas, limits against the events that wait). It changes nothing and
 sends nothing. Topics are those of events that wait, and those given by --topic.
-What it cannot see is listed as unknown, as RabbitMQ's bindings are. Nothing shows
-it that a database is a clone: see docs/runbook.md.
+What it cannot see is listed as unknown, as RabbitMQ's bindings are, and as what its
+role in the database may not see, with what to grant. Nothing shows it that a database
+is a clone: see docs/runbook.md.
 
 --inbox is about the table of package inbox instead, in a consumer's database: that it
 is there, is purged, and that the database keeps what it committed. It needs no outbox

@@ -61,6 +61,11 @@ func (e *examination) warn(cure, format string, args ...any) {
 	e.findings = append(e.findings, config.Finding{Warning: true, Problem: fmt.Sprintf(format, args...), Cure: cure})
 }
 
+// unknown notes what the role may not see.
+func (e *examination) unknown(format string, args ...any) {
+	e.faults = append(e.faults, fmt.Errorf(format, args...))
+}
+
 // quoted makes a text a literal: the statements have no arguments, so that they pass through poolers.
 func quoted(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }
 

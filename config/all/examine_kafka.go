@@ -66,7 +66,7 @@ func examineTopic(name string, replicas int, settings map[string]int, largest in
 		found = append(found, config.Finding{
 			Warning: true,
 			Problem: fmt.Sprintf("topic %s has %d replica(s) and min.insync.replicas=%s: one machine that is lost may take delivered events with it", name, replicas, orUnknown(least, known)),
-			Cure:    "three replicas and min.insync.replicas=2; see docs/runbook.md, The broker loses data",
+			Cure:    "three replicas and min.insync.replicas=2; see docs/runbook.md, The broker lost data",
 		})
 	}
 	if least, known := settings[minInSync]; known && least > replicas {

@@ -27,7 +27,7 @@ func (d mysqlDatabase) Examine(ctx context.Context) ([]config.Finding, error) {
 			e.warn("set max_allowed_packet to 16 MiB or more", "max_allowed_packet is %d: several large events in one transaction are refused", packet)
 		}
 		var seconds int64
-		// Without the privilege PROCESS it sees the user's own transactions only.
+		// Without the privilege PROCESS MySQL refuses this, so that it is unknown; MariaDB shows the user an empty list.
 		if e.ask("SELECT TIMESTAMPDIFF(SECOND, trx_started, NOW()) FROM information_schema.innodb_trx ORDER BY trx_started LIMIT 1", &seconds) && seconds >= int64(maxOpen/time.Second) {
 			e.warn("find it in information_schema.innodb_trx, and KILL it", "a transaction is open for %d minutes: what was deleted since is not purged, and reads become slow", seconds/60)
 		}

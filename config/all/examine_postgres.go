@@ -102,21 +102,47 @@ func (d postgresDatabase) vacuum(e *examination) {
 		e.warn("find out what it does, and end it: SELECT pg_terminate_backend(…)",
 			"a transaction is open for %.0f minutes (pid %d): vacuum removes nothing that was deleted since", minutes, pid)
 	}
+	var role string
+	if e.ask(`SELECT quote_ident(current_user) WHERE NOT pg_has_role('pg_read_all_stats', 'USAGE') AND EXISTS
+		(SELECT FROM pg_stat_activity WHERE datname = current_database() AND usesysid IS NOT NULL AND NOT pg_has_role(usesysid, 'USAGE'))`, &role) {
+		e.unknown("whether another role's transaction is open for long: GRANT pg_read_all_stats TO %s, or run doctor as a role that has it", role)
+	}
 	var gid string
 	if e.ask(`SELECT gid FROM pg_prepared_xacts WHERE database = current_database() AND prepared < clock_timestamp() - interval '`+openSeconds+`' ORDER BY prepared LIMIT 1`, &gid) {
 		e.warn("COMMIT PREPARED or ROLLBACK PREPARED it", "the prepared transaction %s is forgotten: its positions stay open, and vacuum is held back", gid)
 	}
 }
 
-// positions finds a sequence that is behind its table, as a restore of a part leaves it.
+// positions finds a sequence that is behind its table, as a restore of a part leaves it. pg_sequence_last_value would tell
+// neither a sequence that stands before its next value from one that was never used, nor, since PostgreSQL 18, from one
+// that the role may not read.
 func (d postgresDatabase) positions(e *examination) {
-	var last, highest int64
+	var sequence, role string
+	var readable bool
 	table := d.table("outbox")
-	if e.ask(`SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence(`+quoted(table)+`, 'position')::regclass), 0),
-		coalesce((SELECT max(position) FROM `+table+`), 0)`, &last, &highest) && last < highest {
-		e.problem("SELECT setval(pg_get_serial_sequence("+quoted(table)+", 'position'), (SELECT max(position) FROM "+table+")); see docs/runbook.md, Restore",
+	if !e.ask(`SELECT s.name, quote_ident(current_user), has_sequence_privilege(s.name, 'SELECT')
+		FROM pg_get_serial_sequence(`+quoted(table)+`, 'position') AS s (name)`, &sequence, &role, &readable) {
+		return
+	}
+	if !readable {
+		e.unknown("whether the sequence of positions is behind the outbox: GRANT SELECT ON SEQUENCE %s TO %s, or run doctor as its owner", sequence, role)
+		return
+	}
+	var last, highest int64
+	if e.ask(`SELECT last_value - (NOT is_called)::integer, coalesce((SELECT max(position) FROM `+table+`), 0) FROM `+sequence, &last, &highest) && last < highest {
+		e.problem(d.moveForward(sequence)+"; see docs/runbook.md, A database was restored from a backup",
 			"the sequence of positions stands at %d and the outbox has %d: it was restored in part, and inserts will fail or break the order", last, highest)
 	}
+}
+
+// moveForward is what moves a sequence behind every position that is known to be taken. It never moves one back, were it
+// carried out twice, too late or beside writers: positions of events that are delivered are nowhere but in the sequence.
+func (d postgresDatabase) moveForward(sequence string) string {
+	taken := "(SELECT last_value FROM " + sequence + ")"
+	for _, name := range []string{"outbox", "outbox_dead", "outbox_archive"} {
+		taken += ", (SELECT max(position) FROM " + d.table(name) + ")"
+	}
+	return "as their owner: BEGIN; LOCK TABLE " + d.table("outbox") + " IN SHARE MODE; SELECT setval(" + quoted(sequence) + ", greatest(" + taken + ")); COMMIT"
 }
 
 // table is a table's quoted name, with its prefix, and its schema where one is configured.

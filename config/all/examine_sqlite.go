@@ -27,7 +27,7 @@ func (d sqliteDatabase) Examine(ctx context.Context) ([]config.Finding, error) {
 	var last, highest sql.NullInt64
 	if e.ask("SELECT (SELECT seq FROM sqlite_sequence WHERE name = "+quoted(d.prefix+"outbox")+"), (SELECT max(position) FROM "+ident(d.prefix+"outbox")+")", &last, &highest) &&
 		last.Int64 < highest.Int64 {
-		e.problem("UPDATE sqlite_sequence to the highest position; see docs/runbook.md, Restore",
+		e.problem("UPDATE sqlite_sequence to the highest position; see docs/runbook.md, A database was restored from a backup",
 			"the counter of positions stands at %d and the outbox has %d: it was restored in part", last.Int64, highest.Int64)
 	}
 	if wal, err := os.Stat(d.path + "-wal"); err == nil && wal.Size() > maxWAL {

@@ -161,11 +161,7 @@ func TestFindingsOfPostgresTables(t *testing.T) {
 	execute(t, db, `ALTER TABLE "Shop_outbox" SET (autovacuum_enabled = off)`)
 	expectFinding(t, examined(t, address), false, "autovacuum is off", "set autovacuum=on")
 	execute(t, db, `ALTER TABLE "Shop_outbox" RESET (autovacuum_enabled)`)
-
-	expectNone(t, examined(t, address), "the sequence of positions")
-	execute(t, db, `INSERT INTO "Shop_outbox" (topic, payload) SELECT 'orders', '' FROM generate_series(1, 100)`,
-		`SELECT setval(pg_get_serial_sequence('"Shop_outbox"', 'position'), 7)`)
-	expectFinding(t, examined(t, address), false, "the sequence of positions stands at 7 and the outbox has 100", `setval(pg_get_serial_sequence('"Shop_outbox"'`)
+	expectNone(t, examined(t, address), "autovacuum is off")
 }
 
 func TestFindingsOfPostgresThatTakeLong(t *testing.T) {
@@ -193,7 +189,7 @@ func TestFindingsOfPostgresThatTakeLong(t *testing.T) {
 	expectNone(t, before, "prepared transaction")
 	all.NothingMayWait(t)
 	found := examined(t, address)
-	expectFinding(t, found, true, "a transaction is open for 0 minutes (pid ", "pg_terminate_backend")
+	expectFinding(t, found, true, " minutes (pid ", "pg_terminate_backend")
 	expectFinding(t, found, true, "vacuum does not keep up", "end the oldest transaction")
 	expectFinding(t, found, true, "is forgotten: its positions stay open", "ROLLBACK PREPARED")
 }
@@ -313,7 +309,7 @@ func TestFindingOfAnOpenMySQLTransaction(t *testing.T) {
 	for deadline := time.Now().Add(30 * time.Second); !seen() && time.Now().Before(deadline); {
 		time.Sleep(200 * time.Millisecond) // the server makes its list anew only when nobody has read it for 0.1 s
 	}
-	expectFinding(t, examined(t, address), true, "a transaction is open for 0 minutes", "KILL it")
+	expectFinding(t, examined(t, address), true, "a transaction is open for ", "KILL it")
 }
 
 func TestFindingsOfSQLite(t *testing.T) {

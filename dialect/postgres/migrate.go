@@ -177,7 +177,8 @@ func (d *Dialect) Schema() string {
 
 // Grants returns the statements that give two roles what they need and no more: application, which enqueues, and relay,
 // which carries the events away and does an operator's work. A role without a name is left out. Run them after each
-// migration, as the owner of the tables.
+// migration, as the owner of the tables. The relay may not read the sequence and see other roles' transactions, which
+// `lockstep doctor` looks at: as this role it lists them as unknown, with what to grant.
 func (d *Dialect) Grants(application, relay string) string {
 	var b strings.Builder
 	for _, role := range []string{application, relay} {
