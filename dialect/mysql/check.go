@@ -89,7 +89,7 @@ func (s *session) checkTables(ctx context.Context) error {
 	if len(missing) > 0 {
 		faults = append(faults, &core.SetupError{
 			Problem: "of the outbox, these tables are missing, or not granted to the user: " + strings.Join(missing, ", "),
-			Cure:    "create them as Schema (`lockstep schema`) prints them, or grant what Grants prints",
+			Cure:    "create them as Schema (`lockstep migrate --print`) prints them, or grant what Grants prints",
 		})
 	}
 	if len(other) > 0 {

@@ -48,7 +48,7 @@ var cures = map[uint16]core.SetupError{
 	},
 	codeUnknownColumn: {
 		Problem: "a table of the outbox is not as Migrate made it",
-		Cure:    "compare it with what Schema (`lockstep schema`) prints",
+		Cure:    "compare it with what Schema (`lockstep migrate --print`) prints",
 	},
 	codeUnknownDatabase: {
 		Problem: "there is no such database",
@@ -82,7 +82,7 @@ var cures = map[uint16]core.SetupError{
 var (
 	denied = core.SetupError{
 		Problem: "the user lacks a privilege",
-		Cure:    "grant what Grants (`lockstep schema --grants`) prints, or for Migrate also CREATE and ALTER",
+		Cure:    "grant what Grants (`lockstep migrate --print --application ROLE --relay ROLE`) prints, or for Migrate also CREATE and ALTER",
 	}
 	readOnly = core.SetupError{
 		Problem: "the server is read-only: a replica, or a primary that was demoted",

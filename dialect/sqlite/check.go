@@ -92,7 +92,7 @@ func (d *Dialect) missing(ctx context.Context, q sqlx.QueryerContext) error {
 	}
 	return &core.SetupError{
 		Problem: "of the outbox, these are missing: " + strings.Join(missing, ", "),
-		Cure:    "restore them from a backup, or create them as Schema (`lockstep schema`) prints them",
+		Cure:    "restore them from a backup, or create them as Schema (`lockstep migrate --print`) prints them",
 	}
 }
 
