@@ -26,7 +26,7 @@ func Ask(ctx context.Context, s core.Session, statements string) (rows [][]any, 
 
 // PromoteDue is a promotion that has all the time that it needs.
 func PromoteDue(ctx context.Context, s core.Session, epoch int64, limit int) (core.Promotion, error) {
-	return s.(*session).promoteDue(ctx, epoch, limit)
+	return s.(*session).promoteDue(ctx, epoch, limit, time.Hour)
 }
 
 // Broken resolvers, to see that they are noticed.

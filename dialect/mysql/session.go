@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"strconv"
 	"time"
@@ -179,22 +180,28 @@ const maxTries = 10
 // write runs statements as one transaction, as often as it is rolled back for the locks of others, and then reads the
 // values of result, which are the session's variables, into into. An error ends the session.
 func (s *session) write(ctx context.Context, statements, result string, into ...any) error {
+	return s.writeWithin(ctx, math.MaxInt64, statements, result, into...)
+}
+
+// writeWithin is write, but begins with no further try after patience.
+func (s *session) writeWithin(ctx context.Context, patience time.Duration, statements, result string, into ...any) error {
 	// ROLLBACK first: a statement that failed leaves its transaction open, which START TRANSACTION would commit.
 	script := "ROLLBACK; START TRANSACTION; " + statements + "; COMMIT; SELECT " + result
-	return s.persist(ctx, func() error {
+	return s.persist(ctx, patience, func() error {
 		return s.ask(ctx, script, func(rows *sqlx.Rows) error { return rows.Scan(into...) })
 	})
 }
 
 // change runs one statement, which is a transaction by itself, as write does.
 func (s *session) change(ctx context.Context, statement string) error {
-	return s.persist(ctx, func() error { return s.ask(ctx, statement, nil) })
+	return s.persist(ctx, math.MaxInt64, func() error { return s.ask(ctx, statement, nil) })
 }
 
-// persist calls attempt until it does something else than to meet the locks of others.
-func (s *session) persist(ctx context.Context, attempt func() error) error {
+// persist calls attempt until it does something else than to meet the locks of others, or patience is over.
+func (s *session) persist(ctx context.Context, patience time.Duration, attempt func() error) error {
+	begun := time.Now()
 	err := attempt()
-	for tries := 1; tries < maxTries && s.dialect.Retryable(err) && ctx.Err() == nil; tries++ {
+	for tries := 1; tries < maxTries && s.dialect.Retryable(err) && ctx.Err() == nil && time.Since(begun) < patience; tries++ {
 		if s.ask(ctx, "ROLLBACK", nil) != nil {
 			break
 		}

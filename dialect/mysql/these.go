@@ -22,9 +22,9 @@ STRAIGHT_JOIN ` + s.sql(table) + ` AS ` + alias + ` FORCE INDEX (PRIMARY)
   ON ` + alias + `.position = r.position AND CAST(` + alias + `.id AS BINARY) = CAST(r.id AS BINARY)`
 }
 
-// at are the rows of table, under the alias, at the positions.
+// at are the rows of table, under the alias, at the positions; r.nth is which of the positions it is, from 1.
 func (s *session) at(table, alias string, positions []int64) string {
-	return `JSON_TABLE(` + array(positions) + `, '$[*]' COLUMNS (position BIGINT PATH '$')) AS r
+	return `JSON_TABLE(` + array(positions) + `, '$[*]' COLUMNS (nth FOR ORDINALITY, position BIGINT PATH '$')) AS r
 STRAIGHT_JOIN ` + s.sql(table) + ` AS ` + alias + ` FORCE INDEX (PRIMARY) ON ` + alias + `.position = r.position`
 }
 
