@@ -16,7 +16,8 @@ var (
 	// ErrUnavailable: the broker, or the message's topic, cannot be reached or does not exist now, and the message is
 	// not stored. No attempt is counted.
 	ErrUnavailable = errors.New("unavailable")
-	// ErrUncertain: the message may be stored, or may be stored later. It is sent again, and no attempt is counted.
+	// ErrUncertain: the message may be stored, or may be stored later. It is sent again, and no attempt is counted, unless it was sent alone and
+	// others of its topic were stored between its failures: then no outage explains them.
 	ErrUncertain = errors.New("uncertain")
 	// ErrNotAttempted: the message was not sent, because an earlier one of the call failed.
 	ErrNotAttempted = errors.New("not attempted")

@@ -21,6 +21,8 @@ const (
 	firstWatch = watchEvery / 32
 	// watchWithin bounds one look at one thing.
 	watchWithin = 5 * time.Second
+	// sightLasts is how long what was seen says anything: a look takes 5 s, unless something that is asked ignores its context.
+	sightLasts = time.Minute
 )
 
 // checker is implemented by brokers that can be asked, without sending anything, whether they take messages for topics.
@@ -52,6 +54,7 @@ type failure struct {
 type sight struct {
 	// seen says that there was a look at all. Database says why the outbox could not be read; the rest is then older.
 	seen     bool
+	at       time.Time // when the look began
 	database error
 	stats    core.Stats
 	lease    core.Lease
@@ -76,7 +79,7 @@ func (m *monitor) run(ctx context.Context) {
 }
 
 func (m *monitor) look(ctx context.Context) {
-	next := sight{seen: true, brokers: map[string]error{}}
+	next := sight{seen: true, at: time.Now(), brokers: map[string]error{}}
 	var mu sync.Mutex
 	var looking sync.WaitGroup
 	looking.Go(func() { next.stats, next.lease, next.database = readOutbox(ctx, m.dialect) })
@@ -88,7 +91,7 @@ func (m *monitor) look(ctx context.Context) {
 		looking.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, watchWithin)
 			defer cancel()
-			err := asked.Check(ctx)
+			err := guardedCheck(ctx, asked)
 			mu.Lock()
 			defer mu.Unlock()
 			next.brokers[name] = err
@@ -106,6 +109,16 @@ func (m *monitor) look(ctx context.Context) {
 	m.now = next
 	m.mu.Unlock()
 	m.tell(last, next)
+}
+
+// guardedCheck contains a panic, which on a goroutine of ours nobody else could.
+func guardedCheck(ctx context.Context, asked checker) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%T panicked: %v", asked, p)
+		}
+	}()
+	return asked.Check(ctx)
 }
 
 // readOutbox reads what an outbox holds and who owns it.
@@ -194,6 +207,9 @@ func (m *monitor) seen() sight {
 func (m *monitor) problems() []string {
 	now := m.seen()
 	var found []string
+	if age := time.Since(now.at); now.seen && age > sightLasts {
+		found = append(found, fmt.Sprintf("what is known is %v old: a broker's Check, or the database, does not return", age.Round(time.Second)))
+	}
 	switch {
 	case !now.seen:
 		return []string{"nothing is known yet"}

@@ -1,11 +1,15 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/lockstep-go/lockstep/config"
 	"github.com/lockstep-go/lockstep/core"
 )
 
@@ -25,6 +29,7 @@ func TestProblemsOfWhatWasSeen(t *testing.T) {
 		"no database":    {sight{seen: true, database: away}, []string{"the database is not usable: away"}},
 		"what was older": {sight{seen: true, database: away, stats: core.Stats{OldestAge: time.Hour}, lease: core.Lease{Expired: true}}, []string{"the database is not usable: away"}},
 	} {
+		tc.saw.at = time.Now()
 		m := &monitor{maxAge: time.Minute, now: tc.saw}
 		if got := m.problems(); !slices.Equal(got, tc.want) {
 			t.Errorf("%s: got %q, want %q", name, got, tc.want)
@@ -34,7 +39,7 @@ func TestProblemsOfWhatWasSeen(t *testing.T) {
 
 func TestWhatIsOldHasItsCause(t *testing.T) {
 	t.Parallel()
-	m := &monitor{maxAge: time.Minute, now: sight{seen: true, stats: core.Stats{OldestAge: 61 * time.Second}}}
+	m := &monitor{maxAge: time.Minute, now: sight{seen: true, at: time.Now(), stats: core.Stats{OldestAge: 61 * time.Second}}}
 	call := core.PublishReport{Messages: []core.Message{{Topic: "fine"}, {Topic: "waits"}, {Topic: "orders"}}}
 	call.Results = []error{nil, core.ErrNotAttempted, errors.New("unknown topic")}
 	m.published(call)
@@ -81,4 +86,64 @@ func TestLagLeavesOutWhatIsHeldBack(t *testing.T) {
 			t.Errorf("%s: got %v, want %v", name, got, tc.want)
 		}
 	}
+}
+
+// awayDialect is a fake whose database is away.
+type awayDialect struct{ config.Dialect }
+
+func (awayDialect) Open(context.Context) (core.Session, error) { return nil, errors.New("away") }
+
+// checkedBroker is a fake that is asked, and sends nothing.
+type checkedBroker func()
+
+func (checkedBroker) Publish(context.Context, []core.Message) error { return nil }
+
+func (c checkedBroker) Check(context.Context, ...string) error {
+	c()
+	return nil
+}
+
+func TestACheckThatPanicsEndsNothing(t *testing.T) {
+	t.Parallel()
+	m := &monitor{
+		dialect: awayDialect{}, maxAge: time.Minute, log: slog.New(slog.DiscardHandler),
+		brokers: map[string]core.Broker{"a": checkedBroker(func() { panic("a third party's") })},
+	}
+	m.look(t.Context())
+	want := []string{"the database is not usable: away", "the broker a cannot be reached: main.checkedBroker panicked: a third party's"}
+	if got := m.problems(); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// A Check that ignores its context keeps the monitor from looking: what it saw last is not the truth for ever.
+func TestWhatIsKnownGrowsOld(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		release, asked := make(chan struct{}), 0
+		m := &monitor{
+			dialect: awayDialect{}, maxAge: time.Minute, log: slog.New(slog.DiscardHandler),
+			brokers: map[string]core.Broker{"a": checkedBroker(func() {
+				if asked++; asked > 1 {
+					<-release
+				}
+			})},
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		go m.run(ctx)
+		want := []string{"the database is not usable: away"}
+		time.Sleep(sightLasts)
+		synctest.Wait()
+		if got := m.problems(); !slices.Equal(got, want) {
+			t.Errorf("while the look is not too old: got %q, want %q", got, want)
+		}
+		time.Sleep(time.Second)
+		want = append([]string{"what is known is 1m1s old: a broker's Check, or the database, does not return"}, want...)
+		if got := m.problems(); !slices.Equal(got, want) {
+			t.Errorf("when the look is too old: got %q, want %q", got, want)
+		}
+		cancel()
+		close(release)
+		synctest.Wait()
+	})
 }

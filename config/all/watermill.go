@@ -13,6 +13,7 @@ import (
 	wmill "github.com/ThreeDotsLabs/watermill"
 	"github.com/ThreeDotsLabs/watermill-kafka/v3/pkg/kafka"
 
+	lockstepkafka "github.com/lockstep-go/lockstep/broker/kafka"
 	"github.com/lockstep-go/lockstep/broker/watermill"
 	"github.com/lockstep-go/lockstep/broker/watermill/wmkafka"
 	"github.com/lockstep-go/lockstep/core"
@@ -37,6 +38,19 @@ type watermillKafka struct {
 	*late
 	brokers []string
 	log     *slog.Logger
+}
+
+// Check connects, and asks Kafka anew each time: the client may be connected and its servers gone since, which it says only when
+// something is sent.
+func (b watermillKafka) Check(ctx context.Context, topics ...string) error {
+	if err := b.late.Check(ctx, topics...); err != nil {
+		return err
+	}
+	asked, err := lockstepkafka.Open(lockstepkafka.Config{Brokers: b.brokers})
+	if err != nil {
+		return err
+	}
+	return errors.Join(asked.Ping(ctx), asked.Close())
 }
 
 // saramaDialer makes connections in place of Sarama.
@@ -96,7 +110,7 @@ func (l *late) Publish(ctx context.Context, msgs []core.Message) error {
 	return broker.Publish(ctx, msgs)
 }
 
-// Check connects.
+// Check connects, once.
 func (l *late) Check(ctx context.Context, _ ...string) error {
 	_, err := l.broker(ctx)
 	return err
