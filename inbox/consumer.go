@@ -43,8 +43,10 @@ type ConsumerConfig struct {
 	// RetryDelay is the pause after the first failure. It doubles with each further one, up to 100 times as much.
 	// Defaults to 100 ms.
 	RetryDelay time.Duration
-	// EffectTimeout is how long an effect may take. Then its context ends, and the attempt counts as failed, unless the database
-	// is away or the effect says [core.ErrUnavailable]. Defaults to 5 minutes.
+	// EffectTimeout is how long a run of an effect may take. Then its context ends, and the attempt counts as failed, unless the
+	// database is away or the effect says [core.ErrUnavailable]. An attempt is one run, and up to 10 where the database rolls each
+	// back for another transaction's sake. On MySQL and MariaDB the end of a context does not end a statement on the server, which
+	// keeps the message's row locked meanwhile, and no attempt is counted before that: see docs/inbox.md. Defaults to 5 minutes.
 	EffectTimeout time.Duration
 	// Logger is told of failures and dead letters. Defaults to slog.Default().
 	Logger *slog.Logger

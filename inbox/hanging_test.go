@@ -83,6 +83,28 @@ func TestAnEffectThatHangs(t *testing.T) {
 	}
 }
 
+// The time is the configured one, and each attempt has it.
+func TestAnEffectHasEffectTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const own = 7 * time.Second
+		l, g := newLedger(t), &grave{}
+		consumer, err := inbox.NewConsumer(l.box, l.dialect.DB(), "billing", inbox.ConsumerConfig{
+			DeadLetters: g, DeadLetterTopic: "dead", EffectTimeout: own, Logger: slog.New(slog.DiscardHandler),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		err = consumer.Settle(t.Context(), order, func(ctx context.Context, _ *sql.Tx, _ core.Message) error {
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		if took := time.Since(began); err != nil || took != 5*own+pauses || len(g.letters()) != 1 {
+			t.Errorf("got %v and %d dead letters in %v, want one in %v", err, len(g.letters()), took, 5*own+pauses)
+		}
+	})
+}
+
 // A stop does not wait for an effect that does not mind its context. What that one does later is refused.
 func TestAStopLeavesAnEffectBehindThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

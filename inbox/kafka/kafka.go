@@ -21,6 +21,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	kafkago "github.com/segmentio/kafka-go"
@@ -86,6 +87,7 @@ type Loop struct {
 	consumer *inbox.Consumer
 	effect   inbox.Effect
 	config   Config
+	answered atomic.Pointer[string] // the broker that answered last; nil before
 }
 
 // New returns a loop that settles what it reads with consumer, by effect. It connects to nothing yet.
@@ -108,8 +110,8 @@ func New(consumer *inbox.Consumer, effect inbox.Effect, config Config) (*Loop, e
 
 // Run consumes until ctx is done, and returns nil then: it leaves the group, and effects that are under way are rolled back
 // and made by whoever takes the partition over. A topic is read from its beginning where the group has no offset. While the
-// cluster is away it goes on trying. Any other error is that of a dead letter that nothing accepts ([inbox.Consumer.Settle]),
-// or what Config.Removed answered.
+// cluster is away it goes on trying: to begin, it asks one of Brokers after the other, each for up to 10 s, until one answers.
+// Any other error is that of a dead letter that nothing accepts ([inbox.Consumer.Settle]), or what Config.Removed answered.
 func (l *Loop) Run(ctx context.Context) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
@@ -141,7 +143,7 @@ func (l *Loop) read(ctx context.Context, topics []string, fail context.CancelCau
 	ctx, leave := context.WithCancel(ctx)
 	defer leave()
 	group, err := kafkago.NewConsumerGroup(kafkago.ConsumerGroupConfig{
-		ID: l.config.Group, Brokers: l.config.Brokers, Topics: topics, Dialer: l.config.Dialer,
+		ID: l.config.Group, Brokers: l.brokers(), Topics: topics, Dialer: l.config.Dialer,
 		SessionTimeout: l.config.SessionTimeout, HeartbeatInterval: l.config.SessionTimeout / 4,
 		StartOffset: kafkago.FirstOffset, WatchPartitionChanges: true, JoinGroupBackoff: rejoinPause,
 	})

@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	// askTimeout bounds a question to a partition's leader, connecting included.
+	// askTimeout bounds a question to a broker, connecting included.
 	askTimeout = 10 * time.Second
 	// askAgain is the pause before a leader that did not answer is asked once more.
 	askAgain = time.Second
@@ -47,7 +47,7 @@ func (l *Loop) settlePartition(ctx context.Context, topic string, a kafkago.Part
 		return err
 	}
 	reader := kafkago.NewReader(kafkago.ReaderConfig{
-		Brokers: l.config.Brokers, Dialer: l.config.Dialer, Topic: topic, Partition: a.ID,
+		Brokers: l.brokers(), Dialer: l.config.Dialer, Topic: topic, Partition: a.ID,
 		MinBytes: 1, MaxBytes: 10 << 20, MaxWait: maxWait,
 		OffsetOutOfRangeError: true, // or it waits, without a word, until a log that was made anew is as long as the old one
 	})
@@ -123,7 +123,7 @@ func (p *partition) removed(from, to int64) error {
 // error is that of ctx.
 func (p *partition) bounds(ctx context.Context) (first, last int64, err error) {
 	for {
-		first, last, err := p.ask(ctx)
+		first, last, err := p.offsets(ctx)
 		if err == nil {
 			return first, last, nil
 		}
@@ -138,14 +138,11 @@ func (p *partition) bounds(ctx context.Context) (first, last int64, err error) {
 	}
 }
 
-func (p *partition) ask(ctx context.Context) (first, last int64, err error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	for i := 0; p.conn == nil && i < len(p.config.Brokers); i++ {
-		p.conn, err = p.config.Dialer.DialLeader(ctx, "tcp", p.config.Brokers[i], p.topic, p.id)
-	}
+func (p *partition) offsets(ctx context.Context) (first, last int64, err error) {
 	if p.conn == nil {
-		return 0, 0, fmt.Errorf("connect: %w", err)
+		if err := p.connect(ctx); err != nil {
+			return 0, 0, fmt.Errorf("connect: %w", err)
+		}
 	}
 	err = p.conn.SetDeadline(time.Now().Add(askTimeout))
 	if err == nil {
@@ -156,6 +153,22 @@ func (p *partition) ask(ctx context.Context) (first, last int64, err error) {
 		return 0, 0, fmt.Errorf("ask for its offsets: %w", err)
 	}
 	return first, last, nil
+}
+
+// connect connects to the leader.
+func (p *partition) connect(ctx context.Context) error {
+	var found kafkago.Partition
+	err := p.ask(ctx, func(ctx context.Context, dialer *kafkago.Dialer, broker string) (err error) {
+		found, err = dialer.LookupPartition(ctx, "tcp", broker, p.topic, p.id)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	p.conn, err = p.config.Dialer.DialPartition(ctx, "tcp", "", found)
+	return err
 }
 
 func (p *partition) hangUp() {

@@ -14,32 +14,26 @@ import (
 // an error for all topics, gives out no partition, and joins again at once. So no member names one.
 
 // topicsThere returns which of the configured topics exist, in their order.
-func (l *Loop) topicsThere(ctx context.Context) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	var conn *kafkago.Conn
-	var err error
-	for i := 0; conn == nil && i < len(l.config.Brokers); i++ {
-		conn, err = l.config.Dialer.DialContext(ctx, "tcp", l.config.Brokers[i])
-	}
-	if conn == nil {
-		return nil, fmt.Errorf("connect: %w", err)
-	}
-	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(askTimeout)); err != nil {
-		return nil, fmt.Errorf("connect: %w", err)
-	}
-	var there []string
-	for _, topic := range l.config.Topics {
-		_, err := conn.ReadPartitions(topic)
-		switch {
-		case err == nil:
-			there = append(there, topic)
-		case !errors.Is(err, kafkago.UnknownTopicOrPartition):
-			return nil, fmt.Errorf("ask for the topic %q: %w", topic, err)
+func (l *Loop) topicsThere(ctx context.Context) (there []string, err error) {
+	err = l.ask(ctx, func(ctx context.Context, dialer *kafkago.Dialer, broker string) error {
+		there = nil
+		conn, err := dialer.DialContext(ctx, "tcp", broker)
+		if err != nil {
+			return fmt.Errorf("connect: %w", err)
 		}
-	}
-	return there, nil
+		defer conn.Close()
+		for _, topic := range l.config.Topics {
+			_, err := conn.ReadPartitions(topic)
+			switch {
+			case err == nil:
+				there = append(there, topic)
+			case !errors.Is(err, kafkago.UnknownTopicOrPartition):
+				return fmt.Errorf("ask for the topic %q: %w", topic, err)
+			}
+		}
+		return nil
+	})
+	return there, err
 }
 
 // tellMissing tells the logger of the configured topics that are not there, of each once until it is, and returns them.

@@ -63,6 +63,28 @@ func TestTopicsComeAndGo(t *testing.T) {
 	}
 }
 
+// One that is deleted takes no other with it where all were there, and nobody looked for any.
+func TestADeletedTopicTakesNoOtherWithIt(t *testing.T) {
+	t.Parallel()
+	const gone = "returns"
+	w, _ := newFakeWorld(t, "orders", gone)
+	log, config := inboxtest.NewLog(), w.config("billing")
+	config.Topics, config.Logger = []string{gone, "orders"}, log.Logger()
+	stop := inboxtest.Running(t, w.loopWith(t, config, effect))
+	w.publish(t, core.Message{ID: "a"})
+	w.Await(t, 1)
+	w.awaitCommitted(t, config.Group, 1, 1)
+	w.deleteTopic(t, gone)
+	log.Await(t, notThere)
+	w.publish(t, core.Message{ID: "b"})
+	w.Await(t, 2)
+	stop()
+	w.ExpectOnce(t, "a", "b")
+	if told := log.With(notThere); len(told) != 1 || len(log.With("topic="+gone)) == 0 {
+		t.Errorf("told %q, want it of the one, once", told)
+	}
+}
+
 // createWith makes a topic of one partition with a message in it.
 func (w *world) createWith(t *testing.T, topic, id string) {
 	t.Helper()
