@@ -21,7 +21,7 @@ func (b *Broker) Ping(ctx context.Context) error {
 			return failure(core.ErrUnavailable, "ping "+b.nodes[i].place, err)
 		}
 		b.answering.Store(int64(i)) // so that what is published goes there at once
-		b.running.Go(s.close) // which may take seconds where it is away again
+		b.running.Go(s.close)       // which may take seconds where it is away again
 		return nil
 	})
 	if err != nil {
