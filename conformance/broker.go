@@ -171,6 +171,7 @@ var brokerGroups = []group[BrokerFixture]{
 		checks: []check[BrokerFixture]{{"key-hash", "a key's hash depends on topic and key alone", checkKeyHash}},
 	},
 	pingGroup,
+	silentPingGroup,
 	termGroup,
 	{
 		needs:  "Restart",

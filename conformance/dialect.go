@@ -29,7 +29,8 @@ type DialectFixture struct {
 	Elsewhere core.Dialect
 	// ConcurrentWriters says that a transaction that has enqueued does not keep others from writing, until it ends, and
 	// adds the checks for that. It is not so where the database has one writer. [TestPair] asks for one or the other
-	// (pair-late-commit), and fails a database that has concurrent writers and a fixture that does not say so.
+	// (pair-late-commit), and fails a database that has concurrent writers and a fixture that does not say so, unless a
+	// transaction then takes several times longer than those before it: that looks as if it waited.
 	ConcurrentWriters bool
 	// NoServer says that the database is a file or memory of the application's process: it has one writer at a time, and a
 	// session no connection that could break. [TestDialect]'s report then says of what ConcurrentWriters and Cut would add that

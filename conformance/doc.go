@@ -49,7 +49,8 @@
 //	BrokerFixture.OtherTopic, ReadOther                      messages of several topics in a call
 //	BrokerFixture.Elsewhere                                  calls of two processes at the same time; TestPair alone has a
 //	                                                         check for it
-//	BrokerFixture.Outage, Freeze, Cut                        the message system away, silent, connections broken
+//	BrokerFixture.Outage, Freeze, Cut                        the message system away, silent (for a Pinger, too), connections
+//	                                                         broken
 //	BrokerFixture.Restart                                    kill -9 of the message system: what was confirmed is there
 //	BrokerFixture.Delay                                      a slow message system; TestPair alone has checks for it
 //	BrokerFixture.Poison                                     messages that are refused for good, and what is behind them
@@ -58,6 +59,9 @@
 // an adapter passes that confirms what is not safe. examples/custom-broker has one for a broker without a server.
 //
 // A [Proxy] between the adapter and its server does most of the harm, to this fixture alone: f.Through(proxy).
+//
+// One duty of a core.Pinger is not asked: that after an error and then a nil no call uses a connection that was idle. A test of the
+// adapter's own can, with Proxy.Strand. And a Pinger without Freeze is asked ping, and not ping-silence: it need not have asked anybody.
 //
 // # The report
 //

@@ -29,6 +29,19 @@ var callMutants = map[string]brokerMutant{
 				}
 			})
 		}},
+	"finds a call's broker away for one message, and goes on with its key": {[]string{"keys-behind-a-poison"}, "is stored, and beside 3 before it of the same key was not",
+		func(ctx context.Context, b *brokenBroker, msgs []core.Message) error {
+			away := slices.IndexFunc(msgs, func(m core.Message) bool { return m.ID == "beside 3" })
+			if away < 0 {
+				return b.Broker.Publish(ctx, msgs)
+			}
+			rest := slices.Concat(msgs[:away], msgs[away+1:])
+			results, err := resultsOf(b.Broker.Publish(ctx, rest), len(rest))
+			if err != nil {
+				return err
+			}
+			return answerOf(slices.Insert(results, away, error(core.ErrUnavailable)))
+		}},
 	"condemns what it did not attempt": {[]string{"keys-behind-a-poison"}, "want ErrNotAttempted",
 		func(ctx context.Context, b *brokenBroker, msgs []core.Message) error {
 			err := b.Broker.Publish(ctx, msgs)

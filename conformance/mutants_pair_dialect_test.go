@@ -113,6 +113,19 @@ var pairDialectMutants = map[string]pairMutant{
 		}}}},
 	"has one writer at a time by its word, and two in truth": {caught: "pair-late-commit", says: "another one commits",
 		harm: func(p *pair, m *Memory, r *Recorder) { p.ConcurrentWriters = false }},
+	"reads behind a cursor alone, and begins slowly": {caught: "pair-late-commit", says: "another one commits",
+		harm: func(p *pair, m *Memory, r *Recorder) {
+			p.ConcurrentWriters = false
+			begin := p.Begin
+			p.Begin = func(ctx context.Context) (Tx, error) {
+				pause(ctx, 300*time.Millisecond)
+				return begin(ctx)
+			}
+		},
+		alter: alteredDialect{session: altered{fetch: func(ctx context.Context, s *memorySession, r core.FetchRequest) (core.FetchResult, error) {
+			r.Gaps = nil
+			return s.Fetch(ctx, r)
+		}}}},
 	"waits with everything for its one writer": {caught: "pair-late-commit", says: "while a transaction is open the outbox holds []", harm: oneWriter,
 		alter: alteredDialect{session: altered{fetch: func(ctx context.Context, s *memorySession, r core.FetchRequest) (core.FetchResult, error) {
 			result, err := s.Fetch(ctx, r)

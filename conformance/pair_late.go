@@ -91,9 +91,10 @@ func pairOneWriter(ctx context.Context, p pair) error {
 	})
 }
 
-// oneWriter enqueues the first event of key late, and lets another transaction enqueue the second one before it commits.
+// oneWriter enqueues the first event of key late, and lets another transaction enqueue the second one before it commits. That
+// one waits when it takes several times longer than transactions did before: a BEGIN that is slow is no BEGIN that waits.
 func (s *scenario) oneWriter(early, late string) error {
-	waiting, err := s.commitSeries(early, 1, 5)
+	waiting, longest, err := s.timedSeries(early, 5)
 	if err != nil {
 		return err
 	}
@@ -108,8 +109,11 @@ func (s *scenario) oneWriter(early, late string) error {
 	if err := s.enqueue(s.ctx, tx, first); err != nil {
 		return err
 	}
-	second := make(chan error, 1)
-	writing.Go(func() { second <- s.commit(s.ctx, s.message(late, 2), 2) })
+	second, begun := make(chan error, 1), make(chan struct{})
+	writing.Go(func() {
+		close(begun)
+		second <- s.commit(s.ctx, s.message(late, 2), 2)
+	})
 	limited, cancel := context.WithTimeout(s.ctx, pairPatience)
 	records, err := s.all(limited)
 	cancel()
@@ -124,13 +128,14 @@ func (s *scenario) oneWriter(early, late string) error {
 		return err
 	}
 	var refused error
+	<-begun
 	select {
 	case refused = <-second:
 		if refused == nil {
 			return errors.New("while a transaction is open that has enqueued, another one commits: the database has ConcurrentWriters, and the fixture does not say so")
 		}
 		second = nil
-	case <-time.After(200 * time.Millisecond): // it waits, as far as can be known
+	case <-time.After(200*time.Millisecond + 3*longest): // it waits, as far as can be known
 	}
 	err = tx.Commit()
 	s.note(first, 1, err)
@@ -144,4 +149,17 @@ func (s *scenario) oneWriter(early, late string) error {
 		return s.commit(s.ctx, s.message(late, 2), 2)
 	}
 	return nil
+}
+
+// timedSeries commits n events of key, and tells how long the slowest took while nobody else wrote.
+func (s *scenario) timedSeries(key string, n int) (msgs []core.Message, longest time.Duration, err error) {
+	for seq := range n {
+		began := time.Now()
+		committed, err := s.commitSeries(key, 1+seq, 1)
+		if err != nil {
+			return nil, 0, err
+		}
+		msgs, longest = append(msgs, committed...), max(longest, time.Since(began))
+	}
+	return msgs, longest, nil
 }

@@ -67,6 +67,7 @@ var promisesOf = map[string][]int{
 	"keys-with-a-hole":        {promiseOrdered},
 	"key-hash":                {promiseOrdered},
 	"ping":                    {promiseOutage},
+	"ping-silence":            {promiseOutage},
 	"keys-behind-a-poison":    {promiseOrdered, promisePoison},
 	"concurrent-calls":        {promiseDelivered, promiseOrdered},
 	"several-topics":          {promiseDelivered},

@@ -79,7 +79,7 @@ func TestAWrappedBrokerIsTestedForAllThatItCan(t *testing.T) {
 			switch {
 			case terms && (c.Status != Failed || !strings.Contains(c.Error, "let it implement ForTerm too")):
 				t.Errorf("%s says %s %q, want that the wrapper has to implement ForTerm", c.ID, c.Status, c.Error)
-			case !terms && c.Status != Passed && c.ID != "key-hash" && c.ID != "ping": // a recorder has no partitions, and no connections
+			case !terms && c.Status != Passed && c.ID != "key-hash" && !strings.HasPrefix(c.ID, "ping"): // a recorder has no partitions, and no connections
 				t.Errorf("%s says %s %s %q", c.ID, c.Status, c.Needs, c.Error)
 			}
 		}
