@@ -84,9 +84,9 @@ type Writer interface {
 	Bury(ctx context.Context, burials []Burial) error
 
 	// Promote moves delayed events that are due into the outbox, at most limit of them, in (due time, enqueue) order, and
-	// bumps the generation, all in one transaction that holds the lease row's lock and ends by itself within a second. It may
-	// move fewer where so many take too long, but one at least. A moved event's EnqueuedAt is its due time. Nothing is moved,
-	// and Fenced is set, when the lease's epoch is not epoch.
+	// bumps the generation, all in one transaction that holds the lease row's lock and ends by itself within a second, or one
+	// more where it waits for another's lock. It may move fewer where so many take too long, but one at least. A moved event's
+	// EnqueuedAt is its due time. Nothing is moved, and Fenced is set, when the lease's epoch is not epoch.
 	Promote(ctx context.Context, epoch int64, limit int) (Promotion, error)
 }
 

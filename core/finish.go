@@ -78,9 +78,9 @@ func (e *engine) acknowledgeLast(refs []Ref) bool {
 	return true
 }
 
-// awaitCalls gives publish calls the time to return that they should not need: their contexts have ended.
+// awaitCalls gives publish calls, and a ping, the time to return that they should not need: their contexts have ended.
 func (e *engine) awaitCalls() {
-	if len(e.calls) == 0 {
+	if len(e.calls) == 0 && !e.pings.asking {
 		return
 	}
 	returned := make(chan struct{})

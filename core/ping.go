@@ -27,7 +27,7 @@ type pings struct {
 	asked  time.Time
 	next   time.Time // when the next may begin
 	stored time.Time // when something was last stored
-	away   bool      // it was asked and did not answer, and has neither answered since nor stored anything
+	away   bool      // it was asked and did not answer, and has neither answered since nor gone on storing
 	back   time.Time // when it answered again
 	cutAt  time.Time // when calls that began before that are cut; zero: there are none
 	cuts   int       // in a row, after which nothing was stored

@@ -54,6 +54,41 @@ func (b *bench) slowly(ctx context.Context, msgs []core.Message, wait func()) er
 	}
 }
 
+// silentWhile is a ping that nobody answers while one of these is set.
+func silentWhile(off ...*atomic.Bool) func(context.Context) error {
+	return func(ctx context.Context) error {
+		if slices.ContainsFunc(off, (*atomic.Bool).Load) {
+			return hung(ctx)
+		}
+		return nil
+	}
+}
+
+// refusedWhile is the ping of a broker that takes no new connections while full is set.
+func refusedWhile(full *atomic.Bool) func(context.Context) error {
+	return func(context.Context) error {
+		if full.Load() {
+			return errors.New("too many connections")
+		}
+		return nil
+	}
+}
+
+// wantOnce expects n messages to be stored, none of them twice.
+func (b *bench) wantOnce(n int) {
+	b.Helper()
+	times := map[string]int{}
+	for _, d := range b.recorder.Stored() {
+		times[d.Message.ID]++
+		if times[d.Message.ID] == 2 {
+			b.Errorf("%s is stored twice", d.Message.ID)
+		}
+	}
+	if len(times) != n {
+		b.Errorf("%d messages are stored, want %d", len(times), n)
+	}
+}
+
 // Some connections outlive a silence, as TCP sends again what was lost, and others do not. What is answered over the ones does not keep the
 // relay from cutting the others, whether their calls began before the silence was noticed or in it.
 func TestOneConnectionThatLivesDoesNotSaveTheOthers(t *testing.T) {
@@ -71,12 +106,7 @@ func TestOneConnectionThatLivesDoesNotSaveTheOthers(t *testing.T) {
 						return b.slowly(ctx, msgs, func() { <-back })
 					}
 					return hung(ctx)
-				}, func(ctx context.Context) error {
-					if silent.Load() {
-						return hung(ctx)
-					}
-					return nil
-				})
+				}, silentWhile(&silent))
 				b.runWith(relay, func() {
 					b.put(core.Message{ID: "a", Topic: "t", Key: "a"})
 					if later {
@@ -108,12 +138,7 @@ func TestASecondSilenceIsOneToo(t *testing.T) {
 				return hung(ctx)
 			}
 			return b.recorder.Publish(ctx, msgs)
-		}, func(ctx context.Context) error {
-			if silent.Load() || deaf.Load() {
-				return hung(ctx)
-			}
-			return nil
-		})
+		}, silentWhile(&silent, &deaf))
 		b.runWith(relay, func() {
 			b.put(core.Message{ID: "a", Topic: "t", Key: "a"})
 			time.Sleep(5 * time.Second) // the bubble's clock
@@ -131,21 +156,6 @@ func TestASecondSilenceIsOneToo(t *testing.T) {
 	})
 }
 
-// wantOnce expects n messages to be stored, none of them twice.
-func (b *bench) wantOnce(n int) {
-	b.Helper()
-	times := map[string]int{}
-	for _, d := range b.recorder.Stored() {
-		times[d.Message.ID]++
-		if times[d.Message.ID] == 2 {
-			b.Errorf("%s is stored twice", d.Message.ID)
-		}
-	}
-	if len(times) != n {
-		b.Errorf("%d messages are stored, want %d", len(times), n)
-	}
-}
-
 // What was under way when a broker fell silent is delivered within two seconds of its return, all of it, as nothing but an outage.
 func TestWhatASilenceSwallowedIsDeliveredAtItsEnd(t *testing.T) {
 	onBench(t, func(b *bench) {
@@ -155,12 +165,7 @@ func TestWhatASilenceSwallowedIsDeliveredAtItsEnd(t *testing.T) {
 				return hung(ctx) // for good: what comes back does not know of it
 			}
 			return b.recorder.Publish(ctx, msgs)
-		}, func(ctx context.Context) error {
-			if silent.Load() {
-				return hung(ctx)
-			}
-			return nil
-		})
+		}, silentWhile(&silent))
 		b.runWith(relay, func() {
 			silent.Store(true)
 			b.putKeys(0, 100)
@@ -168,8 +173,8 @@ func TestWhatASilenceSwallowedIsDeliveredAtItsEnd(t *testing.T) {
 			silent.Store(false)
 			time.Sleep(2 * time.Second) // the bubble's clock
 			b.wantOnce(100)
-			if stats := b.memory.Contents(); len(stats.Records)+len(stats.Dead) > 0 {
-				b.Errorf("after two seconds %d are left, and %d are dead", len(stats.Records), len(stats.Dead))
+			if left := b.memory.Contents(); len(left.Records)+len(left.Dead) > 0 {
+				b.Errorf("after two seconds %d are left, and %d are dead", len(left.Records), len(left.Dead))
 			}
 		})
 	})
@@ -236,12 +241,7 @@ func TestABrokerThatTakesNoConnectionsKeepsItsCalls(t *testing.T) {
 					time.Sleep(30 * time.Second) // the bubble's clock
 				}
 			})
-		}, func(context.Context) error {
-			if full.Load() {
-				return errors.New("too many connections")
-			}
-			return nil
-		})
+		}, refusedWhile(&full))
 		b.runWith(relay, func() {
 			b.put(core.Message{ID: "1", Topic: "t", Key: "lost"})
 			time.Sleep(5 * time.Second) // the bubble's clock
@@ -272,12 +272,7 @@ func TestABrokerThatStoresIsNotAway(t *testing.T) {
 					time.Sleep(30 * time.Second) // the bubble's clock
 				}
 			})
-		}, func(context.Context) error {
-			if full.Load() {
-				return errors.New("too many connections")
-			}
-			return nil
-		})
+		}, refusedWhile(&full))
 		b.runWith(relay, func() {
 			b.put(core.Message{ID: "slow", Topic: "t", Key: "slow"})
 			time.Sleep(5 * time.Second) // the bubble's clock
@@ -352,12 +347,7 @@ func TestWhatIsCutCountsNoAttempt(t *testing.T) {
 				return hung(ctx)
 			}
 			return b.recorder.Publish(ctx, msgs)
-		}, func(ctx context.Context) error {
-			if silent.Load() {
-				return hung(ctx)
-			}
-			return nil
-		})
+		}, silentWhile(&silent))
 		b.runWith(relay, func() {
 			b.put(core.Message{ID: "unlucky", Topic: "t", Key: "unlucky"})
 			for i := range silences {
@@ -373,5 +363,32 @@ func TestWhatIsCutCountsNoAttempt(t *testing.T) {
 				b.Errorf("%d attempts are counted, want none", n)
 			}
 		})
+	})
+}
+
+// A relay that ends takes a ping that is under way with it: the application may close its broker then.
+func TestARelayEndsWithItsPing(t *testing.T) {
+	onBench(t, func(b *bench) {
+		var pinging atomic.Bool
+		relay := b.relayToPinged(func(ctx context.Context, msgs []core.Message) error {
+			time.Sleep(1500 * time.Millisecond) // the bubble's clock
+			return b.recorder.Publish(ctx, msgs)
+		}, func(ctx context.Context) error {
+			pinging.Store(true)
+			defer pinging.Store(false)
+			<-ctx.Done()
+			time.Sleep(100 * time.Millisecond) // the bubble's clock
+			return ctx.Err()
+		})
+		b.runWith(relay, func() {
+			b.putKeys(0, 1)
+			time.Sleep(1700 * time.Millisecond) // the bubble's clock
+			if !pinging.Load() {
+				b.Error("no ping is under way, which shows nothing")
+			}
+		})
+		if pinging.Load() {
+			b.Error("Run has returned, and a ping is under way")
+		}
 	})
 }

@@ -132,12 +132,12 @@ func TestWhatIsKnownGrowsOld(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		go m.run(ctx)
 		want := []string{"the database is not usable: away"}
-		time.Sleep(sightLasts)
+		time.Sleep(sightLasts) // the bubble's clock
 		synctest.Wait()
 		if got := m.problems(); !slices.Equal(got, want) {
 			t.Errorf("while the look is not too old: got %q, want %q", got, want)
 		}
-		time.Sleep(time.Second)
+		time.Sleep(time.Second) // the bubble's clock
 		want = append([]string{"what is known is 1m1s old: a broker's Check, or the database, does not return"}, want...)
 		if got := m.problems(); !slices.Equal(got, want) {
 			t.Errorf("when the look is too old: got %q, want %q", got, want)
