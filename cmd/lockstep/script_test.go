@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -151,9 +154,18 @@ func runFiles(t *testing.T, p testscript.Params, variables map[string]string) {
 	testscript.Run(t, p)
 }
 
-// runCommand: run ARGUMENT... It runs the command line in this process, where no file and no variable is the script's.
+// runCommand: run ARGUMENT... It runs the command line in this process, where no file and no variable is the script's. What
+// --json prints is one object and nothing else.
 func runCommand(ts *testscript.TestScript, neg bool, args []string) {
-	switch code := run(context.Background(), args, ts.Stdout(), ts.Stderr()); {
+	var printed bytes.Buffer
+	code := run(context.Background(), args, io.MultiWriter(ts.Stdout(), &printed), ts.Stderr())
+	if slices.Contains(args, "--json") && (printed.Len() > 0 || code == exitOK) {
+		var object map[string]any
+		if err := json.Unmarshal(printed.Bytes(), &object); err != nil {
+			ts.Fatalf("it printed no JSON object, or more than one: %v: %s", err, &printed)
+		}
+	}
+	switch {
 	case code != exitOK && !neg:
 		ts.Fatalf("exit code %d", code)
 	case code == exitOK && neg:
