@@ -20,12 +20,8 @@ type question struct {
 // put asks of, within watchWithin, and returns its answer, or that there is none. A panic is an answer: on a goroutine of ours
 // nobody else could contain it. It is called from one goroutine at a time.
 func (q *question) put(ctx context.Context, of any, ask func(ctx context.Context) error) error {
-	if q.answer != nil {
-		select {
-		case <-q.answer: // it is about what was
-		default:
-			return q.unanswered()
-		}
+	if q.answer != nil && len(q.answer) == 0 { // what came meanwhile is about what was
+		return q.unanswered()
 	}
 	ctx, cancel := context.WithTimeout(ctx, watchWithin)
 	answer := make(chan error, 1)

@@ -228,12 +228,18 @@ func behaves(ctx context.Context, db *sql.DB, conn *sql.Conn, own process) pooli
 
 // shares sees whether transactions are refused, or given a process that a connection beside them has had.
 func shares(ctx context.Context, db *sql.DB, had process) pooling {
+	var begun []*sql.Tx
+	defer func() {
+		for _, tx := range begun {
+			_ = tx.Rollback() // it has written nothing
+		}
+	}()
 	for range poolerTransactions {
 		tx, err := db.BeginTx(ctx, nil)
 		if err != nil {
 			return refused(ctx, db)
 		}
-		defer tx.Rollback()
+		begun = append(begun, tx)
 		switch own, err := processOf(ctx, tx); {
 		case err != nil:
 			return refused(ctx, db)
