@@ -17,15 +17,15 @@ func (b *Broker) Check(ctx context.Context, topics ...string) error {
 		return err
 	}
 	stopKilling := context.AfterFunc(ctx, s.kill)
-	var faults []error
-	if err := s.answers(); err != nil { // it may be a session from before
+	if err := s.answers(); err != nil { // it may be a session from before, which nobody shall have again
+		stopKilling()
 		s.kill()
 		if ctx.Err() != nil {
 			err = context.Cause(ctx) // and not that we have closed it for that
 		}
-		faults = append(faults, failure(core.ErrUnavailable, "ask whether it answers", err))
-		topics = nil
+		return failure(core.ErrUnavailable, "ask whether it answers", err)
 	}
+	var faults []error
 	for _, topic := range topics {
 		if exchange(topic) == "" {
 			continue
