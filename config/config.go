@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"io"
 	"log/slog"
 	"time"
@@ -22,6 +23,26 @@ type Config struct {
 	MaxPendingAge time.Duration `yaml:"max_pending_age"`
 	// Log says how the program logs.
 	Log Log `yaml:"log"`
+
+	origin *origin // what Load read it from
+}
+
+// origin is where settings stand, for what is found wrong with them later.
+type origin struct {
+	file  string
+	lines map[string]int // by path
+	list  bool           // the outboxes are a list
+}
+
+// outboxPath is what the paths of an outbox's settings begin with.
+func (config *Config) outboxPath(i int) string {
+	switch {
+	case config.origin == nil:
+		return "outbox " + config.Outboxes[i].Name + ": "
+	case config.origin.list:
+		return fmt.Sprintf("outboxes[%d].", i)
+	}
+	return ""
 }
 
 // OutboxConfig is one outbox, and where its events go.

@@ -40,6 +40,7 @@ var variables = []struct{ path, name string }{
 }
 
 // Load reads a configuration. The error is an *[Error] with all that is wrong with it, or says why the file cannot be read.
+// What only an adapter finds wrong with a URL is said by [Registry.Open], and by [Registry.Load] at once.
 func Load(source Source) (Config, error) {
 	if source.Lookup == nil {
 		source.Lookup = os.LookupEnv
@@ -67,6 +68,8 @@ func Load(source Source) (Config, error) {
 	c.check(root, reflect.TypeOf(config), "", source.Lookup)
 	c.decode(root, &config)
 	config.normalise(c, source.NoBroker)
+	_, list := c.lines["outboxes"]
+	config.origin = &origin{c.file, c.lines, list}
 	return config, c.err()
 }
 

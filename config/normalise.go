@@ -102,6 +102,8 @@ var (
 	quotedTopic = regexp.MustCompile(`\["(.*)"\]`)
 )
 
+const noSuchBroker = "is %q, which is neither a URL nor one of brokers"
+
 // checkBroker checks a reference to a broker.
 func (config *Config) checkBroker(c *collector, path string, broker URL) {
 	switch {
@@ -109,7 +111,7 @@ func (config *Config) checkBroker(c *collector, path string, broker URL) {
 		c.add(path, "is missing: say where events go, as in kafka://host:9092, amqp://user@host/ or stdout:")
 	case broker.isName():
 		if _, known := config.Brokers[broker.text]; !known {
-			c.add(path, "is %q, which is neither a URL nor one of brokers", broker.text)
+			c.add(path, noSuchBroker, broker.text)
 		}
 	default:
 		if _, err := broker.Parse(); err != nil {

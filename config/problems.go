@@ -66,5 +66,11 @@ func (c *collector) err() error {
 		return nil
 	}
 	slices.SortStableFunc(c.found, func(a, b Problem) int { return cmp.Compare(a.Line, b.Line) })
-	return &Error{File: c.file, Problems: slices.Compact(c.found)}
+	var once []Problem // a broker that several outboxes use is wrong once
+	for _, p := range c.found {
+		if !slices.Contains(once, p) {
+			once = append(once, p)
+		}
+	}
+	return &Error{File: c.file, Problems: once}
 }

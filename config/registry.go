@@ -134,30 +134,33 @@ func (o *Opened) Close() error {
 	return errors.Join(errs...)
 }
 
+// Load is the function [Load]. Where something is wrong, the adapters look at the URLs as well, so that all of it is said at
+// once; nothing stays open.
+func (r *Registry) Load(source Source) (Config, error) {
+	config, err := Load(source)
+	var wrong *Error
+	if !errors.As(err, &wrong) {
+		return config, err
+	}
+	opening := r.opening(&config, slog.New(slog.DiscardHandler))
+	opening.all(!source.NoBroker)
+	c := &opening.problems
+	c.found = slices.DeleteFunc(c.found, func(p Problem) bool {
+		return slices.ContainsFunc(wrong.Problems, func(known Problem) bool { return known.Field == p.Field })
+	})
+	c.found = append(slices.Clone(wrong.Problems), c.found...)
+	return config, errors.Join(c.err(), opening.opened.Close())
+}
+
 // Open opens everything that config names; nothing is connected yet. A broker that several outboxes use by name is one.
 // The error is an *[Error] with every URL that no adapter takes.
 func (r *Registry) Open(config Config, log *slog.Logger) (*Opened, error) {
-	opening := &opening{registry: r, config: &config, log: log, named: map[string]core.Broker{}, opened: &Opened{}}
-	for i := range config.Outboxes {
-		opening.outbox(&config.Outboxes[i])
-	}
-	if err := opening.problems.err(); err != nil {
-		return nil, errors.Join(err, opening.opened.Close())
-	}
-	return opening.opened, nil
+	return r.opening(&config, log).result(true)
 }
 
 // OpenDatabases is Open without the brokers.
 func (r *Registry) OpenDatabases(config Config) (*Opened, error) {
-	opening := &opening{registry: r, config: &config, opened: &Opened{}}
-	for i := range config.Outboxes {
-		from := &config.Outboxes[i]
-		opening.opened.Outboxes = append(opening.opened.Outboxes, Outbox{Name: from.Name, Database: from.Database, Dialect: opening.dialect(from), Relay: from.relayConfig()})
-	}
-	if err := opening.problems.err(); err != nil {
-		return nil, errors.Join(err, opening.opened.Close())
-	}
-	return opening.opened, nil
+	return r.opening(&config, nil).result(false)
 }
 
 // opening is an Open call.
@@ -170,13 +173,39 @@ type opening struct {
 	problems collector
 }
 
-func (o *opening) outbox(from *OutboxConfig) {
-	to := Outbox{Name: from.Name, Database: from.Database, Brokers: map[string]core.Broker{}, Relay: from.relayConfig()}
-	where := "outbox " + from.Name + ": "
-	to.Dialect = o.dialect(from)
+func (r *Registry) opening(config *Config, log *slog.Logger) *opening {
+	o := &opening{registry: r, config: config, log: log, named: map[string]core.Broker{}, opened: &Opened{}}
+	if config.origin != nil {
+		o.problems = collector{file: config.origin.file, lines: config.origin.lines}
+	}
+	return o
+}
+
+func (o *opening) result(brokers bool) (*Opened, error) {
+	o.all(brokers)
+	if err := o.problems.err(); err != nil {
+		return nil, errors.Join(err, o.opened.Close())
+	}
+	return o.opened, nil
+}
+
+func (o *opening) all(brokers bool) {
+	for i := range o.config.Outboxes {
+		from, path := &o.config.Outboxes[i], o.config.outboxPath(i)
+		to := Outbox{Name: from.Name, Database: from.Database, Dialect: o.dialect(from, path), Relay: from.relayConfig()}
+		if brokers {
+			o.route(from, &to, path)
+		}
+		o.opened.Outboxes = append(o.opened.Outboxes, to)
+	}
+}
+
+// route opens an outbox's brokers, and decides between them.
+func (o *opening) route(from *OutboxConfig, to *Outbox, path string) {
+	to.Brokers = map[string]core.Broker{}
 	var routes []route
 	for i, r := range from.Routes {
-		routes = append(routes, route{r.Topics, o.broker(&to, fmt.Sprintf("%sroutes[%d].broker", where, i), r.Broker)})
+		routes = append(routes, route{r.Topics, o.broker(to, fmt.Sprintf("%sroutes[%d].broker", path, i), r.Broker)})
 	}
 	to.routeOf = func(topic string) string {
 		for _, r := range from.Routes {
@@ -186,14 +215,13 @@ func (o *opening) outbox(from *OutboxConfig) {
 		}
 		return from.Broker.String()
 	}
-	to.Broker = newRouter(routes, o.broker(&to, where+"broker", from.Broker))
-	o.opened.Outboxes = append(o.opened.Outboxes, to)
+	to.Broker = newRouter(routes, o.broker(to, path+"broker", from.Broker))
 }
 
-func (o *opening) dialect(from *OutboxConfig) Dialect {
+func (o *opening) dialect(from *OutboxConfig, path string) Dialect {
 	dialect, err := o.registry.OpenDialect(from.Database, Options{Prefix: from.Prefix, Schema: from.Schema, Archive: from.Archive})
 	if err != nil {
-		o.problems.at(0, "outbox "+from.Name+": database", "%v", err)
+		o.problems.add(path+"database", "%v", err)
 		return nil
 	}
 	o.opened.closers = append(o.opened.closers, dialect)
@@ -209,11 +237,16 @@ func (o *opening) broker(to *Outbox, where string, u URL) core.Broker {
 	}
 	at := u
 	if u.isName() {
-		at = o.config.Brokers[u.text]
+		var known bool
+		if at, known = o.config.Brokers[u.text]; !known {
+			o.problems.add(where, noSuchBroker, u.text)
+			return nil
+		}
+		where = join("brokers", u.text)
 	}
 	broker, err := o.registry.OpenBroker(at, o.log)
 	if err != nil {
-		o.problems.at(0, where, "%v", err)
+		o.problems.add(where, "%v", err)
 		return nil
 	}
 	if closer, ok := core.Ability[io.Closer](broker); ok {
@@ -221,7 +254,7 @@ func (o *opening) broker(to *Outbox, where string, u URL) core.Broker {
 	}
 	if _, tells := broker.(core.TermBroker); !tells {
 		if inner, hidden := core.Ability[core.TermBroker](broker); hidden { // a relay sees only what stands before the routes
-			o.problems.at(0, where, "%T hides that %T can shut out an earlier owner: let it implement ForTerm too", broker, inner)
+			o.problems.add(where, "%T hides that %T can shut out an earlier owner: let it implement ForTerm too", broker, inner)
 		}
 	}
 	if u.isName() {

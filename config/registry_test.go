@@ -3,8 +3,11 @@ package config_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -256,8 +259,9 @@ outboxes:
 		t.Fatal("got nil")
 	}
 	for _, want := range []string{
-		"outbox a: database: has no schemas", "outbox a: broker: has the scheme nats, which no adapter here has: there are ordered, plain, term",
-		"outbox b: database: has the scheme oracle",
+		"lockstep.yaml:3: outboxes[0].database: has no schemas",
+		"lockstep.yaml:3: outboxes[0].broker: has the scheme nats, which no adapter here has: there are ordered, plain, term",
+		"lockstep.yaml:4: outboxes[1].database: has the scheme oracle",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q in it", err, want)
@@ -268,5 +272,60 @@ outboxes:
 	}
 	if b.closed != 1 {
 		t.Errorf("%d closed, want the broker that was opened", b.closed)
+	}
+}
+
+// What the file alone shows to be wrong and what only an adapter knows come at once, each with its line, and each once.
+func TestLoadAsksTheAdaptersToo(t *testing.T) {
+	t.Parallel()
+	b := newBench()
+	file := filepath.Join(t.TempDir(), "lockstep.yaml")
+	content := `outboxes:
+  - {name: a, database: "fake:a", schema: s, broker: events}
+  - {name: b, database: "oracle:b", broker: events, relay: {lanes: -1}}
+  - {name: c, database: "fake://u:%zz@h/", broker: evnts}
+  - {name: d, database: "fake:d", broker: "plain://d"}
+  - name: e
+    routes:
+      - {topics: audit, broker: "nats://u:hunter2@h"}
+brokers:
+  events: "nats://u:hunter2@h"
+listen: here
+`
+	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	problems := func(source config.Source) (got []string) {
+		t.Helper()
+		_, err := b.registry.Load(source)
+		var wrong *config.Error
+		if !errors.As(err, &wrong) {
+			t.Fatalf("got %v, want a *config.Error", err)
+		}
+		for _, p := range wrong.Problems {
+			got = append(got, fmt.Sprintf("%d %s", p.Line, p.Field))
+		}
+		if strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("a secret is in %v", err)
+		}
+		slices.Sort(got)
+		return got
+	}
+	none := func(string) (string, bool) { return "", false }
+	want := []string{
+		"10 brokers.events", "11 listen", "2 outboxes[0].database", "3 outboxes[1].database", "3 outboxes[1].relay.lanes", "4 outboxes[2].broker", "4 outboxes[2].database",
+		"6 outboxes[4].broker", "6 outboxes[4].database", "8 outboxes[4].routes[0].broker",
+	}
+	if got := problems(config.Source{File: file, Lookup: none}); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	want = slices.DeleteFunc(want, func(at string) bool {
+		return strings.HasSuffix(at, "outboxes[4].broker") || strings.HasSuffix(at, "routes[0].broker") || strings.HasSuffix(at, "brokers.events")
+	})
+	if got := problems(config.Source{File: file, Lookup: none, NoBroker: true}); !slices.Equal(got, want) {
+		t.Errorf("without brokers: got %q, want %q", got, want)
+	}
+	if b.closed != 3 {
+		t.Errorf("%d closed, want the dialect twice and the broker once", b.closed)
 	}
 }

@@ -17,6 +17,14 @@ func (b *Broker) Check(ctx context.Context, topics ...string) error {
 		return err
 	}
 	stopKilling := context.AfterFunc(ctx, s.kill)
+	if err := s.answers(); err != nil { // it may be a session from before, which nobody shall have again
+		stopKilling()
+		s.kill()
+		if ctx.Err() != nil {
+			err = context.Cause(ctx) // and not that we have closed it for that
+		}
+		return failure(core.ErrUnavailable, "ask whether it answers", err)
+	}
 	var faults []error
 	for _, topic := range topics {
 		if exchange(topic) == "" {
@@ -30,6 +38,15 @@ func (b *Broker) Check(ctx context.Context, topics ...string) error {
 		b.keep(s)
 	}
 	return errors.Join(faults...)
+}
+
+// answers has the broker answer something, for which no permission is needed.
+func (s *session) answers() error {
+	channel, err := s.conn.Channel()
+	if err != nil {
+		return err
+	}
+	return channel.Close()
 }
 
 // checkExchange uses a channel of its own: RabbitMQ closes it where there is no such exchange.

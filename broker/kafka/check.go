@@ -14,8 +14,11 @@ import (
 // Check asks the cluster whether it can take messages for topics, and reports everything that is in the way: that it
 // cannot be reached, that a topic is missing or not shown to the relay's user, that a partition has no leader, that a
 // topic takes less than the largest message of core. It creates nothing and sends nothing. What only a first message
-// shows, the permission Write, is not looked at.
+// shows, the permission Write, is not looked at. Without topics it is Ping: kafka-go answers from what it knows.
 func (b *Broker) Check(ctx context.Context, topics ...string) error {
+	if len(topics) == 0 {
+		return b.Ping(ctx)
+	}
 	var problems []error
 	var there []string
 	for _, topic := range topics {
@@ -28,12 +31,12 @@ func (b *Broker) Check(ctx context.Context, topics ...string) error {
 		}
 		there = append(there, topic)
 	}
+	if len(there) == 0 {
+		return errors.Join(problems...) // no topics would ask for all
+	}
 	answer, err := b.client.Metadata(ctx, &kafkago.MetadataRequest{Topics: there})
 	if err != nil {
 		return errors.Join(append(problems, failure(core.ErrUnavailable, "read metadata", err))...)
-	}
-	if len(there) == 0 {
-		return errors.Join(problems...) // no topics would have asked for all
 	}
 	for _, t := range answer.Topics {
 		for _, p := range t.Partitions {

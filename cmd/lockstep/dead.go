@@ -337,8 +337,17 @@ func unblockAll(cmd *cobra.Command, s *settings, f *deadFlags, yes bool) error {
 			if err := confirm(cmd, yes, "let the keys go on that %s of outbox %s block, whose order is then given up", letters(n), o.Name); err != nil {
 				return err
 			}
-			if done.Done, err = op.UnblockAll(ctx, f.filter); err != nil {
-				return &toldError{fmt.Errorf("%s unblocked, then: %w", keysOf(done.Done), err)}
+			before := time.Now()
+			err := withProgress(ctx, cmd, func(context.Context) string {
+				return fmt.Sprintf("unblocking the keys of %s for %v", letters(n), time.Since(before).Round(time.Second))
+			}, func() (err error) {
+				if done.Done, err = op.UnblockAll(ctx, f.filter); err != nil {
+					return &toldError{fmt.Errorf("%s unblocked, then: %w", keysOf(done.Done), err)}
+				}
+				return nil
+			})
+			if err != nil {
+				return err
 			}
 		}
 		return s.print(cmd, done, func(p *printer) { p.line("%s unblocked", keysOf(done.Done)) })

@@ -129,10 +129,10 @@ func TestReadiness(t *testing.T) {
 		{"old", sight{seen: true, stats: core.Stats{OldestAge: time.Hour}}, "the oldest pending event is 1h0m0s old"},
 		{"no database", sight{seen: true, database: context.DeadlineExceeded}, "the database is not usable"},
 		{"no broker", sight{seen: true, brokers: map[string]error{"events": core.ErrUnavailable}}, "the broker events cannot be reached"},
+		{"several servers", sight{seen: true, brokers: map[string]error{"events": errors.Join(errors.New("k1 is away"), errors.New("k2 is away"))}}, "k1 is away; k2 is away"},
 		{"somebody leads", sight{seen: true, brokers: map[string]error{"events": nil}}, "delivering"},
 	} {
 		m.now = tt.now
-		m.now.at = time.Now()
 		code, text := get(t, p, "/readyz")
 		if !strings.Contains(text, tt.want) || (code == http.StatusOK) != (tt.want == "delivering") {
 			t.Errorf("%s: got %d: %s, want %q", tt.name, code, text, tt.want)

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -40,62 +42,84 @@ recognises what it has received. It needs no outbox beside it.`,
 		if (*application == "") != (*relay == "") || *application != "" && !*printing {
 			return &usageError{fmt.Errorf("--application and --relay go together, and with --print")}
 		}
-		if *forInbox {
-			return s.each(cmd, false, func(ctx context.Context, o *config.Outbox) error {
-				return migrateInbox(ctx, cmd, s, o, *yes, *printing)
-			})
+		done := &migrated{Outboxes: []migration{}, inbox: *forInbox, printing: *printing}
+		err := s.each(cmd, false, func(ctx context.Context, o *config.Outbox) (err error) {
+			m := migration{Outbox: o.Name, Inbox: *forInbox}
+			switch {
+			case *forInbox:
+				err = m.migrateInbox(ctx, cmd, o, *yes, *printing)
+			case *printing:
+				m.Schema = o.Dialect.Schema()
+				if *application != "" {
+					m.Grants = o.Dialect.Grants(*application, *relay)
+				}
+			default:
+				err = m.migrate(ctx, cmd, o, *yes)
+			}
+			if err == nil {
+				done.Outboxes = append(done.Outboxes, m)
+			}
+			return err
+		})
+		if err != nil && len(done.Outboxes) == 0 {
+			return err
 		}
-		if *printing {
-			return s.each(cmd, false, func(_ context.Context, o *config.Outbox) error {
-				return printSchema(cmd, s, o, *application, *relay)
-			})
-		}
-		return s.each(cmd, false, func(ctx context.Context, o *config.Outbox) error { return migrate(ctx, cmd, s, o, *yes) })
+		return errors.Join(err, s.print(cmd, done, done.print)) // what was done before the error, too
 	}
 	return cmd
 }
 
-func printSchema(cmd *cobra.Command, s *settings, o *config.Outbox, application, relay string) error {
-	value := struct {
-		Outbox string `json:"outbox"`
-		Schema string `json:"schema"`
-		Grants string `json:"grants,omitempty"`
-	}{Outbox: o.Name, Schema: o.Dialect.Schema()}
-	if application != "" {
-		value.Grants = o.Dialect.Grants(application, relay)
-	}
-	return s.print(cmd, value, func(p *printer) {
-		p.line("%s", value.Schema)
-		if value.Grants != "" {
-			p.line("%s", value.Grants)
-		}
-	})
+// migrated is what was done, or is to be done by another tool.
+type migrated struct {
+	Outboxes []migration `json:"outboxes"`
+
+	inbox, printing bool
 }
 
-func migrate(ctx context.Context, cmd *cobra.Command, s *settings, o *config.Outbox, yes bool) error {
-	value := struct {
-		Outbox  string `json:"outbox"`
-		Changed bool   `json:"changed"`
-	}{Outbox: o.Name}
+type migration struct {
+	Outbox  string `json:"outbox"`
+	Changed bool   `json:"changed"`
+	Inbox   bool   `json:"inbox,omitempty"`
+	Schema  string `json:"schema,omitempty"`
+	Grants  string `json:"grants,omitempty"`
+}
+
+func (d *migrated) print(p *printer) {
+	for _, m := range d.Outboxes {
+		switch {
+		case d.printing:
+			p.line("%s", m.Schema)
+			if m.Grants != "" {
+				p.line("%s", m.Grants)
+			}
+		case d.inbox:
+			p.line("the inbox's table is there")
+		case m.Changed:
+			p.line("outbox %s: the tables are there", m.Outbox)
+		default:
+			p.line("outbox %s: there was nothing to do", m.Outbox)
+		}
+	}
+}
+
+func (m *migration) migrate(ctx context.Context, cmd *cobra.Command, o *config.Outbox, yes bool) error {
 	if o.Dialect.Check(ctx) != nil {
 		if err := confirm(cmd, yes, "create or update the tables of outbox %s in %s", o.Name, o.Database); err != nil {
 			return err
 		}
-		value.Changed = true
+		m.Changed = true
 	}
-	if err := o.Dialect.Migrate(ctx); err != nil {
+	before := time.Now()
+	err := withProgress(ctx, cmd, func(context.Context) string {
+		return fmt.Sprintf("migrating outbox %s for %v", o.Name, time.Since(before).Round(time.Second))
+	}, func() error { return o.Dialect.Migrate(ctx) })
+	if err != nil {
 		return fmt.Errorf("outbox %s: %w", o.Name, err)
 	}
 	if err := o.Dialect.Check(ctx); err != nil {
 		return fmt.Errorf("outbox %s: its tables are there, but: %w", o.Name, err)
 	}
-	return s.print(cmd, value, func(p *printer) {
-		if value.Changed {
-			p.line("outbox %s: the tables are there", o.Name)
-		} else {
-			p.line("outbox %s: there was nothing to do", o.Name)
-		}
-	})
+	return nil
 }
 
 // inboxKeeper is a dialect that keeps an inbox, as this program needs it.
@@ -112,17 +136,14 @@ func inboxOf(o *config.Outbox) (inboxKeeper, error) {
 	return keeper, nil
 }
 
-func migrateInbox(ctx context.Context, cmd *cobra.Command, s *settings, o *config.Outbox, yes, printing bool) error {
+func (m *migration) migrateInbox(ctx context.Context, cmd *cobra.Command, o *config.Outbox, yes, printing bool) error {
 	keeper, err := inboxOf(o)
 	if err != nil {
 		return err
 	}
 	if printing {
-		value := struct {
-			Outbox string `json:"outbox"`
-			Schema string `json:"schema"`
-		}{o.Name, keeper.InboxSchema()}
-		return s.print(cmd, value, func(p *printer) { p.line("%s", value.Schema) })
+		m.Schema = keeper.InboxSchema()
+		return nil
 	}
 	if err := confirm(cmd, yes, "create the table of the inbox in %s, where it is missing", o.Database); err != nil {
 		return err
@@ -130,9 +151,5 @@ func migrateInbox(ctx context.Context, cmd *cobra.Command, s *settings, o *confi
 	if err := keeper.MigrateInbox(ctx); err != nil {
 		return fmt.Errorf("outbox %s: %w", o.Name, err)
 	}
-	value := struct {
-		Outbox string `json:"outbox"`
-		Inbox  bool   `json:"inbox"`
-	}{o.Name, true}
-	return s.print(cmd, value, func(p *printer) { p.line("the inbox's table is there") })
+	return nil
 }

@@ -21,8 +21,6 @@ const (
 	firstWatch = watchEvery / 32
 	// watchWithin bounds one look at one thing.
 	watchWithin = 5 * time.Second
-	// sightLasts is how long what was seen says anything: a look takes 5 s, unless something that is asked ignores its context.
-	sightLasts = time.Minute
 )
 
 // checker is implemented by brokers that can be asked, without sending anything, whether they take messages for topics.
@@ -36,6 +34,8 @@ type monitor struct {
 	brokers map[string]core.Broker
 	maxAge  time.Duration
 	log     *slog.Logger
+
+	asked map[string]*question // by broker; the database's is "". Of run alone
 
 	mu      sync.Mutex
 	now     sight
@@ -54,7 +54,6 @@ type failure struct {
 type sight struct {
 	// seen says that there was a look at all. Database says why the outbox could not be read; the rest is then older.
 	seen     bool
-	at       time.Time // when the look began
 	database error
 	stats    core.Stats
 	lease    core.Lease
@@ -79,19 +78,28 @@ func (m *monitor) run(ctx context.Context) {
 }
 
 func (m *monitor) look(ctx context.Context) {
-	next := sight{seen: true, at: time.Now(), brokers: map[string]error{}}
+	next := sight{seen: true, brokers: map[string]error{}}
 	var mu sync.Mutex
 	var looking sync.WaitGroup
-	looking.Go(func() { next.stats, next.lease, next.database = readOutbox(ctx, m.dialect) })
+	database := m.question("")
+	looking.Go(func() {
+		read := &sight{} // not next, which one that is left behind must not touch
+		next.database = database.put(ctx, m.dialect, func(ctx context.Context) (err error) {
+			read.stats, read.lease, err = readOutbox(ctx, m.dialect)
+			return err
+		})
+		if next.database == nil {
+			next.stats, next.lease = read.stats, read.lease
+		}
+	})
 	for name, broker := range m.brokers {
 		asked, ok := core.Ability[checker](broker)
 		if !ok {
 			continue
 		}
+		question := m.question(name)
 		looking.Go(func() {
-			ctx, cancel := context.WithTimeout(ctx, watchWithin)
-			defer cancel()
-			err := guardedCheck(ctx, asked)
+			err := question.put(ctx, asked, func(ctx context.Context) error { return asked.Check(ctx) })
 			mu.Lock()
 			defer mu.Unlock()
 			next.brokers[name] = err
@@ -111,14 +119,15 @@ func (m *monitor) look(ctx context.Context) {
 	m.tell(last, next)
 }
 
-// guardedCheck contains a panic, which on a goroutine of ours nobody else could.
-func guardedCheck(ctx context.Context, asked checker) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("%T panicked: %v", asked, p)
-		}
-	}()
-	return asked.Check(ctx)
+// question returns what asks a broker, or the database.
+func (m *monitor) question(name string) *question {
+	if m.asked == nil {
+		m.asked = map[string]*question{}
+	}
+	if m.asked[name] == nil {
+		m.asked[name] = &question{}
+	}
+	return m.asked[name]
 }
 
 // readOutbox reads what an outbox holds and who owns it.
@@ -207,9 +216,6 @@ func (m *monitor) seen() sight {
 func (m *monitor) problems() []string {
 	now := m.seen()
 	var found []string
-	if age := time.Since(now.at); now.seen && age > sightLasts {
-		found = append(found, fmt.Sprintf("what is known is %v old: a broker's Check, or the database, does not return", age.Round(time.Second)))
-	}
 	switch {
 	case !now.seen:
 		return []string{"nothing is known yet"}

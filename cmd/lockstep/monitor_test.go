@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,7 +31,6 @@ func TestProblemsOfWhatWasSeen(t *testing.T) {
 		"no database":    {sight{seen: true, database: away}, []string{"the database is not usable: away"}},
 		"what was older": {sight{seen: true, database: away, stats: core.Stats{OldestAge: time.Hour}, lease: core.Lease{Expired: true}}, []string{"the database is not usable: away"}},
 	} {
-		tc.saw.at = time.Now()
 		m := &monitor{maxAge: time.Minute, now: tc.saw}
 		if got := m.problems(); !slices.Equal(got, tc.want) {
 			t.Errorf("%s: got %q, want %q", name, got, tc.want)
@@ -39,7 +40,7 @@ func TestProblemsOfWhatWasSeen(t *testing.T) {
 
 func TestWhatIsOldHasItsCause(t *testing.T) {
 	t.Parallel()
-	m := &monitor{maxAge: time.Minute, now: sight{seen: true, at: time.Now(), stats: core.Stats{OldestAge: 61 * time.Second}}}
+	m := &monitor{maxAge: time.Minute, now: sight{seen: true, stats: core.Stats{OldestAge: 61 * time.Second}}}
 	call := core.PublishReport{Messages: []core.Message{{Topic: "fine"}, {Topic: "waits"}, {Topic: "orders"}}}
 	call.Results = []error{nil, core.ErrNotAttempted, errors.New("unknown topic")}
 	m.published(call)
@@ -93,6 +94,17 @@ type awayDialect struct{ config.Dialect }
 
 func (awayDialect) Open(context.Context) (core.Session, error) { return nil, errors.New("away") }
 
+// hungDialect is a fake whose database never answers, and whose driver ignores its context.
+type hungDialect struct {
+	config.Dialect
+	release chan struct{}
+}
+
+func (h hungDialect) Open(context.Context) (core.Session, error) {
+	<-h.release
+	return nil, errors.New("away")
+}
+
 // checkedBroker is a fake that is asked, and sends nothing.
 type checkedBroker func()
 
@@ -116,34 +128,68 @@ func TestACheckThatPanicsEndsNothing(t *testing.T) {
 	}
 }
 
-// A Check that ignores its context keeps the monitor from looking: what it saw last is not the truth for ever.
-func TestWhatIsKnownGrowsOld(t *testing.T) {
+// A Check that ignores its context, for ever or for long, delays no other look: what is seen of the rest stays the truth. It is
+// not asked again before it has returned, and what it then says is too old to be believed.
+func TestALookThatDoesNotReturnStandsByItself(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		release, asked := make(chan struct{}), 0
+		release := make(chan struct{})
+		var hung, others atomic.Int64
 		m := &monitor{
 			dialect: awayDialect{}, maxAge: time.Minute, log: slog.New(slog.DiscardHandler),
-			brokers: map[string]core.Broker{"a": checkedBroker(func() {
-				if asked++; asked > 1 {
-					<-release
-				}
-			})},
+			brokers: map[string]core.Broker{
+				"hangs": checkedBroker(func() { hung.Add(1); <-release }),
+				"other": checkedBroker(func() { others.Add(1) }),
+			},
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		go m.run(ctx)
-		want := []string{"the database is not usable: away"}
-		time.Sleep(sightLasts) // the bubble's clock
-		synctest.Wait()
-		if got := m.problems(); !slices.Equal(got, want) {
-			t.Errorf("while the look is not too old: got %q, want %q", got, want)
+		const database = "the database is not usable: away"
+		expect := func(when string, hangs string) {
+			t.Helper()
+			time.Sleep(time.Minute) // the bubble's clock
+			synctest.Wait()
+			want := []string{database}
+			if hangs != "" {
+				want = append(want, "the broker hangs cannot be reached: "+hangs)
+			}
+			if got := m.problems(); !slices.Equal(got, want) {
+				t.Errorf("%s: got %q, want %q", when, got, want)
+			}
 		}
-		time.Sleep(time.Second) // the bubble's clock
-		want = append([]string{"what is known is 1m1s old: a broker's Check, or the database, does not return"}, want...)
-		if got := m.problems(); !slices.Equal(got, want) {
-			t.Errorf("when the look is too old: got %q, want %q", got, want)
+		const words = "it has not answered for %v, and does not notice that its time is over: if it stays like that, restart the relay"
+		expect("a minute", fmt.Sprintf(words, "56s")) // as of the last look
+		if hung.Load() != 1 || others.Load() < 10 {
+			t.Errorf("in a minute the one that hangs was asked %d times, and the other one %d times: want once, and 10 times at least", hung.Load(), others.Load())
 		}
-		cancel()
+		release <- struct{}{} // and hangs again
+		expect("released once", fmt.Sprintf(words, "56s"))
 		close(release)
+		expect("released", "")
+		cancel()
 		synctest.Wait()
+	})
+}
+
+// A relay that is to stop does not wait for a Check, or a database, that never returns.
+func TestTheMonitorEndsBesideWhatDoesNot(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		m := &monitor{
+			dialect: hungDialect{release: release}, maxAge: time.Minute, log: slog.New(slog.DiscardHandler),
+			brokers: map[string]core.Broker{"a": checkedBroker(func() { <-release })},
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { defer close(ended); m.run(ctx) }()
+		synctest.Wait() // it has asked
+		cancel()
+		began := time.Now()
+		<-ended // or the bubble is deadlocked
+		if took := time.Since(began); took > leaveAfter {
+			t.Errorf("it ended %v after it was told to, want %v at most", took, leaveAfter)
+		}
+		close(release)
 	})
 }

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -145,15 +148,24 @@ func runFiles(t *testing.T, p testscript.Params, variables map[string]string) {
 		return nil
 	}
 	p.Cmds = map[string]func(ts *testscript.TestScript, neg bool, args []string){
-		"run": runCommand, "enqueue": enqueueCommand, "carry": carryCommand, "waitline": waitLineCommand, "waitget": waitGetCommand,
+		"run": runCommand, "enqueue": enqueueCommand, "carry": carryCommand, "waitline": waitLineCommand, "waitget": waitGetCommand, "hides": hidesCommand,
 		"sql": sqlCommand, "queue": queueCommand, "inqueue": inQueueCommand, "intopic": inTopicCommand,
 	}
 	testscript.Run(t, p)
 }
 
-// runCommand: run ARGUMENT... It runs the command line in this process, where no file and no variable is the script's.
+// runCommand: run ARGUMENT... It runs the command line in this process, where no file and no variable is the script's. What
+// --json prints is one object and nothing else.
 func runCommand(ts *testscript.TestScript, neg bool, args []string) {
-	switch code := run(context.Background(), args, ts.Stdout(), ts.Stderr()); {
+	var printed bytes.Buffer
+	code := run(context.Background(), args, io.MultiWriter(ts.Stdout(), &printed), ts.Stderr())
+	if slices.Contains(args, "--json") && (printed.Len() > 0 || code == exitOK) {
+		var object map[string]any
+		if err := json.Unmarshal(printed.Bytes(), &object); err != nil {
+			ts.Fatalf("it printed no JSON object, or more than one: %v: %s", err, &printed)
+		}
+	}
+	switch {
 	case code != exitOK && !neg:
 		ts.Fatalf("exit code %d", code)
 	case code == exitOK && neg:
@@ -260,22 +272,34 @@ func waitLineCommand(ts *testscript.TestScript, _ bool, args []string) {
 func waitGetCommand(ts *testscript.TestScript, _ bool, args []string) {
 	want, err := strconv.Atoi(args[1])
 	ts.Check(err)
-	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	wait(ts, func() error {
-		answer, err := client.Get(args[0])
-		if err != nil {
-			return err
+		code, body, err := answerOf(args[0])
+		if err == nil && (code != want || !strings.Contains(body, args[2])) {
+			err = fmt.Errorf("got %d, want %d with %q: %s", code, want, args[2], body)
 		}
-		defer answer.Body.Close()
-		body, err := io.ReadAll(answer.Body)
-		if err != nil {
-			return err
-		}
-		if answer.StatusCode != want || !strings.Contains(string(body), args[2]) {
-			return fmt.Errorf("got %d, want %d with %q: %s", answer.StatusCode, want, args[2], body)
-		}
-		return nil
+		return err
 	})
+}
+
+// hidesCommand: hides URL TEXT. The answer does not hold the text.
+func hidesCommand(ts *testscript.TestScript, _ bool, args []string) {
+	_, body, err := answerOf(args[0])
+	ts.Check(err)
+	if body == "" || strings.Contains(body, args[1]) {
+		ts.Fatalf("got %s, want something without %q", body, args[1])
+	}
+}
+
+// answerOf asks over a connection of its own.
+func answerOf(address string) (code int, body string, err error) {
+	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	answer, err := client.Get(address)
+	if err != nil {
+		return 0, "", err
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	return answer.StatusCode, string(text), err
 }
 
 // queueCommand: queue NAME. It declares a queue, which is deleted at the end.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -63,7 +64,7 @@ func (p *program) ready(w http.ResponseWriter, _ *http.Request) {
 	var problems []string
 	for _, s := range p.sites {
 		for _, problem := range s.monitor.problems() {
-			problems = append(problems, "outbox "+s.name+": "+problem)
+			problems = append(problems, "outbox "+s.name+": "+strings.ReplaceAll(problem, "\n", "; ")) // several servers, say
 		}
 	}
 	if len(problems) > 0 {

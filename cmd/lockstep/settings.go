@@ -72,7 +72,7 @@ func (s *settings) load(cmd *cobra.Command, noBroker bool) (config.Config, error
 			source.Flags[path] = *value
 		}
 	}
-	c, err := config.Load(source)
+	c, err := all.Registry().Load(source)
 	if err != nil {
 		return c, &usageError{err}
 	}

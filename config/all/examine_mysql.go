@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/lockstep-go/lockstep/config"
@@ -26,13 +27,39 @@ func (d mysqlDatabase) Examine(ctx context.Context) ([]config.Finding, error) {
 		if e.ask("SELECT @@global.max_allowed_packet", &packet) && packet < 4<<20 {
 			e.warn("set max_allowed_packet to 16 MiB or more", "max_allowed_packet is %d: several large events in one transaction are refused", packet)
 		}
-		var seconds int64
-		// Without the privilege PROCESS MySQL refuses this, so that it is unknown; MariaDB shows the user an empty list.
-		if e.ask("SELECT TIMESTAMPDIFF(SECOND, trx_started, NOW()) FROM information_schema.innodb_trx ORDER BY trx_started LIMIT 1", &seconds) && seconds >= int64(maxOpen/time.Second) {
-			e.warn("find it in information_schema.innodb_trx, and KILL it", "a transaction is open for %d minutes: what was deleted since is not purged, and reads become slow", seconds/60)
-		}
+		e.transactions()
 		e.clock("SELECT UNIX_TIMESTAMP(NOW(6)) + 0e0")
 	})
+}
+
+// lacksPrivilege is how the driver's text begins where the server refuses what takes a privilege that is none of a table's.
+const lacksPrivilege = "Error 1227 "
+
+// transactions finds one that is open for long. Without the privilege PROCESS MySQL refuses the list, and MariaDB has shown an
+// empty one; InnoDB's status both refuse.
+func (e *examination) transactions() {
+	_, err := e.conn.ExecContext(e.ctx, "SHOW ENGINE INNODB STATUS")
+	switch {
+	case err == nil:
+	case strings.HasPrefix(err.Error(), lacksPrivilege):
+		e.withoutProcess()
+		return
+	default:
+		e.faults = append(e.faults, err)
+		return
+	}
+	var seconds int64
+	if e.ask("SELECT TIMESTAMPDIFF(SECOND, trx_started, NOW()) FROM information_schema.innodb_trx ORDER BY trx_started LIMIT 1", &seconds) && seconds >= int64(maxOpen/time.Second) {
+		e.warn("find it in information_schema.innodb_trx, and KILL it", "a transaction is open for %d minutes: what was deleted since is not purged, and reads become slow", seconds/60)
+	}
+}
+
+func (e *examination) withoutProcess() {
+	var user string
+	if e.ask("SELECT CURRENT_USER()", &user) {
+		at := strings.LastIndex(user, "@")
+		e.unknown("whether a transaction is open for long: GRANT PROCESS ON *.* TO %s@%s, or run doctor as a user who has it", quoted(user[:at]), quoted(user[at+1:]))
+	}
 }
 
 // flushes judges how durable a commit is.

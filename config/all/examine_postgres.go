@@ -65,21 +65,6 @@ func (e *examination) writes(fsync, pages string) {
 	}
 }
 
-// pooler finds out by the server's own port whether something stands between.
-func (d postgresDatabase) pooler(e *examination) {
-	port := d.dsn.Port()
-	if port == "" {
-		port = "5432"
-	}
-	var listens sql.NullString
-	if d.listen != "" || strings.Contains(d.dsn.Host, ",") || !e.ask(`SELECT inet_server_port()::text`, &listens) || !listens.Valid || listens.String == port {
-		return
-	}
-	e.warn("behind PgBouncer with pool_mode=transaction, add listen_host=HOST:PORT of the server itself to the URL; behind a mere forwarding of ports it is nothing",
-		"the URL says port %s and the server listens on %s, so something stands between: if it is a pooler, commits in other processes are found by polling alone",
-		port, listens.String)
-}
-
 func (d postgresDatabase) vacuum(e *examination) {
 	table := `to_regclass(` + quoted(d.table("outbox")) + `)`
 	var running, options string

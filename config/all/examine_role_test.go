@@ -9,6 +9,7 @@ import (
 
 	"github.com/lockstep-go/lockstep/config"
 	"github.com/lockstep-go/lockstep/config/all"
+	"github.com/lockstep-go/lockstep/dialect/mysql"
 	"github.com/lockstep-go/lockstep/internal/servers"
 )
 
@@ -105,6 +106,50 @@ func TestDoctorAsThePostgresRelay(t *testing.T) {
 		execute(t, db, `GRANT pg_read_all_stats TO `+role)
 		expectUnknown(t, relay)
 	})
+}
+
+// The same on MySQL and MariaDB: what the privilege PROCESS shows is unknown without it.
+func TestDoctorAsTheMySQLRelay(t *testing.T) {
+	for name, address := range map[string]func(t servers.TB) string{"mysql": servers.MySQLURL, "mariadb": servers.MariaDBURL} {
+		t.Run(name, func(t *testing.T) {
+			address := address(t)
+			u, err := url.Parse(address)
+			if err != nil {
+				t.Fatal("the server's address cannot be parsed")
+			}
+			user := "relay_" + u.Path[max(0, len(u.Path)-16):]
+			dialect, err := all.Registry().OpenDialect(config.NewURL(address), config.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer dialect.Close()
+			if err := dialect.Migrate(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			db, err := mysql.OpenDB(address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { db.Close() })
+			execute(t, db, `CREATE USER '`+user+`'@'%' IDENTIFIED BY 'x'`)
+			t.Cleanup(func() { execute(t, db, `DROP USER '`+user+`'@'%'`) })
+			for statement := range strings.SplitSeq(dialect.Grants("", user), ";\n") {
+				if strings.HasPrefix(statement, "GRANT") {
+					execute(t, db, statement)
+				}
+			}
+			u.User = url.UserPassword(user, "x")
+			relay, err := all.Registry().OpenDialect(config.NewURL(u.String()), config.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer relay.Close()
+			process := `GRANT PROCESS ON *.* TO '` + user + `'@'%'`
+			expectUnknown(t, relay, process)
+			execute(t, db, process)
+			expectUnknown(t, relay)
+		})
+	}
 }
 
 // expectUnknown expects no finding about the sequence, and these grants to be asked for and no others.

@@ -208,37 +208,6 @@ func TestFindingOfAClock(t *testing.T) {
 	}
 }
 
-func TestFindingOfAPooler(t *testing.T) {
-	address := servers.PostgresSchema(t)
-	expectNone(t, examined(t, address), "something stands between")
-	pooled, err := url.Parse(servers.PgBouncer(t))
-	if err != nil {
-		t.Fatal("the pooler's address cannot be parsed")
-	}
-	direct, err := url.Parse(address)
-	if err != nil {
-		t.Fatal("the server's address cannot be parsed")
-	}
-	expectFinding(t, examinedIn(t, pooled.String(), direct.Query().Get("search_path")), true, "something stands between", "listen_host=HOST:PORT")
-	own := with(t, pooled.String(), "listen_host", direct.Host)
-	expectNone(t, examinedIn(t, own, direct.Query().Get("search_path")), "something stands between")
-}
-
-// examinedIn is examined with a schema by name, which a pooler does not keep for a connection.
-func examinedIn(t *testing.T, address, schema string) []config.Finding {
-	t.Helper()
-	dialect, err := all.Registry().OpenDialect(config.NewURL(address), config.Options{Schema: schema})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dialect.Close()
-	found, err := dialect.(config.Examiner).Examine(t.Context())
-	if err != nil {
-		t.Logf("not found out: %v", err) // there is no outbox of that name
-	}
-	return found
-}
-
 func TestFindingsOfMySQL(t *testing.T) {
 	for name, address := range map[string]func(t *testing.T) string{
 		"mysql":   func(t *testing.T) string { return servers.MySQLURL(t) },

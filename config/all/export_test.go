@@ -24,6 +24,13 @@ func NothingMayWait(t *testing.T) {
 	maxOpen, maxDeadRows, maxWAL = 0, 0, 0
 }
 
+// NoConsole has PgBouncer's console refuse whoever asks, as it does most users.
+func NoConsole(t *testing.T) {
+	own := console
+	t.Cleanup(func() { console = own })
+	console = "lockstep_no_console"
+}
+
 // ClockAhead is a fake clock of this machine.
 func ClockAhead(t *testing.T, by time.Duration) {
 	own := now

@@ -16,6 +16,7 @@ import (
 	lockstepkafka "github.com/lockstep-go/lockstep/broker/kafka"
 	"github.com/lockstep-go/lockstep/broker/watermill"
 	"github.com/lockstep-go/lockstep/broker/watermill/wmkafka"
+	"github.com/lockstep-go/lockstep/config"
 	"github.com/lockstep-go/lockstep/core"
 )
 
@@ -41,7 +42,7 @@ type watermillKafka struct {
 }
 
 // Check connects, and asks Kafka anew each time: the client may be connected and its servers gone since, which it says only when
-// something is sent.
+// something is sent. Nor does it say whether a topic is there.
 func (b watermillKafka) Check(ctx context.Context, topics ...string) error {
 	if err := b.late.Check(ctx, topics...); err != nil {
 		return err
@@ -50,7 +51,15 @@ func (b watermillKafka) Check(ctx context.Context, topics ...string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(asked.Ping(ctx), asked.Close())
+	if len(topics) == 0 {
+		return errors.Join(asked.Ping(ctx), asked.Close())
+	}
+	return errors.Join(asked.Check(ctx, topics...), asked.Close())
+}
+
+// ExamineTopics implements [config.TopicExaminer]. The publisher asks for acks=all, as the adapter of Kafka does.
+func (b watermillKafka) ExamineTopics(ctx context.Context, topics []config.WaitingTopic) ([]config.Finding, error) {
+	return kafkaBroker{config: lockstepkafka.Config{Brokers: b.brokers}}.ExamineTopics(ctx, topics)
 }
 
 // saramaDialer makes connections in place of Sarama.

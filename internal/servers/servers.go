@@ -11,6 +11,7 @@
 package servers
 
 import (
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -67,6 +68,17 @@ func Postgres18(t TB) string {
 func PgBouncer(t TB) string {
 	t.Helper()
 	return address(t, "pgbouncer")
+}
+
+// PgBouncerMode is PgBouncer with a pool of its own in a mode: session, transaction or statement.
+func PgBouncerMode(t TB, mode string) string {
+	t.Helper()
+	u, err := url.Parse(PgBouncer(t))
+	if err != nil {
+		t.Fatalf("the address of PgBouncer cannot be parsed")
+	}
+	u.Path += "_" + mode
+	return u.String()
 }
 
 // MySQL returns the address of a MySQL server in the form of go-sql-driver/mysql.

@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # PgBouncer of the machine's Debian, in front of postgres, pooling transactions: what a statement, a session setting or
-# a prepared statement leaves on a server connection meets somebody else's next transaction there.
+# a prepared statement leaves on a server connection meets somebody else's next transaction there. The database is there in
+# each mode as well, under a name of its own: a pool that nobody else uses.
 
 pgbouncer_port() { echo 25433; }
 pgbouncer_ports() { echo "$1"; }
@@ -19,13 +20,17 @@ pgbouncer_version() { /usr/sbin/pgbouncer --version | awk 'NR == 1 { print $2 }'
 # Few server connections, so that clients have to share them. The configuration says which postgres: one that is started
 # again on another port needs pgbouncer started again.
 pgbouncer_prepare() {
-  local dir
+  local dir server
   dir=$(dir_of pgbouncer)
+  server="host=127.0.0.1 port=$(port_of postgres) dbname=lockstep user=lockstep password=lockstep"
   make_user postgres
   make_dir postgres pgbouncer
   cat >"$dir/pgbouncer.ini" <<CONF
 [databases]
-lockstep = host=127.0.0.1 port=$(port_of postgres) dbname=lockstep user=lockstep password=lockstep
+lockstep = $server
+lockstep_transaction = $server
+lockstep_session = $server pool_mode=session
+lockstep_statement = $server pool_mode=statement
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = $(configured_port pgbouncer)
