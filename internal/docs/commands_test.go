@@ -23,6 +23,7 @@ var runElsewhere = map[string]string{
 	"export":                "what follows has the variable",
 	"sqlite3":               "examples/quickstart's tests",
 	"git":                   "not run: a test does not download this tree",
+	"go get":                "not run: it asks the Internet for a release",
 	"go install":            "not run: it installs a release from the Internet",
 	"go mod tidy":           "make lint runs it",
 	"docker compose":        "not run: Docker is not where CI is; TestCompose holds compose.yaml against scripts/services",
