@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"net"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +13,7 @@ import (
 	amqp091 "github.com/rabbitmq/amqp091-go"
 
 	"github.com/lockstep-go/lockstep/core"
+	"github.com/lockstep-go/lockstep/internal/brokertest"
 )
 
 var update = flag.Bool("update", false, "write the golden table anew")
@@ -47,19 +47,7 @@ func TestVerdicts(t *testing.T) {
 	for code := range rest {
 		t.Errorf("the verdict of %d is not in the table", code)
 	}
-	const golden = "testdata/verdicts.tsv"
-	if *update {
-		if err := os.WriteFile(golden, []byte(table.String()), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if table.String() != string(want) {
-		t.Errorf("%s does not hold\n%s\nread it, and write the table anew with -update", golden, table.String())
-	}
+	brokertest.Golden(t, "testdata/verdicts.tsv", table.String(), *update)
 }
 
 // rest are the codes with verdicts that TestVerdicts has not come across.

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +18,7 @@ import (
 	"github.com/segmentio/kafka-go/protocol/rawproduce"
 
 	"github.com/lockstep-go/lockstep/core"
+	"github.com/lockstep-go/lockstep/internal/brokertest"
 )
 
 var update = flag.Bool("update", false, "write the golden table anew")
@@ -41,19 +41,7 @@ func TestVerdicts(t *testing.T) {
 		}
 		fmt.Fprintf(&table, "%d\t%s\t%s\t%s\n", code, code.Title(), verdictNames[v], class)
 	}
-	const golden = "testdata/verdicts.tsv"
-	if *update {
-		if err := os.WriteFile(golden, []byte(table.String()), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if table.String() != string(want) {
-		t.Errorf("%s does not hold\n%s\nread it, and write the table anew with -update", golden, table.String())
-	}
+	brokertest.Golden(t, "testdata/verdicts.tsv", table.String(), *update)
 }
 
 func TestVerdictsOfOtherErrors(t *testing.T) {

@@ -237,7 +237,7 @@ func letters(n int64) string {
 func newDeadRetry() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "retry [ID...]", Short: "Put dead letters back to their places, and unblock their keys",
-		Example: "  lockstep dead retry 0190a6c8-…\n  lockstep dead retry --topic orders --cause \"too large\"",
+		Example: "  lockstep dead retry 0190a6c8-…\n  lockstep dead retry --topic orders --cause \"Message Size Too Large\"",
 	}
 	s := databaseSettings(cmd)
 	f := newDeadFlags(cmd)
@@ -276,7 +276,7 @@ func newDeadDrop() *cobra.Command {
 func newDeadUnblock() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "unblock [TOPIC KEY]", Short: "Let keys go on without their dead letters, which stay",
-		Example: "  lockstep dead unblock orders 42\n  lockstep dead unblock --topic orders --cause \"too large\"",
+		Example: "  lockstep dead unblock orders 42\n  lockstep dead unblock --topic orders --cause \"Message Size Too Large\"",
 	}
 	s := databaseSettings(cmd)
 	f := newDeadFlags(cmd)

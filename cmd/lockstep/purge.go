@@ -24,7 +24,7 @@ is refused, because its effect would happen twice.`
 func newPurge() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "purge --older-than AGE", Short: "Remove delivered events that were kept, dropped dead letters, or ids from an inbox", Long: purgeHelp,
-		Example: "  lockstep purge --older-than 90d --yes\n" +
+		Example: "  lockstep purge --older-than 30d --yes\n" +
 			"  lockstep purge --inbox --older-than 30d --yes --database postgres://consumer@db/billing",
 		Args: noArgs,
 	}

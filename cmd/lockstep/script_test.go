@@ -97,11 +97,7 @@ func asNobody(t *testing.T, owner string) string {
 // run: a program with the race detector takes longer to start than to do its work.
 func TestOperatorScripts(t *testing.T) {
 	for name, address := range databaseAddresses {
-		scripts, err := filepath.Glob("testdata/operator/*.txtar")
-		if err != nil || len(scripts) == 0 {
-			t.Fatalf("found %v, %v", scripts, err)
-		}
-		for _, script := range scripts {
+		for _, script := range scriptFiles(t, "testdata/operator/*.txtar") {
 			t.Run(name+"/"+filepath.Base(script), func(t *testing.T) {
 				t.Parallel()
 				runFiles(t, testscript.Params{Files: []string{script}}, map[string]string{"DATABASE": address(t), "LONG_AGO": longAgo[name]})
@@ -119,6 +115,19 @@ func TestDoctorScripts(t *testing.T) {
 	})
 }
 
+// TestPageScripts does what pages show, on PostgreSQL and Kafka; docs_test.go sees that scripts do all of it.
+func TestPageScripts(t *testing.T) {
+	for _, script := range scriptFiles(t, "testdata/pages/*.txtar") {
+		t.Run(filepath.Base(script), func(t *testing.T) {
+			t.Parallel()
+			runFiles(t, testscript.Params{Files: []string{script}}, map[string]string{
+				"DATABASE": servers.PostgresSchema(t), "KAFKA": "kafka://" + servers.Kafka(t),
+				"TOPIC": servers.KafkaTopic(t, 1, kafkago.ConfigEntry{ConfigName: "max.message.bytes", ConfigValue: "2000"}),
+			})
+		})
+	}
+}
+
 // TestBrokerScripts: brokers are swapped by one line of the configuration, as is promised, and measured.
 func TestBrokerScripts(t *testing.T) {
 	runScripts(t, "testdata/brokers", map[string]string{
@@ -126,6 +135,15 @@ func TestBrokerScripts(t *testing.T) {
 		"KAFKA":    "kafka://" + servers.Kafka(t), "WATERMILL": "watermill+kafka://" + servers.Kafka(t), "RABBITMQ": servers.RabbitMQ(t),
 		"KAFKA_ADDRESS": servers.Kafka(t), "QUEUE": "lockstep_test_" + strings.ToLower(rand.Text()), "KAFKA_TOPIC": servers.KafkaTopic(t, 1), "WATERMILL_TOPIC": servers.KafkaTopic(t, 1),
 	})
+}
+
+func scriptFiles(t *testing.T, pattern string) []string {
+	t.Helper()
+	scripts, err := filepath.Glob(pattern)
+	if err != nil || len(scripts) == 0 {
+		t.Fatalf("%s: found %v, %v", pattern, scripts, err)
+	}
+	return scripts
 }
 
 // runScripts runs a script, or all in a directory.
@@ -148,7 +166,8 @@ func runFiles(t *testing.T, p testscript.Params, variables map[string]string) {
 		return nil
 	}
 	p.Cmds = map[string]func(ts *testscript.TestScript, neg bool, args []string){
-		"run": runCommand, "enqueue": enqueueCommand, "carry": carryCommand, "waitline": waitLineCommand, "waitget": waitGetCommand, "hides": hidesCommand,
+		"run": runCommand, "enqueue": enqueueCommand, "carry": carryCommand, "waitline": waitLineCommand, "waitget": waitGetCommand, "waitrun": waitRunCommand,
+		"hides": hidesCommand,
 		"sql": sqlCommand, "queue": queueCommand, "inqueue": inQueueCommand, "intopic": inTopicCommand,
 	}
 	testscript.Run(t, p)
@@ -263,6 +282,17 @@ func waitLineCommand(ts *testscript.TestScript, _ bool, args []string) {
 		}
 		if len(args) > 2 {
 			ts.Setenv(args[2], strings.TrimSpace(strings.FieldsFunc(after, func(r rune) bool { return r == ' ' || r == '\n' })[0]))
+		}
+		return nil
+	})
+}
+
+// waitRunCommand: waitrun TEXT ARGUMENT... It runs the command line in this process until what it prints holds the text.
+func waitRunCommand(ts *testscript.TestScript, _ bool, args []string) {
+	wait(ts, func() error {
+		var stdout, stderr strings.Builder
+		if code := run(context.Background(), args[1:], &stdout, &stderr); code != exitOK || !strings.Contains(stdout.String(), args[0]) {
+			return fmt.Errorf("got exit code %d, want %q in %s%s", code, args[0], &stdout, &stderr)
 		}
 		return nil
 	})

@@ -12,8 +12,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/spf13/cobra"
-
 	"github.com/lockstep-go/lockstep/internal/docs"
 )
 
@@ -96,16 +94,7 @@ func TestTheTextsCommandLines(t *testing.T) {
 		t.Errorf("found %d command lines, want those of the cures", seen)
 	}
 	seen = 0
-	var examples func(cmd *cobra.Command)
-	examples = func(cmd *cobra.Command) {
-		for line := range strings.Lines(cmd.Example) {
-			check(cmd.CommandPath(), strings.TrimSpace(line))
-		}
-		for _, sub := range cmd.Commands() {
-			examples(sub)
-		}
-	}
-	examples(newRoot())
+	examples(newRoot(), check)
 	if seen < 10 {
 		t.Errorf("found %d examples, want those of the commands", seen)
 	}

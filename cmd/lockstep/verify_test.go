@@ -43,6 +43,7 @@ func TestVerify(t *testing.T) {
 		"pipelined": func(t *testing.T) string { return servers.RabbitMQ(t) + "?pipelined=true" },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // it harms no connections but its own, and waits most of its time
 			args := []string{"verify", "--json", "--database", databaseAddresses["sqlite"](t), "--broker", broker(t)}
 			if dose.Of(t, true, false) {
 				part := "broker"
@@ -61,6 +62,7 @@ func TestVerify(t *testing.T) {
 func TestVerifyDatabases(t *testing.T) {
 	for _, name := range dose.Of(t, []string{"mysql"}, []string{"sqlite", "postgres", "mysql", "mariadb"}) {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			args := []string{"verify", "--json", "--database", databaseAddresses[name](t), "--broker", "file:" + filepath.Join(t.TempDir(), "events.jsonl")}
 			if dose.Of(t, true, false) {
 				args = append(args, "--only", "pair")
@@ -72,6 +74,7 @@ func TestVerifyDatabases(t *testing.T) {
 
 // The application's table goes where the outbox is, and is removed from there.
 func TestVerifyInASchema(t *testing.T) {
+	t.Parallel()
 	address := servers.PostgresSchema(t)
 	without, schema := servers.WithoutSchema(t, address)
 	args := []string{"verify", "--json", "--database", without, "--schema", schema, "--broker", "file:" + filepath.Join(t.TempDir(), "events.jsonl")}
@@ -135,6 +138,7 @@ func (w *signalWriter) Write(p []byte) (int, error) {
 func TestVerifyInterrupted(t *testing.T) {
 	for name, address := range databaseAddresses {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			database, dir := address(t), t.TempDir()
 			dialect, err := all.Registry().OpenDialect(config.NewURL(database), config.Options{})
 			if err != nil {

@@ -13,6 +13,16 @@ import (
 	"github.com/lockstep-go/lockstep/dialect/mysql"
 )
 
+// asRelay opens an outbox with one event in it, at position 1, and a session of a relay's user with these privileges.
+func asRelay(t *testing.T, flavour flavour, privileges ...string) (conformance.DialectFixture, core.Session) {
+	t.Helper()
+	dsn := flavour.database(t)
+	f := open(t, dsn, mysql.Config{})
+	s := openSession(t, as(t, f, dsn, relayUser, privileges...))
+	enqueued(t, f, core.Message{Topic: "t"})
+	return f, s
+}
+
 // running runs a statement that sleeps, over a connection of its own, and returns when it does. kill ends it.
 func running(t *testing.T, f conformance.DialectFixture, statement string) (kill func()) {
 	t.Helper()
@@ -82,10 +92,7 @@ func TestGapsOfATableThatIsNeverQuiet(t *testing.T) {
 	} {
 		each(t, name, func(t *testing.T, flavour flavour) {
 			flavour.slowWriters(t)
-			dsn := flavour.database(t)
-			f := open(t, dsn, mysql.Config{})
-			s := openSession(t, as(t, f, dsn, relayUser, tt.privileges...))
-			enqueued(t, f, core.Message{Topic: "t"})
+			f, s := asRelay(t, flavour, tt.privileges...)
 			kill := running(t, f, tt.busy)
 			enqueued(t, f, core.Message{Topic: "t"})
 			gaps := []core.Gap{{Range: core.Range{First: 3, Last: 3}}} // the writer's second position
@@ -106,10 +113,7 @@ func TestAWriterThatWasNotInTheListYet(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, flavour flavour) {
 		flavour.slowWriters(t)
-		dsn := flavour.database(t)
-		f := open(t, dsn, mysql.Config{})
-		s := openSession(t, as(t, f, dsn, relayUser, "PROCESS"))
-		enqueued(t, f, core.Message{Topic: "t"})
+		f, s := asRelay(t, flavour, "PROCESS")
 		running(t, f, `SELECT SLEEP(60) FROM outbox LIMIT 1`) // the table is never quiet
 		for {
 			gaps := []core.Gap{{Range: core.Range{First: 3, Last: 3}}}
@@ -141,10 +145,7 @@ func TestAGapDiesBesideLaterWriters(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, flavour flavour) {
 		flavour.slowWriters(t)
-		dsn := flavour.database(t)
-		f := open(t, dsn, mysql.Config{})
-		s := openSession(t, as(t, f, dsn, relayUser, "PROCESS"))
-		enqueued(t, f, core.Message{Topic: "t"})
+		f, s := asRelay(t, flavour, "PROCESS")
 		const write = `INSERT INTO outbox (topic, payload) VALUES ('t', 'x'), ('t', SLEEP(60))`
 		kill := running(t, f, write)
 		gaps := []core.Gap{{Range: core.Range{First: 3, Last: 3}}} // the writer's second position
@@ -178,10 +179,7 @@ func TestATableThatIsNotListedIsNotQuiet(t *testing.T) {
 func TestThatATableWasQuietIsRemembered(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, flavour flavour) {
-		dsn := flavour.database(t)
-		f := open(t, dsn, mysql.Config{})
-		s := openSession(t, as(t, f, dsn, relayUser))
-		enqueued(t, f, core.Message{Topic: "t"})
+		f, s := asRelay(t, flavour)
 		writer, err := f.DB.BeginTx(t.Context(), nil)
 		if err != nil {
 			t.Fatal(err)
@@ -206,10 +204,7 @@ func TestThatATableWasQuietIsRemembered(t *testing.T) {
 // keeps a list that is from before the gap's writer began, with the relay's own look of that time in it.
 func TestAnOldListOfTransactionsIsNotBelieved(t *testing.T) {
 	onBoth(t, func(t *testing.T, flavour flavour) {
-		dsn := flavour.database(t)
-		f := open(t, dsn, mysql.Config{})
-		s := openSession(t, as(t, f, dsn, relayUser, "PROCESS"))
-		enqueued(t, f, core.Message{Topic: "t"})
+		f, s := asRelay(t, flavour, "PROCESS")
 		running(t, f, `SELECT SLEEP(60) FROM outbox LIMIT 1`) // the table is never quiet
 		const rounds = 5
 		for round := range int64(rounds) {

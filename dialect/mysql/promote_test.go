@@ -154,10 +154,7 @@ func expectMoved(t *testing.T, f conformance.DialectFixture, moved, n int) {
 func TestAPromotionBesideABulkInsert(t *testing.T) {
 	onBoth(t, func(t *testing.T, flavour flavour) {
 		f := open(t, flavour.database(t), mysql.Config{})
-		var mode int
-		if err := f.DB.QueryRowContext(t.Context(), `SELECT @@innodb_autoinc_lock_mode`).Scan(&mode); err != nil {
-			t.Fatal(err)
-		}
+		mode := dialecttest.Count(t, f, `SELECT @@innodb_autoinc_lock_mode`)
 		enqueued(t, f, core.Message{ID: "a", Topic: "t", NotBefore: time.Now().Add(-time.Hour)})
 		if took, err := openSession(t, f).TakeLease(t.Context(), core.Lease{}, "me", time.Minute); err != nil || !took {
 			t.Fatal(took, err)

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -12,33 +13,13 @@ import (
 
 	"github.com/lockstep-go/lockstep/core"
 	"github.com/lockstep-go/lockstep/dialect/mysql"
+	"github.com/lockstep-go/lockstep/internal/docs"
 )
-
-// documented returns the SQL of docs/table.md for MySQL and MariaDB.
-func documented(t *testing.T) (statements string) {
-	t.Helper()
-	text, err := os.ReadFile("../../docs/table.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, section, found := strings.Cut(string(text), "\n## MySQL and MariaDB\n")
-	if !found {
-		t.Fatal("docs/table.md has no section for MySQL and MariaDB")
-	}
-	section, _, _ = strings.Cut(section, "\n## ")
-	for {
-		_, rest, found := strings.Cut(section, "```sql\n")
-		if !found {
-			return statements
-		}
-		block, rest, _ := strings.Cut(rest, "```")
-		statements, section = statements+block, rest
-	}
-}
 
 // An application in another language does what docs/table.md shows. Here it is the command-line client that the machine has,
 // MariaDB's or MySQL's, with nothing set but its character set.
 func TestWhatTheDocumentationInsertsIsDelivered(t *testing.T) {
+	statements, _ := docs.TableSQL(t, "MySQL and MariaDB")
 	clients := 0
 	for _, name := range []string{"mariadb", "mysql"} {
 		client, err := exec.LookPath(name)
@@ -62,7 +43,7 @@ func TestWhatTheDocumentationInsertsIsDelivered(t *testing.T) {
 			cmd := exec.CommandContext(t.Context(), client, "--no-defaults", "--protocol=tcp", "--default-character-set=utf8mb4",
 				"-h", host, "-P", port, "-u", c.User, c.DBName)
 			cmd.Env = append(os.Environ(), "MYSQL_PWD="+c.Passwd)
-			cmd.Stdin = strings.NewReader(documented(t))
+			cmd.Stdin = strings.NewReader(strings.Join(statements, ""))
 			if out, err := cmd.CombinedOutput(); err != nil {
 				t.Fatalf("%s: %v\n%s", name, err, out)
 			}
@@ -116,12 +97,18 @@ func TestWhatTheTablesRefuse(t *testing.T) {
 	})
 }
 
-// The bucket of a key is the same in Go and in SQL, for writers in other languages.
+// The bucket of a key is the same in Go and in SQL, for writers in other languages, who lock it as docs/table.md says.
 func TestTheKeyLocksBucketIsDocumented(t *testing.T) {
+	_, spans := docs.TableSQL(t, "MySQL and MariaDB")
+	lock := spans[slices.IndexFunc(spans, func(s string) bool { return strings.HasPrefix(s, "SELECT bucket FROM ") })]
 	onBoth(t, func(t *testing.T, flavour flavour) {
 		f := open(t, flavour.database(t), mysql.Config{})
-		var got uint32
-		err := f.DB.QueryRowContext(t.Context(), `SELECT CRC32(CONCAT('orders', CHAR(0), 'é42')) % 4096`).Scan(&got)
+		var locked, got uint32
+		err := f.DB.QueryRowContext(t.Context(), lock).Scan(&locked)
+		if want := mysql.Bucket("orders", "42"); err != nil || locked != want {
+			t.Errorf("%s: got the bucket %d, %v, want %d", lock, locked, err, want)
+		}
+		err = f.DB.QueryRowContext(t.Context(), `SELECT CRC32(CONCAT('orders', CHAR(0), 'é42')) % 4096`).Scan(&got)
 		if want := mysql.Bucket("orders", "é42"); err != nil || got != want {
 			t.Errorf("got the bucket %d, %v, want %d", got, err, want)
 		}

@@ -9,28 +9,9 @@ import (
 
 	"github.com/lockstep-go/lockstep/core"
 	"github.com/lockstep-go/lockstep/dialect/postgres"
+	"github.com/lockstep-go/lockstep/internal/docs"
 	"github.com/lockstep-go/lockstep/internal/servers"
 )
-
-// documented returns the SQL that docs/table.md shows for PostgreSQL, block by block.
-func documented(t *testing.T) []string {
-	t.Helper()
-	page, err := os.ReadFile("../../docs/table.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, section, _ := strings.Cut(string(page), "\n## PostgreSQL\n")
-	section, _, _ = strings.Cut(section, "\n## ")
-	var blocks []string
-	for _, part := range strings.Split(section, "```sql\n")[1:] {
-		block, _, _ := strings.Cut(part, "```")
-		blocks = append(blocks, block)
-	}
-	if len(blocks) != 4 {
-		t.Fatalf("docs/table.md has %d blocks of SQL for PostgreSQL, and this test knows 4", len(blocks))
-	}
-	return blocks
-}
 
 // psql runs statements by the server's own client, as the role that dsn names, with options of the server's.
 func psql(t *testing.T, dsn, options, statements string) (string, error) {
@@ -60,7 +41,10 @@ func TestTableAsDocumented(t *testing.T) {
 	execute(t, f, `CREATE TABLE orders (id integer, amount integer)`, `GRANT INSERT ON orders TO `+application,
 		f.Dialect.(*postgres.Dialect).Grants(application, ""))
 	woke, _ := listening(t, f.Dialect.(*postgres.Dialect))
-	blocks := documented(t)
+	blocks, _ := docs.TableSQL(t, "PostgreSQL")
+	if len(blocks) != 4 {
+		t.Fatalf("docs/table.md has %d blocks of SQL for PostgreSQL, and this test knows 4", len(blocks))
+	}
 	for _, block := range blocks {
 		if out, err := psql(t, as(t, dsn, application), "", block); err != nil {
 			t.Fatalf("%s: %v: %s", block, err, out)

@@ -1,7 +1,6 @@
 package sqlite_test
 
 import (
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -9,29 +8,8 @@ import (
 
 	"github.com/lockstep-go/lockstep/core"
 	"github.com/lockstep-go/lockstep/dialect/sqlite"
+	"github.com/lockstep-go/lockstep/internal/docs"
 )
-
-// documented returns the SQL of docs/table.md for SQLite.
-func documented(t *testing.T) (statements string) {
-	t.Helper()
-	text, err := os.ReadFile("../../docs/table.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, section, found := strings.Cut(string(text), "\n## SQLite\n")
-	if !found {
-		t.Fatal("docs/table.md has no section for SQLite")
-	}
-	section, _, _ = strings.Cut(section, "\n## ")
-	for {
-		_, rest, found := strings.Cut(section, "```sql\n")
-		if !found {
-			return statements
-		}
-		block, rest, _ := strings.Cut(rest, "```")
-		statements, section = statements+block, rest
-	}
-}
 
 // An application in another language does what docs/table.md shows; here it is SQLite's own client, of whatever version
 // the machine has.
@@ -44,7 +22,8 @@ func TestWhatTheDocumentationInsertsIsDelivered(t *testing.T) {
 	d := open(t, path, sqlite.Config{})
 	execute(t, d.DB(), `CREATE TABLE orders (id INTEGER PRIMARY KEY, amount INTEGER)`)
 	cmd := exec.CommandContext(t.Context(), client, "-bail", path)
-	cmd.Stdin = strings.NewReader(documented(t))
+	statements, _ := docs.TableSQL(t, "SQLite")
+	cmd.Stdin = strings.NewReader(strings.Join(statements, ""))
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("sqlite3: %v\n%s", err, out)

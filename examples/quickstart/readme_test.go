@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,24 +16,42 @@ import (
 	"github.com/lockstep-go/lockstep/internal/servers"
 )
 
-// The README's quick starts for PostgreSQL and MySQL are done by bash as they stand, but for the one program that it names in the
-// place of the other, until the relay has printed the event.
+// The README's quick starts are done by bash as they stand, until the relay has printed the event: those for PostgreSQL and MySQL but
+// for the one program that it names in the place of the other, that for SQLite but for the line that installs a release.
 func TestTheREADMEsQuickStarts(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "lockstep")
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../../cmd/lockstep").CombinedOutput(); err != nil {
 		t.Fatalf("build lockstep: %v\n%s", err, out)
 	}
-	t.Run("postgres", func(t *testing.T) { do(t, program, "postgres", servers.PostgresSchema(t)) })
-	t.Run("mysql", func(t *testing.T) { do(t, program, "mysql", servers.MySQLURL(t)) })
+	const named = "./examples/quickstart/postgres"
+	t.Run("postgres", func(t *testing.T) {
+		do(t, program, "../..", commands(t, "quickstart", named), "DATABASE="+servers.PostgresSchema(t))
+	})
+	t.Run("mysql", func(t *testing.T) {
+		other := "./examples/quickstart/mysql"
+		script := commands(t, "quickstart", other)
+		do(t, program, "../..", strings.Replace(script, named, other, 1), "DATABASE="+servers.MySQLURL(t))
+	})
+	t.Run("sqlite", func(t *testing.T) {
+		if _, err := exec.LookPath("sqlite3"); err != nil {
+			t.Skip("needs SQLite's command-line client: apt-get install sqlite3")
+		}
+		install, script, _ := strings.Cut(commands(t, "program", "sqlite3"), "\n")
+		if !strings.HasPrefix(install, "go install ") {
+			t.Errorf("the block begins with %q, want the line that installs the program, and nothing else is left out", install)
+		}
+		do(t, program, t.TempDir(), script)
+	})
 }
 
-// do runs the README's quick start with the program of that name.
-func do(t *testing.T, program, name, database string) {
+// do runs a script in a folder, where the program is found by its name.
+func do(t *testing.T, program, dir, script string, variables ...string) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "bash", "-e", "-c", commands(t, name))
-	cmd.Dir = "../.."
-	cmd.Env = append(os.Environ(), "DATABASE="+database, "LOCKSTEP_LISTEN=off",
-		"PATH="+filepath.Dir(program)+string(os.PathListSeparator)+os.Getenv("PATH"))
+	cmd := exec.CommandContext(t.Context(), "bash", "-e", "-c", script)
+	cmd.Dir = dir
+	cmd.Env = slices.Concat(os.Environ(), variables, []string{
+		"LOCKSTEP_LISTEN=off", "PATH=" + filepath.Dir(program) + string(os.PathListSeparator) + os.Getenv("PATH"),
+	})
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.Stderr = t.Output()
@@ -60,7 +79,8 @@ func do(t *testing.T, program, name, database string) {
 	}
 }
 
-func commands(t *testing.T, name string) string {
+// commands returns the README's block of that name, which mentions a word.
+func commands(t *testing.T, name, word string) string {
 	t.Helper()
 	text, err := os.ReadFile("../../README.md")
 	if err != nil {
@@ -70,12 +90,11 @@ func commands(t *testing.T, name string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	program := "./examples/quickstart/" + name
 	for _, b := range page.Blocks {
-		if b.Language == "sh" && b.Rest == "quickstart" && strings.Contains(b.Text, program) {
-			return strings.Replace(b.Text, "./examples/quickstart/postgres", program, 1)
+		if b.Language == "sh" && b.Rest == name && strings.Contains(b.Text, word) {
+			return b.Text
 		}
 	}
-	t.Fatalf("the README has no quick start of %s", program)
+	t.Fatalf("the README has no block %q with %s", name, word)
 	return ""
 }

@@ -236,9 +236,9 @@ func relayAlone(ctx context.Context, t *task) (o outcome, err error) {
 		return o, err
 	}
 	running, stop := context.WithCancel(ctx)
-	defer stop()
 	var end sync.WaitGroup
 	defer end.Wait()
+	defer stop() // before the wait
 	m := newMeter(t)
 	end.Go(func() { defer stop(); _ = relay.Run(running) })
 	_ = awaitAll(running, confirmed) // the parent sees what is missing, and ends standard input where it has waited long enough
@@ -298,8 +298,10 @@ func (b *bench) latencyTrial(ctx context.Context, database, broker, way string, 
 			relay.stop()
 		}
 		late := time.AfterFunc(settleWithin, relay.stop) // what comes later is missing below
-		defer late.Stop()
 		o, failed := relay.wait()
+		if !late.Stop() && failed == nil {
+			failed = fmt.Errorf("the relay has not ended %v after the last event", settleWithin)
+		}
 		return o, errors.Join(err, failed)
 	})
 	if err != nil {

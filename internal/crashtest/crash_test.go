@@ -27,7 +27,7 @@ func TestRelayIsKilledAndNothingIsLost(t *testing.T) {
 }
 
 func testKills(t *testing.T, on database, site func(*testing.T, database) *site, perKind int) {
-	s := scenario{on: on, site: site, orders: dose.Of(t, 5_000, 50_000)}
+	s := scenario{on: on, site: site, orders: dose.Of(t, 2_000, 50_000)}
 	for range perKind {
 		s.kills = append(s.kills, afterAnswer, afterAnswer, beforePublish, anywhere)
 	}

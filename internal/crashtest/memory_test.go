@@ -52,10 +52,10 @@ func TestMemoryIsIndependentOfTheBacklog(t *testing.T) {
 		payload int
 		slow    time.Duration
 	}{
-		{"many", dose.Of(t, 300_000, 10_000_000), 300, 0},
-		{"many, and a slow broker", dose.Of(t, 50_000, 1_000_000), 300, 50 * time.Millisecond},
-		{"large", dose.Of(t, 2_000, 10_000), 256 << 10, 0},
-		{"large, and a slow broker", dose.Of(t, 500, 5_000), 256 << 10, 20 * time.Millisecond},
+		{"many", dose.Of(t, 100_000, 10_000_000), 300, 0},
+		{"many, and a slow broker", dose.Of(t, 250_000, 1_000_000), 300, 100 * time.Millisecond},
+		{"large", dose.Of(t, 500, 10_000), 256 << 10, 0},
+		{"large, and a slow broker", dose.Of(t, 600, 5_000), 256 << 10, 200 * time.Millisecond},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dsn := newDatabase(t, onPostgres)

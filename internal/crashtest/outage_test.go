@@ -23,7 +23,7 @@ const steady = 16 << 20
 // than a lease's term; in the full dose for longer than any time limit of the relay, while more orders are committed than
 // the relay takes into its memory.
 func TestAnOutageCostsNothingButTime(t *testing.T) {
-	away, every := dose.Of(t, 12*time.Second, 10*time.Minute), dose.Of(t, 2*time.Millisecond, 20*time.Millisecond)
+	away, every := dose.Of(t, 8*time.Second, 10*time.Minute), dose.Of(t, 2*time.Millisecond, 20*time.Millisecond)
 	for _, test := range []struct{ name, server, harm, cure string }{
 		{"the broker is killed", "kafka", "kill", "up"},
 		{"the broker is silent", "kafka", "pause", "resume"},

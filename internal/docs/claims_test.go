@@ -78,6 +78,20 @@ func TestShows(t *testing.T) {
 	}
 }
 
+func TestABlockInAListIsABlock(t *testing.T) {
+	page := parse(t, "README.md", "1. First.\n\n   ```go main.go\n   run()\n   ```\n")
+	if len(page.Blocks) != 1 || page.Blocks[0].Language != "go" || page.Blocks[0].Rest != "main.go" {
+		t.Errorf("got %+v", page.Blocks)
+	}
+}
+
+func TestWhatACommandPrintsIsNoCommand(t *testing.T) {
+	page := parse(t, "README.md", "```console\n$ go run \\\n  .\nhello\n```\n")
+	if got := fmt.Sprint(page.Lines()); got != "[{README.md 3 go run .}]" {
+		t.Errorf("got %s", got)
+	}
+}
+
 func TestABlockEnds(t *testing.T) {
 	if _, err := docs.Parse("README.md", "```sh\nmake\n"); err == nil || !strings.Contains(err.Error(), "README.md:2") {
 		t.Errorf("got %v, want the line", err)
@@ -102,7 +116,8 @@ func TestWords(t *testing.T) {
 		`lockstep dead drop ID --reason "a b" # for good`: `[["lockstep" "dead" "drop" "ID" "--reason" "a b"]]`,
 		`lockstep status --json | jq '.a | .b'`:           `[["lockstep" "status" "--json"] ["jq" ".a | .b"]]`,
 		`lockstep migrate --print > schema.sql`:           `[["lockstep" "migrate" "--print"]]`,
-		`a#b && c`:                                        `[["a#b"] [] ["c"]]`,
+		`export PATH=$PATH:$(go env GOPATH | head)/bin`:   `[["export" "PATH=$PATH:$(go env GOPATH | head)/bin"]]`,
+		`a#b && c`: `[["a#b"] [] ["c"]]`,
 	} {
 		if got := fmt.Sprintf("%q", docs.Words(line)); got != want {
 			t.Errorf("%s: got %s, want %s", line, got, want)

@@ -102,7 +102,7 @@ func Parse(path, text string) (*Page, error) {
 	var paragraph paragraph
 	for number, line := range strings.Split(text, "\n") {
 		at := number + 1
-		fenced := fence.FindStringSubmatch(strings.TrimRight(line, " \t\r"))
+		fenced := fence.FindStringSubmatch(strings.TrimSpace(line)) // indented in a list
 		switch {
 		case block != nil && fenced != nil && fenced[1] == "":
 			page.Blocks = append(page.Blocks, *block)
@@ -173,7 +173,7 @@ func (p *Page) unused(name string) string {
 }
 
 // Lines are the command lines of the page: those of its sh and console blocks, without prompts and comments, and the code
-// in its text. A line that ends with a backslash goes on.
+// in its text. A line that ends with a backslash goes on. In a console block the lines with a prompt are commands, and the others what they print.
 func (p *Page) Lines() []Span {
 	lines := slices.Clone(p.Spans)
 	for _, b := range p.Blocks {
@@ -182,7 +182,11 @@ func (p *Page) Lines() []Span {
 		}
 		begun := ""
 		for i, line := range strings.Split(b.Text, "\n") {
-			line = begun + strings.TrimPrefix(strings.TrimSpace(line), "$ ")
+			line = strings.TrimSpace(line)
+			if b.Language == "console" && begun == "" && !strings.HasPrefix(line, "$ ") {
+				continue
+			}
+			line = begun + strings.TrimPrefix(line, "$ ")
 			if before, continued := strings.CutSuffix(line, `\`); continued {
 				begun = before
 				continue
@@ -201,7 +205,7 @@ func Words(line string) [][]string {
 	var words []string
 	var word strings.Builder
 	var quote rune
-	begun := false
+	begun, inner := false, 0 // how deep in $( )
 	end := func() {
 		if begun {
 			words = append(words, word.String())
@@ -211,6 +215,9 @@ func Words(line string) [][]string {
 	}
 	for _, c := range line {
 		switch {
+		case inner > 0, c == '(' && quote == 0 && strings.HasSuffix(word.String(), "$"):
+			word.WriteRune(c)
+			inner += map[rune]int{'(': 1, ')': -1}[c]
 		case quote != 0 && c == quote:
 			quote = 0
 		case quote != 0:

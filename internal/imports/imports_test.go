@@ -67,6 +67,7 @@ var rules = []rule{
 
 	{path: "examples", allow: []string{"core", "dialect", "broker", "conformance", "inbox", "config"}, anyoneElses: true},
 	{path: "internal", allow: []string{"core", "internal"}, anyoneElses: true},
+	{path: "internal/brokertest", allow: []string{"core", "conformance"}},
 	{path: "internal/dialecttest", allow: []string{"core", "conformance", "go.uber.org/goleak"}},
 	{path: "internal/servers", allow: []string{"core", "conformance", "internal"}, anyoneElses: true},
 	{path: "internal/demo", allow: []string{"core", "dialect/sqlite", "broker/watermill"}, anyoneElses: true}, // an application
@@ -76,7 +77,7 @@ var rules = []rule{
 }
 
 // forTests are packages that nothing but a test imports, whatever the rules say.
-var forTests = []string{"internal/docs", "internal/dialecttest", "internal/dose", "internal/servers", "internal/inboxtest"}
+var forTests = []string{"internal/docs", "internal/brokertest", "internal/dialecttest", "internal/dose", "internal/servers", "internal/inboxtest"}
 
 // pkg is what `go list -json` says of a package. Imports are those of the package itself and not of its tests.
 type pkg struct {

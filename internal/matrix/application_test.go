@@ -250,14 +250,15 @@ func endIdle() {
 	}
 }
 
-// What the application's process does is in the file when it is killed, if and only if it was committed.
-func TestAnApplicationDies(t *testing.T) {
-	t.Cleanup(endIdle)
-	f := openSQLite(t)
+// inserting opens a file with a table of orders. insert begins a transaction in the application's process, and inserts one.
+func inserting(t *testing.T) (f conformance.DialectFixture, insert func(id string) conformance.Tx) {
+	t.Helper()
+	f = openSQLite(t)
 	if _, err := f.DB.Exec("CREATE TABLE orders (id TEXT)"); err != nil {
 		t.Fatal(err)
 	}
-	begin := func(id string) conformance.Tx {
+	return f, func(id string) conformance.Tx {
+		t.Helper()
 		tx, err := f.Begin(t.Context())
 		if err == nil {
 			_, err = tx.ExecContext(t.Context(), "INSERT INTO orders (id) VALUES (?)", id)
@@ -267,6 +268,12 @@ func TestAnApplicationDies(t *testing.T) {
 		}
 		return tx
 	}
+}
+
+// What the application's process does is in the file when it is killed, if and only if it was committed.
+func TestAnApplicationDies(t *testing.T) {
+	t.Cleanup(endIdle)
+	f, begin := inserting(t)
 	if err := begin("committed").Commit(); err != nil {
 		t.Error(err)
 	}

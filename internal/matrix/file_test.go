@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/lockstep-go/lockstep/conformance"
 	"github.com/lockstep-go/lockstep/core"
 	"github.com/lockstep-go/lockstep/dialect/sqlite"
 )
@@ -259,20 +258,7 @@ func nobodyHas(path string) error {
 // What was committed is there after everybody has lost the file, what was not is not, and the sessions of before have ended.
 func TestAFileIsRestarted(t *testing.T) {
 	t.Cleanup(endIdle)
-	f := openSQLite(t)
-	if _, err := f.DB.Exec("CREATE TABLE orders (id TEXT)"); err != nil {
-		t.Fatal(err)
-	}
-	insert := func(id string) conformance.Tx {
-		tx, err := f.Begin(t.Context())
-		if err == nil {
-			_, err = tx.ExecContext(t.Context(), "INSERT INTO orders (id) VALUES (?)", id)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		return tx
-	}
+	f, insert := inserting(t)
 	if err := insert("committed").Commit(); err != nil {
 		t.Fatal(err)
 	}
