@@ -168,7 +168,7 @@ func runFiles(t *testing.T, p testscript.Params, variables map[string]string) {
 	p.Cmds = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 		"run": runCommand, "enqueue": enqueueCommand, "carry": carryCommand, "waitline": waitLineCommand, "waitget": waitGetCommand, "waitrun": waitRunCommand,
 		"hides": hidesCommand,
-		"sql": sqlCommand, "queue": queueCommand, "inqueue": inQueueCommand, "intopic": inTopicCommand,
+		"sql":   sqlCommand, "queue": queueCommand, "inqueue": inQueueCommand, "intopic": inTopicCommand,
 	}
 	testscript.Run(t, p)
 }
