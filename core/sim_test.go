@@ -154,51 +154,6 @@ func (w *world) setAway(away bool) {
 	w.away = away
 }
 
-// fallSilent has the broker answer nothing that begins from now on, for d; or has it answer again what begins from now on.
-func (w *world) fallSilent(d time.Duration) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.note("silent for %v", d)
-	w.silent, w.silentUntil = d > 0, time.Now().Add(d)
-}
-
-// promptly looks whether delivery resumes soon after the broker's silence, where nothing else can keep it from doing so.
-func (w *world) promptly() {
-	if !w.plan.patient {
-		return
-	}
-	before := w.missing()
-	time.Sleep(resumeWithin) // the bubble's clock
-	after := w.missing()
-	for _, id := range before {
-		if !slices.Contains(after, id) {
-			return
-		}
-	}
-	if len(before) > 0 {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.wrong = append(w.wrong, fmt.Errorf("nothing is delivered within %v of the end of the broker's silence, of %v", resumeWithin, before))
-	}
-}
-
-// resumeWithin is how soon.
-const resumeWithin = 2 * time.Second
-
-// missing lists what is in the outbox and was never delivered.
-func (w *world) missing() (ids []string) {
-	seen := map[string]bool{}
-	for _, d := range w.recorder.Stored() {
-		seen[d.Message.ID] = true
-	}
-	for _, r := range w.memory.Contents().Records {
-		if !seen[r.Message.ID] && r.RetryIn <= 0 {
-			ids = append(ids, r.Message.ID)
-		}
-	}
-	return ids
-}
-
 // operate is an operator who retries, drops and unblocks.
 func (w *world) operate(ctx context.Context) {
 	r := w.random(5)
