@@ -346,6 +346,7 @@ func (w *world) check() error {
 	}
 	seen := map[string]int{}
 	last := map[string]int{}
+	delayed := map[string][]*event{}
 	for _, d := range w.recorder.Stored() {
 		id := d.Message.ID
 		if seen[id]++; seen[id] > 1 {
@@ -359,16 +360,22 @@ func (w *world) check() error {
 		if w.dropped[id] {
 			continue // an operator gave it up, and then a late copy of it arrived
 		}
-		if e.key == "" || w.freed[e.key] {
-			continue
-		}
 		if w.plan.skipDead && w.buried[id] {
 			continue // its key went on without it, and then an operator retried it
+		}
+		if e.delayed != nil && !w.freed[e.delayed.key] {
+			delayed[e.delayed.key] = append(delayed[e.delayed.key], e)
+		}
+		if e.key == "" || w.freed[e.key] {
+			continue
 		}
 		if e.order < last[e.key] {
 			errs = append(errs, fmt.Errorf("%s is delivered for the first time after %s#%d", id, e.key, last[e.key]))
 		}
 		last[e.key] = max(last[e.key], e.order)
+	}
+	if w.plan.lostTails == 0 { // which may have been handed out twice
+		errs = append(errs, overtaken(delayed)...)
 	}
 	duplicates := 0
 	for id, e := range w.events {
