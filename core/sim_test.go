@@ -454,11 +454,11 @@ func FuzzSimulation(f *testing.F) {
 }
 
 // A seed that failed must fail again, or nobody could find out why. What happens at one instant may be noted in any
-// order; everything else is the same. Schedules in which a process ends or connections break are left out: what their
-// goroutines still do at that very instant differs between two runs.
+// order; everything else is the same. Schedules in which a process is killed or all connections break at once are left out: what their
+// goroutines still do at that very instant, and which of two relays is the first to notice, differs between two runs.
 func TestSimulationRepeatsASeed(t *testing.T) {
-	for seed := uint64(1); seed <= 300; seed++ {
-		if p := drawPlan(seed); p.relays > 1 || p.kills+p.stops+p.restarts+p.lostTails+p.killers > 0 || p.databaseFaults > 0 {
+	for seed := uint64(1); seed <= 150; seed++ {
+		if p := drawPlan(seed); p.kills+p.restarts+p.lostTails+p.killers > 0 {
 			continue
 		}
 		first, _ := runSchedule(t, seed, true)
