@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -248,6 +249,9 @@ func (o *opening) broker(to *Outbox, where string, u URL) core.Broker {
 	if err != nil {
 		o.problems.add(where, "%v", err)
 		return nil
+	}
+	if !reflect.ValueOf(broker).Comparable() { // it is a key of the maps in which a router sorts messages: each call would panic
+		o.problems.at(0, where, "%T is no value that can be compared: let the adapter return a pointer", broker)
 	}
 	if closer, ok := core.Ability[io.Closer](broker); ok {
 		o.opened.closers = append(o.opened.closers, closer)

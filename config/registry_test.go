@@ -227,6 +227,27 @@ func TestAWrapperThatHidesTermsIsRefused(t *testing.T) {
 	}
 }
 
+// uncomparable is a broker by value that cannot be the key of a map.
+type uncomparable struct {
+	*fakeBroker
+	_ []string
+}
+
+func TestABrokerThatCannotBeComparedIsRefused(t *testing.T) {
+	t.Parallel()
+	b := newBench()
+	b.registry.Broker(func(u *url.URL, _ *slog.Logger) (core.Broker, error) {
+		return dressed{uncomparable{fakeBroker: &fakeBroker{name: u.Host, closed: &b.closed}}}, nil
+	}, "uncomparable")
+	_, err := b.open(t, "database: fake:x\nbroker: plain://a\nroutes: [{topics: b, broker: 'uncomparable://b'}]\n")
+	if err == nil || !strings.Contains(err.Error(), "let the adapter return a pointer") {
+		t.Errorf("got %v, want that the adapter has to return a pointer", err)
+	}
+	if b.closed != 3 {
+		t.Errorf("%d closed, want the database's and both brokers", b.closed)
+	}
+}
+
 func TestBrokersByNameAreSharedAndClosedOnce(t *testing.T) {
 	t.Parallel()
 	b := newBench()

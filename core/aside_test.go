@@ -68,6 +68,42 @@ func TestRetriesThatHangLeaveOthersTheMemory(t *testing.T) {
 	}
 }
 
+// What waits behind a message that hangs when it is tried again does not count against its lane, whose other keys go on.
+func TestWhatWaitsBehindARetryLeavesItsLaneFree(t *testing.T) {
+	onBench(t, func(b *bench) {
+		b.config.Logger, b.config.InFlight, b.config.Lanes, b.config.PublishTimeout = quiet, 100, 1, 20*time.Second
+		var msgs []core.Message
+		for i := range 200 {
+			msgs = append(msgs, core.Message{ID: fmt.Sprint("bad", i), Topic: "t", Key: "bad"})
+		}
+		b.put(msgs...)
+		var tries atomic.Int32
+		relay := b.relayTo(func(ctx context.Context, msgs []core.Message) error {
+			time.Sleep(time.Millisecond) // the bubble's clock
+			bad := func(m core.Message) bool { return m.ID == "bad0" }
+			if slices.ContainsFunc(msgs, bad) {
+				if tries.Add(1) > 1 {
+					return hung(ctx)
+				}
+			}
+			return b.publish(ctx, msgs, refuse(bad))
+		})
+		b.runWith(relay, func() {
+			time.Sleep(5 * time.Second) // the bubble's clock
+			for i := range 10 {
+				b.putKeys(5*i, 5*i+5)
+				time.Sleep(time.Second) // the bubble's clock
+				if n := len(b.recorder.Stored()); n != 5*i+5 {
+					b.Fatalf("stored: got %d messages of other keys, want %d; the relay holds %+v", n, 5*i+5, relay.State())
+				}
+			}
+			if n := tries.Load(); n != 2 {
+				b.Errorf("the message that hangs was sent %d times, which shows nothing", n)
+			}
+		})
+	})
+}
+
 // What is remembered of topics that were alive is bounded, however many there were: only those that hold something back need it.
 func TestTopicsThatWereAliveAreForgotten(t *testing.T) {
 	if few, many := core.TopicsRememberedAfter(1000), core.TopicsRememberedAfter(50_000); few > 1000 || many > 10_000 {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -67,6 +68,41 @@ func TestAPoisonDoesNotStopItsTopic(t *testing.T) {
 					b.Errorf("dead letters: got %+v, want message %s after three attempts", dead, poison)
 				}
 				b.wantLeft("")
+			})
+		})
+	}
+}
+
+// In a busy topic some call that began before a message failed always succeeds right after it. That says nothing of the message, and does not
+// have it tried again at once: what would then fail could not be told from an outage, over and over again.
+func TestAPoisonInABusyTopicIsCounted(t *testing.T) {
+	for name, fail := range map[string]func(context.Context) error{"hangs": hung, "breaks it": reset} {
+		t.Run(name, func(t *testing.T) {
+			onBench(t, func(b *bench) {
+				b.config.Logger, b.config.Lanes, b.config.PublishTimeout, b.config.Failures.MaxAttempts = quiet, 8, 5*time.Second, 3
+				b.config.Failures.FirstDelay, b.config.Failures.MaxDelay = time.Second, time.Second
+				var calls atomic.Int64
+				relay := b.relayTo(func(ctx context.Context, msgs []core.Message) error {
+					time.Sleep(20 * time.Millisecond) // the bubble's clock
+					if slices.ContainsFunc(msgs, func(m core.Message) bool { return m.ID == "poison" }) {
+						calls.Add(1)
+						return fail(ctx)
+					}
+					return b.recorder.Publish(ctx, msgs)
+				})
+				b.runWith(relay, func() {
+					b.put(core.Message{ID: "poison", Topic: "t", Key: "poison"})
+					for i := range 5000 {
+						b.put(core.Message{ID: fmt.Sprint(i), Topic: "t", Key: fmt.Sprint("other", i)})
+						time.Sleep(10 * time.Millisecond) // the bubble's clock
+					}
+				})
+				if dead := b.memory.Contents().Dead; len(dead) != 1 || dead[0].Attempts != 3 {
+					b.Errorf("dead letters: got %+v, want the poison after three attempts", dead)
+				}
+				if n := calls.Load(); n > 8 {
+					b.Errorf("it was sent %d times", n)
+				}
 			})
 		})
 	}

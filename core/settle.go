@@ -61,15 +61,14 @@ func (e *engine) startSettling(now time.Time) {
 	e.workers.Go(func() {
 		err := e.writer.settle(e.work, part)
 		e.post(func() {
-			if err != nil && !errors.Is(err, errLeaseLost) {
+			if err != nil && (!errors.Is(err, errLeaseLost) || e.work.Err() != nil) { // which a dialect may return as work's cause
 				return // work has ended, and run ends with it: part stays under way, for finish
 			}
-			e.settling, e.underWay = false, settlement{}
-			if err == nil {
-				e.settled(part)
-			} else {
-				e.failure = err
+			if err != nil { // the mark, which is written last
+				part.mark, e.failure = nil, err
 			}
+			e.settling, e.underWay = false, settlement{}
+			e.settled(part)
 		})
 	})
 }
@@ -133,8 +132,8 @@ type settler struct {
 	failed  func(error) // is told of each failed try
 }
 
-// settle writes s, and tries again, over new sessions, until it has, or ctx is done, or there is a suspect to mark and the
-// lease is lost. Each part is idempotent.
+// settle writes s, and tries again, over new sessions, until it has, or ctx is done, or all but the suspect's mark is written and
+// the lease is lost. Each part is idempotent.
 func (w *settler) settle(ctx context.Context, s settlement) error {
 	for tries := 0; ; tries++ {
 		err := w.try(ctx, s)

@@ -1,7 +1,6 @@
 package core_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -104,60 +103,6 @@ func (w *world) publishFault(call conformance.PublishCall) conformance.PublishFa
 		breakCall(r, &f)
 	}
 	return w.keepOrder(f, call)
-}
-
-// noticedIn is within what time a silence is noticed, by a call that begins in it: it has no answer for a second, nor has the ping.
-const noticedIn = 2500 * time.Millisecond
-
-// silence swallows a call: nobody answers it, whatever comes later. Some of it may have arrived. What began last is reset by a host
-// that has started anew, and is still being asked for an answer.
-func (w *world) silence(r *rand.Rand, f conformance.PublishFault, call conformance.PublishCall) conformance.PublishFault {
-	if left := time.Until(w.silentUntil); left < noticedIn {
-		f.Before, f.Err = max(0, left)+latency(r, w.plan.slow), errors.New("connection reset")
-		for range call.Messages {
-			f.Fates = append(f.Fates, conformance.Fate{Err: core.ErrUncertain})
-		}
-		return f
-	}
-	f.Hang = true
-	if r.IntN(3) == 0 {
-		for range call.Messages {
-			f.Fates = append(f.Fates, conformance.Fate{Err: core.ErrUncertain, LateCopy: latency(r, 5*time.Second)})
-		}
-	}
-	return f
-}
-
-// ping answers as the broker does.
-func (w *world) ping(ctx context.Context) error {
-	w.mu.Lock()
-	r := w.draw("ping")
-	w.mu.Unlock()
-	if d := latency(r, w.plan.slow); !sleep(ctx, d) {
-		return ctx.Err()
-	}
-	w.mu.Lock()
-	silent, away := w.silent, w.away
-	w.note("ping: silent %v, away %v", silent, away)
-	w.mu.Unlock()
-	switch {
-	case away, w.plan.deaf:
-		return core.ErrUnavailable
-	case silent:
-		<-ctx.Done()
-		return ctx.Err()
-	}
-	return nil
-}
-
-// sleep waits for d by the bubble's clock, and reports false where ctx ended first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-time.After(d):
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 func awayFault(r *rand.Rand, f conformance.PublishFault, call conformance.PublishCall) conformance.PublishFault {

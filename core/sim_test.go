@@ -154,51 +154,6 @@ func (w *world) setAway(away bool) {
 	w.away = away
 }
 
-// fallSilent has the broker answer nothing that begins from now on, for d; or has it answer again what begins from now on.
-func (w *world) fallSilent(d time.Duration) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.note("silent for %v", d)
-	w.silent, w.silentUntil = d > 0, time.Now().Add(d)
-}
-
-// promptly looks whether delivery resumes soon after the broker's silence, where nothing else can keep it from doing so.
-func (w *world) promptly() {
-	if !w.plan.patient {
-		return
-	}
-	before := w.missing()
-	time.Sleep(resumeWithin) // the bubble's clock
-	after := w.missing()
-	for _, id := range before {
-		if !slices.Contains(after, id) {
-			return
-		}
-	}
-	if len(before) > 0 {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.wrong = append(w.wrong, fmt.Errorf("nothing is delivered within %v of the end of the broker's silence, of %v", resumeWithin, before))
-	}
-}
-
-// resumeWithin is how soon.
-const resumeWithin = 2 * time.Second
-
-// missing lists what is in the outbox and was never delivered.
-func (w *world) missing() (ids []string) {
-	seen := map[string]bool{}
-	for _, d := range w.recorder.Stored() {
-		seen[d.Message.ID] = true
-	}
-	for _, r := range w.memory.Contents().Records {
-		if !seen[r.Message.ID] && r.RetryIn <= 0 {
-			ids = append(ids, r.Message.ID)
-		}
-	}
-	return ids
-}
-
 // operate is an operator who retries, drops and unblocks.
 func (w *world) operate(ctx context.Context) {
 	r := w.random(5)
@@ -391,6 +346,7 @@ func (w *world) check() error {
 	}
 	seen := map[string]int{}
 	last := map[string]int{}
+	delayed := map[string][]*event{}
 	for _, d := range w.recorder.Stored() {
 		id := d.Message.ID
 		if seen[id]++; seen[id] > 1 {
@@ -404,16 +360,22 @@ func (w *world) check() error {
 		if w.dropped[id] {
 			continue // an operator gave it up, and then a late copy of it arrived
 		}
-		if e.key == "" || w.freed[e.key] {
-			continue
-		}
 		if w.plan.skipDead && w.buried[id] {
 			continue // its key went on without it, and then an operator retried it
+		}
+		if e.delayed != nil && !w.freed[e.delayed.key] {
+			delayed[e.delayed.key] = append(delayed[e.delayed.key], e)
+		}
+		if e.key == "" || w.freed[e.key] {
+			continue
 		}
 		if e.order < last[e.key] {
 			errs = append(errs, fmt.Errorf("%s is delivered for the first time after %s#%d", id, e.key, last[e.key]))
 		}
 		last[e.key] = max(last[e.key], e.order)
+	}
+	if w.plan.lostTails == 0 { // which may have been handed out twice
+		errs = append(errs, overtaken(delayed)...)
 	}
 	duplicates := 0
 	for id, e := range w.events {
@@ -492,11 +454,11 @@ func FuzzSimulation(f *testing.F) {
 }
 
 // A seed that failed must fail again, or nobody could find out why. What happens at one instant may be noted in any
-// order; everything else is the same. Schedules in which a process ends or connections break are left out: what their
-// goroutines still do at that very instant differs between two runs.
+// order; everything else is the same. Schedules in which a process is killed or all connections break at once are left out: what their
+// goroutines still do at that very instant, and which of two relays is the first to notice, differs between two runs.
 func TestSimulationRepeatsASeed(t *testing.T) {
-	for seed := uint64(1); seed <= 300; seed++ {
-		if p := drawPlan(seed); p.relays > 1 || p.kills+p.stops+p.restarts+p.lostTails+p.killers > 0 || p.databaseFaults > 0 {
+	for seed := uint64(1); seed <= 150; seed++ {
+		if p := drawPlan(seed); p.kills+p.restarts+p.lostTails+p.killers > 0 {
 			continue
 		}
 		first, _ := runSchedule(t, seed, true)

@@ -22,6 +22,7 @@ type event struct {
 	order int    // among the key's
 	// certain says that the transaction committed; otherwise its outcome is unknown.
 	certain bool
+	delayed *delayed // nil where it is not, or has no key
 	// pause is the pause of its topic in which it was made; 0: none.
 	pause int
 }

@@ -50,6 +50,7 @@ func (w *world) transaction(ctx context.Context, r *rand.Rand, outbox *core.Outb
 	w.mu.Lock()
 	for _, e := range written {
 		w.events[e.id] = e
+		e.enqueuedIn(tx)
 	}
 	w.mu.Unlock()
 	err = tx.Commit()
@@ -58,6 +59,7 @@ func (w *world) transaction(ctx context.Context, r *rand.Rand, outbox *core.Outb
 	defer w.mu.Unlock()
 	for _, e := range written {
 		e.certain = err == nil
+		e.committed()
 	}
 }
 
@@ -113,7 +115,7 @@ func (w *world) message(r *rand.Rand, topic, key string) (core.Message, *event) 
 		if w.plan.clocks > 0 {
 			m.NotBefore = m.NotBefore.Add(jump(r))
 		}
-		e.key = "" // it takes its place when it comes due
+		e.delay(m.NotBefore)
 	}
 	return m, e
 }

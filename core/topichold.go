@@ -105,7 +105,9 @@ func (e *engine) topicAlive(topic string) {
 		e.config.Logger.Info("lockstep: topic is alive again", "topic", topic)
 	}
 	for _, h := range e.probes[topic] {
-		if !h.flying {
+		// What was stored by a call that began before the probe failed says nothing of the time since: tried on its account, the probe
+		// would fail without a witness, and in a busy topic at once again.
+		if failedAt := h.probe.failedAt; !h.flying && (failedAt == 0 || e.alive[topic] > failedAt) {
 			h.due = now
 		}
 	}

@@ -70,5 +70,6 @@
 // bindings; while something does, ten tries make a dead letter of it, after some minutes.
 //
 // Each publish call that runs at the same time has a connection, so a relay has as many as it has lanes, and some more
-// after failures. Streams, transactions and the immediate flag are not used.
+// after failures. While a call has gone without an answer for a second, the relay's pings open one more at each node, once a second, and close
+// it. A memory or disk alarm costs one such ping, or a few: RabbitMQ answers it, and the calls end after that second. Streams, transactions and the immediate flag are not used.
 package amqp

@@ -19,6 +19,10 @@
 //   - A call that has not returned when its time is over is abandoned, and its message uncertain. What the publisher
 //     does later is a duplicate. The context of the relay's call is the Watermill message's context, for publishers
 //     that look at it. 512 calls may be abandoned; from then on nothing is sent before one of them returns.
+//   - Nobody can be asked whether the message system answers: a Broker is no [core.Pinger]. What was under way when the system, or the way there,
+//     fell silent, and whose client does not notice, goes on until core.RelayConfig.PublishTimeout is over (30 s by default), so that delivery may resume
+//     so much later than the system does: lower it to what a call takes at most. Where all
+//     is silent no attempt is counted.
 //   - The publisher gets copies. It may change them, and keep them.
 //
 // # Publishers
