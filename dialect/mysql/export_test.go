@@ -9,11 +9,6 @@ import (
 	"github.com/lockstep-go/lockstep/core"
 )
 
-// FetchStatement is what a fetch sends.
-func FetchStatement(s core.Session, request core.FetchRequest) string {
-	return s.(*session).fetch(request)
-}
-
 // Ask runs statements over the session's connection, with its settings, and returns the columns of the rows.
 func Ask(ctx context.Context, s core.Session, statements string) (rows [][]any, err error) {
 	err = s.(*session).ask(ctx, statements, func(r *sqlx.Rows) error {

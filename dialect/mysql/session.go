@@ -29,6 +29,9 @@ type session struct {
 	// blind is set once the server refused to show the transactions of others.
 	blind bool
 
+	large   int // how many fetches are still to expect large payloads
+	fetched int // records of the last fetch
+
 	lists    int       // how often the list of transactions was asked for
 	nextList time.Time // not before
 }

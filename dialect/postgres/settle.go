@@ -43,7 +43,13 @@ func (s *session) Acknowledge(ctx context.Context, refs []core.Ref) error {
 	remove := s.sql(`DELETE FROM {outbox} AS o WHERE o.position = ANY (`) +
 		integers(refs, func(r core.Ref) int64 { return r.Position }) + `) AND o.position::text || ' ' || o.id = ANY (` +
 		texts(refs, place) + `)`
-	if err := s.exec(ctx, planByPosition+s.intoArchive(remove)); err != nil {
+	var err error
+	if len(s.dialect.archive) > 0 {
+		err = s.archive(ctx, remove)
+	} else {
+		err = s.exec(ctx, planByPosition+remove)
+	}
+	if err != nil {
 		return fmt.Errorf("delete events: %w", err)
 	}
 	return nil

@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -99,15 +100,19 @@ func TestMigrateSaysWhatIsInTheWay(t *testing.T) {
 	expectSetup(t, "no privilege", dialect(t, as(t, dsn, application), postgres.Config{Prefix: "own_"}).Migrate(t.Context()), "GRANT CREATE")
 }
 
-// A version 2 that no release has.
+// A version that no release has.
 func TestMigrateGoesOnFromAnyVersion(t *testing.T) {
 	t.Parallel()
-	const second = `ALTER TABLE {outbox} ADD COLUMN shoe_size integer`
+	const next = `ALTER TABLE {outbox} ADD COLUMN shoe_size integer`
 	dsn := servers.PostgresSchema(t)
 	f := open(t, dsn, postgres.Config{})
 	enqueued(t, f, core.Message{ID: "a", Topic: "t"})
-	newer := postgres.WithMigration(dialect(t, dsn, postgres.Config{}), second)
-	expectSetup(t, "Check before", newer.Check(t.Context()), "version 1", "needs 2", "Migrate")
+	var have int
+	if err := f.DB.QueryRowContext(t.Context(), `SELECT schema_version FROM outbox_control`).Scan(&have); err != nil {
+		t.Fatal(err)
+	}
+	newer := postgres.WithMigration(dialect(t, dsn, postgres.Config{}), next)
+	expectSetup(t, "Check before", newer.Check(t.Context()), fmt.Sprint("version ", have), fmt.Sprint("needs ", have+1), "Migrate")
 
 	// An application that holds the table does not wait for the migration, nor who comes behind it, for long.
 	held, err := f.DB.BeginTx(t.Context(), nil)
@@ -124,16 +129,16 @@ func TestMigrateGoesOnFromAnyVersion(t *testing.T) {
 	}
 
 	together(t, 8, func() error {
-		return postgres.WithMigration(dialect(t, dsn, postgres.Config{}), second).Migrate(t.Context())
+		return postgres.WithMigration(dialect(t, dsn, postgres.Config{}), next).Migrate(t.Context())
 	})
 	if err := newer.Check(t.Context()); err != nil {
 		t.Errorf("Check after: %v", err)
 	}
 	fetchOne(t, openSession(t, conformance.SQLFixture(newer, f.DB)), "a")
-	expectSetup(t, "the older program", f.Dialect.(*postgres.Dialect).Check(t.Context()), "version 2", "update this program")
+	expectSetup(t, "the older program", f.Dialect.(*postgres.Dialect).Check(t.Context()), fmt.Sprint("version ", have+1), "update this program")
 
-	fresh := servers.PostgresSchema(t) // from nothing to version 2 at once
-	all := postgres.WithMigration(dialect(t, fresh, postgres.Config{}), second)
+	fresh := servers.PostgresSchema(t) // from nothing at once
+	all := postgres.WithMigration(dialect(t, fresh, postgres.Config{}), next)
 	if err := errors.Join(all.Migrate(t.Context()), all.Check(t.Context())); err != nil {
 		t.Error(err)
 	}
