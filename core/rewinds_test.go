@@ -62,6 +62,7 @@ func TestAWayBackWithinAWayBackEndsWhereTheFirstBegan(t *testing.T) {
 		b.config.Failures = core.FailurePolicy{FirstDelay: time.Hour, MaxDelay: time.Hour}
 		b.fate = func(core.Message) error { return errors.New("refused") }
 		const records, perFetch = 5000, 1000
+		b.config.InFlight = perFetch
 		var msgs []core.Message
 		for i := range records {
 			msgs = append(msgs, core.Message{ID: fmt.Sprint(i), Topic: "refused", Key: fmt.Sprint(i)})

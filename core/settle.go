@@ -9,10 +9,9 @@ import (
 const (
 	// maxSettle bounds one call that settles records, so that its statement stays short.
 	maxSettle = 2000
-	// gatherAcks is the least time between two acknowledgements of fewer than enoughAcks messages. Nothing waits for an
+	// gatherAcks is the least time between two acknowledgements of fewer than maxSettle messages. Nothing waits for an
 	// acknowledgement, and each costs the database a commit, however few messages it has.
 	gatherAcks = 5 * time.Millisecond
-	enoughAcks = 500
 )
 
 // settlement is what became of records, on its way to the database.
@@ -76,7 +75,7 @@ func (e *engine) startSettling(now time.Time) {
 // gathers reports whether what is to be settled can wait for more of it.
 func (e *engine) gathers() bool {
 	s := &e.settle
-	return len(s.acks)+len(s.late) < enoughAcks && len(s.failures)+len(s.burials) == 0 && s.mark == nil &&
+	return len(s.acks)+len(s.late) < maxSettle && len(s.failures)+len(s.burials) == 0 && s.mark == nil &&
 		e.room() && !e.once && !e.draining && !e.resetting
 }
 

@@ -79,7 +79,7 @@ func acknowledgeCycle() func() {
 	}
 	return func() {
 		_ = integers(refs, func(r core.Ref) int64 { return r.Position })
-		_ = texts(refs, place)
+		_ = places(refs)
 	}
 }
 
@@ -92,8 +92,8 @@ func TestAllocations(t *testing.T) {
 		most  float64 // for allocEvents events
 	}{
 		{"enqueue", enqueueCycle(t), 1100},
-		{"fetch", fetchCycle(t), 3010},            // the ID, the key and the payload
-		{"acknowledge", acknowledgeCycle(), 2100}, // position and id in one text
+		{"fetch", fetchCycle(t), 2010}, // the ID with the key, and the payload
+		{"acknowledge", acknowledgeCycle(), 6},
 	} {
 		if got := testing.AllocsPerRun(20, test.cycle); got > test.most {
 			t.Errorf("%s: %v allocations for %d events, want at most %v", test.name, got, allocEvents, test.most)

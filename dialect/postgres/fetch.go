@@ -174,6 +174,7 @@ type fetched struct {
 	bytes    int
 	full     bool // by MaxBytes: what still comes is left for the next fetch
 	large    bool // there is a payload that is not small, sent or not
+	names    []byte // of the last record
 }
 
 // add takes in a row, and keeps nothing of it.
@@ -204,7 +205,9 @@ func (f *fetched) add(row []byte) error {
 	}
 	r := core.Record{Position: position, Attempts: int(attempts)}
 	m := &r.Message
-	m.ID, m.Key = string(id), string(key)
+	f.names = append(append(f.names[:0], id...), key...)
+	names := string(f.names) // both in one piece of memory
+	m.ID, m.Key = names[:len(id)], names[len(id):]
 	if last != nil && last.Message.Topic == string(topic) {
 		m.Topic = last.Message.Topic // one piece of memory for all
 	} else {

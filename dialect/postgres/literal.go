@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/lib/pq"
+
+	"github.com/lockstep-go/lockstep/core"
 )
 
 // text is a value in a statement's text.
@@ -59,11 +61,50 @@ func texts[T any](values []T, f func(T) string) string {
 }
 
 func integers[T any](values []T, f func(T) int64) string {
-	elements := make(pq.Int64Array, len(values))
+	const digits = 8 // of most
+	b := make([]byte, 0, len("'{}'::bigint[]")+len(values)*digits)
+	b = append(b, `'{`...)
 	for i, v := range values {
-		elements[i] = f(v)
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = strconv.AppendInt(b, f(v), 10)
 	}
-	return array(elements) + "::bigint[]"
+	return string(append(b, `}'::bigint[]`...))
+}
+
+// places are references, each in one text: digits, a space, the id. Acknowledging makes thousands of them at a time: nearly all ids
+// have nothing in them that would have to be quoted, and are written as they are.
+func places(refs []core.Ref) string {
+	const size = len(`"12345678 ",`) + len("01890a5d-ac96-774b-bcce-b302099a8057")
+	b := make([]byte, 0, len("'{}'::text[]")+len(refs)*size)
+	b = append(b, `'{`...)
+	for i, r := range refs {
+		if !plain(r.ID) {
+			return texts(refs, func(r core.Ref) string { return integer(r.Position) + " " + r.ID })
+		}
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, '"')
+		b = strconv.AppendInt(b, r.Position, 10)
+		b = append(b, ' ')
+		b = append(b, r.ID...)
+		b = append(b, '"')
+	}
+	return string(append(b, `}'::text[]`...))
+}
+
+// plain reports whether s stands for itself in an array's notation, and in a literal.
+func plain(s string) bool {
+	for i := range len(s) {
+		switch c := s[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_', c == '.', c == ':':
+		default:
+			return false
+		}
+	}
+	return true
 }
 
 // list joins what f makes of each value by commas.

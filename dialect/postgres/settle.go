@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/lockstep-go/lockstep/core"
 	"github.com/lockstep-go/lockstep/internal/errtext"
@@ -42,7 +40,7 @@ func (s *session) Acknowledge(ctx context.Context, refs []core.Ref) error {
 	// Position and id in one text: the server hashes a list of texts, and looks at each row once. It sorts the positions.
 	remove := s.sql(`DELETE FROM {outbox} AS o WHERE o.position = ANY (`) +
 		integers(refs, func(r core.Ref) int64 { return r.Position }) + `) AND o.position::text || ' ' || o.id = ANY (` +
-		texts(refs, place) + `)`
+		places(refs) + `)`
 	var err error
 	if len(s.dialect.archive) > 0 {
 		err = s.archive(ctx, remove)
@@ -53,18 +51,6 @@ func (s *session) Acknowledge(ctx context.Context, refs []core.Ref) error {
 		return fmt.Errorf("delete events: %w", err)
 	}
 	return nil
-}
-
-// place is a reference in one text: digits, a space, the id.
-func place(r core.Ref) string {
-	var digits [20]byte
-	position := strconv.AppendInt(digits[:0], r.Position, 10)
-	var b strings.Builder
-	b.Grow(len(position) + 1 + len(r.ID))
-	b.Write(position)
-	b.WriteByte(' ')
-	b.WriteString(r.ID)
-	return b.String()
 }
 
 // Fail implements [core.Writer].
