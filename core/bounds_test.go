@@ -158,3 +158,41 @@ func TestWaitsGrowToACapAndDiffer(t *testing.T) {
 		}
 	})
 }
+
+// A fetch takes as many records as its bytes allow, if they are like the last. Where they are large it takes no more than before
+// anything was known, since a dialect bounds the bytes of many in a slower way.
+func TestAFetchTakesMoreOfSmallRecords(t *testing.T) {
+	for _, test := range []struct{ payload, large, first, least, most int }{
+		{300, 300, 1000, 4000, 4000},
+		{2000, 2000, 1000, 2050, 2100},
+		{4000, 4000, 1000, 1000, 1050},
+		{8000, 8000, 525, 525, 525}, // 4 MiB
+		{300, 5000, 1000, 1650, 1700},
+	} {
+		t.Run(fmt.Sprint(test.payload, " and ", test.large), func(t *testing.T) {
+			onBench(t, func(b *bench) {
+				b.config.InFlightBytes = 1 << 30
+				var msgs []core.Message
+				for i := range 10_000 {
+					msgs = append(msgs, core.Message{ID: fmt.Sprintf("%06d", i), Topic: "t", Key: fmt.Sprint(i), Payload: make([]byte, test.payload)})
+					if i%100 == 0 {
+						msgs[i].Payload = make([]byte, test.large)
+					}
+				}
+				b.put(msgs...)
+				first, most := 0, 0
+				b.config.Hooks.Fetched = func(records int, _ time.Duration) {
+					if first == 0 {
+						first = records
+					}
+					most = max(most, records)
+				}
+				b.during(func() { time.Sleep(10 * time.Second) }) // the bubble's clock
+				if first != test.first || most < test.least || most > test.most {
+					b.Errorf("the first fetch took %d records, and the largest %d; want %d, and %d to %d", first, most, test.first, test.least, test.most)
+				}
+				b.wantOnce(len(msgs))
+			})
+		})
+	}
+}

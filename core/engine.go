@@ -10,9 +10,10 @@ import (
 )
 
 const (
-	// fetchLimit is the most records of one fetch. Where there is a backlog, what a fetch brings is divided over the lanes, and what it costs
-	// beside the records, here, in the database and at the broker, is paid once.
-	fetchLimit = 4000
+	// fetchLimit is the most records of one fetch of which nothing is known, or that are large, and fetchMost that of small ones. What a
+	// fetch brings is divided over the lanes: the more it is, the fewer calls and commits there are.
+	fetchLimit = 1000
+	fetchMost  = 4000
 	// fetchBytes is where a fetch ends that has not reached its limit: while it is read, its records are in memory in more
 	// than one form, and are not counted as in flight.
 	fetchBytes = 4 << 20
@@ -100,6 +101,10 @@ type engine struct {
 	opening    bool
 	reopenAt   time.Time
 	reopens    int
+
+	// usualBytes is the mean of the records that the last fetch put in flight, 0 before it, and largestBytes the largest of the last
+	// ten or so.
+	usualBytes, largestBytes int
 
 	idlePolls int
 	woken     bool // since the last fetch began
@@ -323,6 +328,7 @@ func (e *engine) enter(it *item) {
 	e.reader.flight[it.record.Position] = it
 	e.count++
 	e.bytes += it.bytes
+	e.largestBytes = max(e.largestBytes, it.bytes, 1)
 	it.lane.count++
 	it.lane.bytes += it.bytes
 	if it.apart {

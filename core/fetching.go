@@ -119,10 +119,19 @@ func (e *engine) promoted(events int) {
 	}
 }
 
+// fetchLimit is how many records fit into a fetch, if they are like the last. A dialect may have to bound the bytes of a result in a
+// slower way where there are some that are larger than twice their share of it.
+func (e *engine) fetchLimit() int {
+	if e.usualBytes == 0 {
+		return fetchLimit
+	}
+	return min(fetchMost, max(fetchLimit, min(fetchBytes/e.usualBytes, 2*fetchBytes/e.largestBytes)))
+}
+
 func (e *engine) fetch(now time.Time) {
 	e.woken = false
 	sees := e.unread
-	limit := min(fetchLimit, max(1, e.config.InFlight-e.count+e.probeCount))
+	limit := min(e.fetchLimit(), max(1, e.config.InFlight-e.count+e.probeCount))
 	maxBytes := min(fetchBytes, max(1, e.config.InFlightBytes-e.bytes+e.probeBytes))
 	request := e.reader.request(limit, maxBytes)
 	session := e.session
@@ -180,11 +189,15 @@ func (e *engine) fetched(result FetchResult) {
 		e.nextFetch = time.Time{}
 		return
 	}
-	reused, before := false, e.count
+	reused, before, bytes := false, e.count, e.bytes
+	e.largestBytes -= e.largestBytes / 16
 	for i := range result.Records {
 		reused = !e.dispatch(&result.Records[i]) || reused
 	}
 	dispatched := e.count > before
+	if dispatched {
+		e.usualBytes = max(1, (e.bytes-bytes)/(e.count-before))
+	}
 	e.settleLeft()
 	if reused {
 		e.reset(fmt.Errorf("fetch: positions are used a second time"))
