@@ -44,6 +44,15 @@ func (s *settlement) take() settlement {
 	return part
 }
 
+// removed are the records that s acknowledges.
+func (s *settlement) removed() []Ref {
+	refs := make([]Ref, 0, len(s.acks)+len(s.late))
+	for _, it := range s.acks {
+		refs = append(refs, it.record.Ref())
+	}
+	return append(refs, s.late...)
+}
+
 func cut[T any](all []T) (part, rest []T) {
 	n := min(len(all), maxSettle)
 	return all[:n:n], all[n:]
@@ -82,14 +91,14 @@ func (e *engine) gathers() bool {
 // settled takes in that s is written.
 func (e *engine) settled(s settlement) {
 	now := time.Now()
-	refs := s.late
 	for _, it := range s.acks {
-		refs = append(refs, it.record.Ref())
 		e.leave(it)
 	}
-	if len(refs) > 0 {
+	if len(s.acks)+len(s.late) > 0 {
 		e.progress.Store(true)
-		e.config.Hooks.acknowledged(refs)
+		if e.config.Hooks.Acknowledged != nil {
+			e.config.Hooks.Acknowledged(s.removed())
+		}
 	}
 	if s.mark != nil {
 		e.caution.marked, e.caution.writing = *s.mark, false
@@ -158,12 +167,8 @@ func (w *settler) try(ctx context.Context, s settlement) error {
 		}
 		w.session = session
 	}
-	if n := len(s.acks) + len(s.late); n > 0 {
-		refs := make([]Ref, 0, n)
-		for _, it := range s.acks {
-			refs = append(refs, it.record.Ref())
-		}
-		if err := w.session.Acknowledge(ctx, append(refs, s.late...)); err != nil {
+	if len(s.acks)+len(s.late) > 0 {
+		if err := w.session.Acknowledge(ctx, s.removed()); err != nil {
 			return err
 		}
 	}
