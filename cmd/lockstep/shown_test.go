@@ -175,7 +175,9 @@ func commandsIn(line string) (commands [][]string) {
 		case len(words) > 2 && words[0] == "sh" && words[1] == "-c":
 			commands = append(commands, commandsIn(words[2])...)
 		case len(words) > 1 && (words[0] == "run" || words[0] == "lockstep"):
-			commands = append(commands, words[1:])
+			if words[1] != cobra.ShellCompRequestCmd { // what a shell asks for, of a line that is not finished
+				commands = append(commands, words[1:])
+			}
 		}
 	}
 	return commands
