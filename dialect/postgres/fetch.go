@@ -172,8 +172,8 @@ type fetched struct {
 	now      int64 // the statement's time
 	blocked  int64 // rows of the blocked keys' table, counted up to more than a few
 	bytes    int
-	full     bool // by MaxBytes: what still comes is left for the next fetch
-	large    bool // there is a payload that is not small, sent or not
+	full     bool   // by MaxBytes: what still comes is left for the next fetch
+	large    bool   // there is a payload that is not small, sent or not
 	names    []byte // of the last record
 }
 
