@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 )
 
@@ -18,6 +19,11 @@ func Run(ctx context.Context, config Config) (*Report, error) {
 	config, err := config.withDefaults()
 	if err != nil {
 		return nil, fmt.Errorf("bench config: %w", err)
+	}
+	if config.ProfileDir != "" {
+		if err := os.MkdirAll(config.ProfileDir, 0o750); err != nil {
+			return nil, fmt.Errorf("make a place for profiles: %w", err)
+		}
 	}
 	b := &bench{config: config, servers: map[string]int{}}
 	report := &Report{Machine: machine(), Settings: Settings{

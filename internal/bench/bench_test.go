@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -32,7 +33,7 @@ func TestEverySectionMeasuresWhatItSays(t *testing.T) {
 			bench.Postgres: servers.Postgres(t), bench.Kafka: servers.Kafka(t), bench.SQLite: t.TempDir(),
 		},
 		Events: dose.Of(t, 2000, 100_000), Keys: 50, Rounds: dose.Of(t, 1, 3), For: dose.Of(t, 200*time.Millisecond, 5*time.Second),
-		Rates: []int{200}, Backlogs: []int{500, 1000},
+		Rates: []int{200}, Backlogs: []int{500, 1000}, ProfileDir: filepath.Join(t.TempDir(), "profiles"),
 		Progress: func(line string) { t.Log(line) },
 	}
 	report, err := bench.Run(t.Context(), config)
@@ -41,6 +42,9 @@ func TestEverySectionMeasuresWhatItSays(t *testing.T) {
 	}
 	if err := report.Check(); err != nil {
 		t.Error(err)
+	}
+	if profiles, err := filepath.Glob(filepath.Join(config.ProfileDir, "*.cpu.pprof")); err != nil || len(profiles) == 0 {
+		t.Errorf("got no profile: %v, %v", profiles, err)
 	}
 	var encoded bytes.Buffer
 	if err := json.NewEncoder(&encoded).Encode(report); err != nil {

@@ -58,7 +58,7 @@ type Config struct {
 	Rates []int
 	// Backlogs are those of the growth section. Default to 10 000, 100 000 and 1 000 000.
 	Backlogs []int
-	// ProfileDir gets a CPU and an allocation profile of each of Lockstep's drains. Defaults to none.
+	// ProfileDir gets a CPU and an allocation profile of each of Lockstep's drains, and is made where there is none. Defaults to none.
 	ProfileDir string
 	// Progress is told what is being done. Defaults to nobody.
 	Progress func(line string)
