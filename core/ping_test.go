@@ -369,6 +369,37 @@ func TestWhatIsCutCountsNoAttempt(t *testing.T) {
 	})
 }
 
+// What began after the broker was back has all of its time, and is not cut with what began before.
+func TestWhatBeganAfterASilenceIsNotCut(t *testing.T) {
+	onBench(t, func(b *bench) {
+		var silent atomic.Bool
+		var late atomic.Int32
+		silent.Store(true)
+		relay := b.relayToPinged(func(ctx context.Context, msgs []core.Message) error {
+			if silent.Load() {
+				return hung(ctx) // for good: what comes back does not know of it
+			}
+			if msgs[0].Key == "late" {
+				late.Add(1)
+				return b.slowly(ctx, msgs, func() { time.Sleep(5 * time.Second) }) // the bubble's clock
+			}
+			return b.recorder.Publish(ctx, msgs)
+		}, silentWhile(&silent))
+		b.runWith(relay, func() {
+			b.put(core.Message{ID: "lost", Topic: "t", Key: "lost"})
+			time.Sleep(9500 * time.Millisecond) // the bubble's clock
+			silent.Store(false)                 // which the ping of the tenth second finds
+			time.Sleep(700 * time.Millisecond)  // the bubble's clock
+			b.put(core.Message{ID: "late", Topic: "t", Key: "late"})
+			time.Sleep(10 * time.Second) // the bubble's clock
+			b.wantOnce(2)
+			if n := late.Load(); n != 1 {
+				b.Errorf("what began after the silence was sent %d times, want once", n)
+			}
+		})
+	})
+}
+
 // A relay that ends takes a ping that is under way with it: the application may close its broker then.
 func TestARelayEndsWithItsPing(t *testing.T) {
 	onBench(t, func(b *bench) {
