@@ -109,6 +109,7 @@ func init() { // not a literal: the ways refer to it
 		wayApp:         latency,
 		wayRelay:       relayAlone,
 		wayIdle:        idle,
+		wayPoll:        poll,
 	}
 }
 
