@@ -13,10 +13,10 @@ var _ core.Pinger = (*router)(nil)
 
 // Ping implements [core.Pinger]: every broker that can be asked has to answer. One that can't passes for one that does.
 func (r *router) Ping(ctx context.Context) error {
-	pingers := map[core.Broker]core.Pinger{}
-	for _, broker := range r.brokers() {
-		if pinger, ok := core.Ability[core.Pinger](broker); ok {
-			pingers[broker] = pinger
+	var pingers []core.Pinger
+	for _, p := range r.places() {
+		if pinger, ok := core.Ability[core.Pinger](p.broker); ok {
+			pingers = append(pingers, pinger)
 		}
 	}
 	var mu sync.Mutex

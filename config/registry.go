@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"maps"
 	"net/url"
-	"reflect"
 	"slices"
 	"strings"
 
@@ -169,13 +168,13 @@ type opening struct {
 	registry *Registry
 	config   *Config
 	log      *slog.Logger
-	named    map[string]core.Broker
+	named    map[string]*place
 	opened   *Opened
 	problems collector
 }
 
 func (r *Registry) opening(config *Config, log *slog.Logger) *opening {
-	o := &opening{registry: r, config: config, log: log, named: map[string]core.Broker{}, opened: &Opened{}}
+	o := &opening{registry: r, config: config, log: log, named: map[string]*place{}, opened: &Opened{}}
 	if config.origin != nil {
 		o.problems = collector{file: config.origin.file, lines: config.origin.lines}
 	}
@@ -230,29 +229,28 @@ func (o *opening) dialect(from *OutboxConfig, path string) Dialect {
 }
 
 // broker opens u, or returns the one that was opened under its name.
-func (o *opening) broker(to *Outbox, where string, u URL) core.Broker {
+func (o *opening) broker(to *Outbox, where string, u URL) *place {
 	name := u.String()
-	if broker, opened := o.named[name]; opened && u.isName() {
-		to.Brokers[name] = broker
-		return broker
+	if p, opened := o.named[name]; opened && u.isName() {
+		to.Brokers[name] = p.broker
+		return p
 	}
+	p := &place{}
 	at := u
 	if u.isName() {
 		var known bool
 		if at, known = o.config.Brokers[u.text]; !known {
 			o.problems.add(where, noSuchBroker, u.text)
-			return nil
+			return p
 		}
 		where = join("brokers", u.text)
 	}
 	broker, err := o.registry.OpenBroker(at, o.log)
 	if err != nil {
 		o.problems.add(where, "%v", err)
-		return nil
+		return p
 	}
-	if !reflect.ValueOf(broker).Comparable() { // it is a key of the maps in which a router sorts messages: each call would panic
-		o.problems.at(0, where, "%T is no value that can be compared: let the adapter return a pointer", broker)
-	}
+	p.broker = broker
 	if closer, ok := core.Ability[io.Closer](broker); ok {
 		o.opened.closers = append(o.opened.closers, closer)
 	}
@@ -262,8 +260,8 @@ func (o *opening) broker(to *Outbox, where string, u URL) core.Broker {
 		}
 	}
 	if u.isName() {
-		o.named[name] = broker
+		o.named[name] = p
 	}
 	to.Brokers[name] = broker
-	return broker
+	return p
 }

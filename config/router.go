@@ -3,32 +3,36 @@ package config
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/lockstep-go/lockstep/core"
 )
 
+// place is a broker behind routes. Its address tells it from others: adapters may return values that cannot be compared.
+type place struct{ broker core.Broker }
+
 // route sends the topics that match a pattern to a broker.
 type route struct {
 	topics string
-	broker core.Broker
+	to     *place
 }
 
 // router is a broker that sends each message to the broker its topic is routed to. Several get their parts of a call at
 // the same time.
 type router struct {
 	routes []route
-	rest   core.Broker
+	rest   *place
 }
 
 // newRouter returns a broker with the abilities that all brokers behind it have, or, for terms and pings, any.
-func newRouter(routes []route, rest core.Broker) core.Broker {
+func newRouter(routes []route, rest *place) core.Broker {
 	if len(routes) == 0 {
-		return rest
+		return rest.broker
 	}
 	r := &router{routes, rest}
-	for _, broker := range r.brokers() {
-		if _, ordered := core.Ability[core.KeyOrdered](broker); !ordered {
+	for _, p := range r.places() {
+		if _, ordered := core.Ability[core.KeyOrdered](p.broker); !ordered {
 			return r
 		}
 	}
@@ -40,18 +44,21 @@ type orderedRouter struct{ *router }
 // KeyOrdered implements [core.KeyOrdered]: a topic, and with it each of its keys, is routed to one broker.
 func (orderedRouter) KeyOrdered() {}
 
-func (r *router) brokers() []core.Broker {
-	brokers := []core.Broker{r.rest}
+// places returns each place once.
+func (r *router) places() []*place {
+	places := []*place{r.rest}
 	for _, route := range r.routes {
-		brokers = append(brokers, route.broker)
+		if !slices.Contains(places, route.to) {
+			places = append(places, route.to)
+		}
 	}
-	return brokers
+	return places
 }
 
-func (r *router) to(topic string) core.Broker {
+func (r *router) to(topic string) *place {
 	for _, route := range r.routes {
 		if matches(route.topics, topic) {
-			return route.broker
+			return route.to
 		}
 	}
 	return r.rest
@@ -59,18 +66,18 @@ func (r *router) to(topic string) core.Broker {
 
 // Publish implements [core.Broker].
 func (r *router) Publish(ctx context.Context, msgs []core.Message) error {
-	parts := map[core.Broker][]int{}
+	parts := map[*place][]int{}
 	for i := range msgs {
-		broker := r.to(msgs[i].Topic)
-		parts[broker] = append(parts[broker], i)
+		to := r.to(msgs[i].Topic)
+		parts[to] = append(parts[to], i)
 	}
 	if len(parts) == 1 {
-		return r.to(msgs[0].Topic).Publish(ctx, msgs)
+		return r.to(msgs[0].Topic).broker.Publish(ctx, msgs)
 	}
 	results := make([]error, len(msgs))
 	var waiting sync.WaitGroup
-	for broker, indexes := range parts {
-		waiting.Go(func() { publishPart(ctx, broker, msgs, indexes, results) })
+	for to, indexes := range parts {
+		waiting.Go(func() { publishPart(ctx, to.broker, msgs, indexes, results) })
 	}
 	waiting.Wait()
 	for _, err := range results {
@@ -98,36 +105,4 @@ func publishPart(ctx context.Context, broker core.Broker, msgs []core.Message, i
 	for k, result := range core.Results(err, len(part)) {
 		results[indexes[k]] = result
 	}
-}
-
-// ForTerm implements [core.TermBroker] for those that can shut out earlier owners. The others need no term.
-func (r *router) ForTerm(ctx context.Context, term core.Term) (core.Broker, error) {
-	begun := map[core.Broker]core.Broker{}
-	begin := func(broker core.Broker) (core.Broker, error) {
-		if done, ok := begun[broker]; ok {
-			return done, nil
-		}
-		done := broker
-		if fencer, ok := broker.(core.TermBroker); ok {
-			var err error
-			if done, err = fencer.ForTerm(ctx, term); err != nil {
-				return nil, err
-			}
-		}
-		begun[broker] = done
-		return done, nil
-	}
-	rest, err := begin(r.rest)
-	if err != nil {
-		return nil, err
-	}
-	routes := make([]route, len(r.routes))
-	for i, from := range r.routes {
-		broker, err := begin(from.broker)
-		if err != nil {
-			return nil, err
-		}
-		routes[i] = route{from.topics, broker}
-	}
-	return newRouter(routes, rest), nil
 }
