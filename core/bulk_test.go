@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -92,6 +93,45 @@ func TestRetryLeavesWhatFailsAgain(t *testing.T) {
 			got, err := core.NewOperator(b.memory).Retry(ctx, core.DeadFilter{Topic: "bad"})
 			if got != n || err != nil {
 				b.Errorf("Retry: got %d, %v, want %d", got, err, n)
+			}
+		})
+	})
+}
+
+// What becomes a dead letter while an operator drops others was shown to nobody, and stays.
+func TestDropLeavesWhatDiesMeanwhile(t *testing.T) {
+	onBench(t, func(b *bench) {
+		b.config.Logger = quiet
+		const n = 1000
+		var msgs []core.Message
+		for i := range n {
+			msgs = append(msgs, core.Message{ID: fmt.Sprint("bad", i), Topic: "bad", Key: fmt.Sprint(i)})
+		}
+		b.put(msgs...)
+		b.fate = func(core.Message) error { return core.ErrPermanent }
+		b.runWith(b.relay(), func() {
+			time.Sleep(5 * time.Second) // the bubble's clock
+			begun := make(chan struct{})
+			begin := sync.OnceFunc(func() { close(begun) })
+			b.memory.Inject(func(c conformance.Call) conformance.Fault {
+				if c.Op == "DropDead" {
+					begin()
+				}
+				return conformance.Fault{Before: 10 * time.Millisecond}
+			})
+			op := core.NewOperator(b.memory)
+			var got int
+			var err error
+			var dropping sync.WaitGroup
+			dropping.Go(func() { got, err = op.Drop(b.Context(), core.DeadFilter{Topic: "bad"}, "a reason") })
+			<-begun
+			b.put(core.Message{ID: "late", Topic: "bad", Key: "late"})
+			dropping.Wait()
+			if got != n || err != nil {
+				b.Errorf("Drop: got %d, %v, want %d", got, err, n)
+			}
+			if left, err := op.Count(b.Context(), core.DeadFilter{Topic: "bad"}); left != 1 || err != nil {
+				b.Errorf("%d dead letters are left, %v, want the one that died meanwhile", left, err)
 			}
 		})
 	})

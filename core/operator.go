@@ -91,6 +91,13 @@ func (o *Operator) Count(ctx context.Context, filter DeadFilter) (n int64, err e
 	return n, err
 }
 
+// AsOf returns a filter for those that match f and were dead letters at then, by this process's clock: what an operator was shown
+// at that time, and nothing that died since.
+func (f DeadFilter) AsOf(then time.Time) DeadFilter {
+	f.OlderThan += max(0, time.Since(then)-clockGrain)
+	return f
+}
+
 // Retry puts every dead letter that matches filter back to its old position, and unblocks its key, so that the key's
 // order holds. One whose position is taken, as it may be after a restore, stays a dead letter. Dead letters that were dropped stay
 // so: it refuses a filter for them with [ErrDropped]. It works in batches; after an error, or the end of ctx, n of them are back,
@@ -101,14 +108,13 @@ func (o *Operator) Retry(ctx context.Context, filter DeadFilter) (n int, err err
 	}
 	began := time.Now()
 	return o.all(ctx, "retry dead letters", func(s Session) (int, error) {
-		then := filter
-		then.OlderThan += max(0, time.Since(began)-clockGrain)
-		return s.RetryDead(ctx, then, operatorBatch)
+		return s.RetryDead(ctx, filter.AsOf(began), operatorBatch)
 	})
 }
 
 // Drop gives every dead letter that matches filter up for good, and unblocks its key. The letters stay in the database,
-// marked with reason; DeadFilter.Dropped lists them. It works in batches; after an error n of them are dropped.
+// marked with reason; DeadFilter.Dropped lists them. It works in batches; after an error n of them are dropped. What becomes a
+// dead letter while it works is left alone.
 func (o *Operator) Drop(ctx context.Context, filter DeadFilter, reason string) (n int, err error) {
 	if reason == "" {
 		return 0, ErrNoReason
@@ -116,8 +122,9 @@ func (o *Operator) Drop(ctx context.Context, filter DeadFilter, reason string) (
 	if filter.Dropped {
 		return 0, ErrDropped
 	}
+	began := time.Now()
 	return o.all(ctx, "drop dead letters", func(s Session) (int, error) {
-		return s.DropDead(ctx, filter, reason, operatorBatch)
+		return s.DropDead(ctx, filter.AsOf(began), reason, operatorBatch)
 	})
 }
 

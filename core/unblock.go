@@ -16,14 +16,14 @@ func (o *Operator) UnblockAll(ctx context.Context, filter DeadFilter) (n int, er
 		return 0, ErrDropped
 	}
 	err = o.session(ctx, "unblock keys", func(s Session) error {
-		began := time.Now()
+		asked, began := time.Now(), time.Now()
 		for last := (BlockedKey{}); ; {
 			keys, err := s.ListBlocked(ctx, last.Topic, last.Key, operatorBatch)
 			if err != nil || len(keys) == 0 {
 				return err
 			}
 			for _, last = range keys {
-				done, err := unblockIf(ctx, s, filter, last)
+				done, err := unblockIf(ctx, s, filter.AsOf(asked), last)
 				if err != nil {
 					return err
 				}

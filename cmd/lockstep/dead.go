@@ -193,6 +193,7 @@ func bulk(
 		if err != nil {
 			return err
 		}
+		counted := time.Now()
 		done := doneJSON{}
 		if n > 0 {
 			if err := confirm(cmd, yes, doing, letters(n), o.Name); err != nil {
@@ -200,7 +201,7 @@ func bulk(
 			}
 			err := withProgress(ctx, cmd, func(ctx context.Context) string { return leftOf(ctx, op, filters, n) }, func() error {
 				for _, filter := range filters {
-					acted, err := act(ctx, op, filter)
+					acted, err := act(ctx, op, filter.AsOf(counted))
 					if done.Done += acted; err != nil {
 						return &toldError{fmt.Errorf("%s %s, then: %w", letters(int64(done.Done)), did, err)}
 					}
@@ -332,6 +333,7 @@ func unblockAll(cmd *cobra.Command, s *settings, f *deadFlags, yes bool) error {
 		if err != nil {
 			return err
 		}
+		counted := time.Now()
 		done := doneJSON{}
 		if n > 0 {
 			if err := confirm(cmd, yes, "let the keys go on that %s of outbox %s block, whose order is then given up", letters(n), o.Name); err != nil {
@@ -341,7 +343,7 @@ func unblockAll(cmd *cobra.Command, s *settings, f *deadFlags, yes bool) error {
 			err := withProgress(ctx, cmd, func(context.Context) string {
 				return fmt.Sprintf("unblocking the keys of %s for %v", letters(n), time.Since(before).Round(time.Second))
 			}, func() (err error) {
-				if done.Done, err = op.UnblockAll(ctx, f.filter); err != nil {
+				if done.Done, err = op.UnblockAll(ctx, f.filter.AsOf(counted)); err != nil {
 					return &toldError{fmt.Errorf("%s unblocked, then: %w", keysOf(done.Done), err)}
 				}
 				return nil
