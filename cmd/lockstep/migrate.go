@@ -26,7 +26,7 @@ connects to nothing.
 recognises what it has received. It needs no outbox beside it.`,
 		Example: "  lockstep migrate --database postgres://owner@db/shop\n" +
 			"  lockstep migrate --inbox --database postgres://owner@db/billing\n" +
-			"  lockstep migrate --print --application shop --relay relay --database postgres: | psql shop",
+			"  lockstep migrate --print --application shop --relay relay --database postgres:///shop | psql shop",
 		Args: noArgs,
 	}
 	s := databaseSettings(cmd)
