@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -10,6 +11,9 @@ import (
 	"github.com/mattn/go-isatty"
 	"github.com/spf13/cobra"
 )
+
+// errDeclined is the answer no.
+var errDeclined = errors.New("nothing was done")
 
 // confirm says what a command will do, and asks. Where nobody can be asked it refuses; --yes answers beforehand.
 func confirm(cmd *cobra.Command, yes bool, format string, args ...any) error {
@@ -32,7 +36,7 @@ func confirm(cmd *cobra.Command, yes bool, format string, args ...any) error {
 	case "y", "yes":
 		return nil
 	}
-	return fmt.Errorf("nothing was done")
+	return errDeclined
 }
 
 func yesFlag(cmd *cobra.Command) *bool {

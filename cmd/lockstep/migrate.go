@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -55,6 +56,9 @@ recognises what it has received. It needs no outbox beside it.`,
 				}
 			default:
 				err = m.migrate(ctx, cmd, o, *yes)
+			}
+			if errors.Is(err, errDeclined) {
+				err = fmt.Errorf("outbox %s: %w", o.Name, err) // to others it may have been done
 			}
 			if err == nil {
 				done.Outboxes = append(done.Outboxes, m)
@@ -148,8 +152,24 @@ func (m *migration) migrateInbox(ctx context.Context, cmd *cobra.Command, o *con
 	if err := confirm(cmd, yes, "create the table of the inbox in %s, where it is missing", o.Database); err != nil {
 		return err
 	}
+	before := inboxProblems(ctx, o)
 	if err := keeper.MigrateInbox(ctx); err != nil {
 		return fmt.Errorf("outbox %s: %w", o.Name, err)
 	}
+	m.Changed = before < 0 || inboxProblems(ctx, o) < before
 	return nil
+}
+
+// inboxProblems counts what is wrong with an inbox, of which migrating mends that there is none. It is negative where that cannot
+// be found out.
+func inboxProblems(ctx context.Context, o *config.Outbox) int {
+	examiner, ok := core.Ability[config.InboxExaminer, core.Dialect](o.Dialect)
+	if !ok {
+		return -1
+	}
+	found, err := examiner.ExamineInbox(ctx, 0) // of what a retention decides it only warns
+	if err != nil {
+		return -1
+	}
+	return len(slices.DeleteFunc(found, func(f config.Finding) bool { return f.Warning }))
 }
