@@ -114,6 +114,32 @@ archive: ["a$${b"]
 	}
 }
 
+// What a secret holds is taken as it is, however often the file leads to it.
+func TestASecretIsExpandedOnce(t *testing.T) {
+	t.Parallel()
+	got, err := load(t, "prefix: &p '${PFX}'\nschema: *p\ndatabase: sqlite:a.db\nbroker: 'stdout:'\narchive: [*p, *p]\n",
+		map[string]string{"PFX": "${HOME}", "HOME": "/root"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := got.Outboxes[0]
+	for _, text := range append(o.Archive, o.Prefix, o.Schema) {
+		if text != "${HOME}" {
+			t.Errorf("got %q, want ${HOME}", text)
+		}
+	}
+}
+
+// A file may begin with ---, end with ... or with another --- behind which nothing stands.
+func TestOneDocument(t *testing.T) {
+	t.Parallel()
+	for _, content := range []string{"---\ndatabase: sqlite:a.db\nbroker: 'stdout:'\n...\n", "# a\ndatabase: sqlite:a.db\nbroker: 'stdout:'\n---\n# b\n"} {
+		if got, err := load(t, content, nil, nil); err != nil || got.Outboxes[0].Database != config.NewURL("sqlite:a.db") {
+			t.Errorf("%q: got %+v, %v", content, got, err)
+		}
+	}
+}
+
 func TestFlagsWinOverTheEnvironmentOverTheFile(t *testing.T) {
 	t.Parallel()
 	got, err := load(t, "database: sqlite:file.db\nbroker: 'stdout:'\nlog: {level: warn}\nprefix: file_\n",

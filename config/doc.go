@@ -5,7 +5,8 @@
 //
 // # The file
 //
-// Two lines are a configuration; changing the broker is changing one of them:
+// It is one YAML document: settings behind a further line --- are refused. Two lines are a configuration; changing the broker
+// is changing one of them:
 //
 //	database: postgres://relay@db/shop
 //	broker: kafka://k1:9092,k2:9092

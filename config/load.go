@@ -1,8 +1,10 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"reflect"
 	"regexp"
@@ -45,14 +47,16 @@ func Load(source Source) (Config, error) {
 	if source.Lookup == nil {
 		source.Lookup = os.LookupEnv
 	}
-	c := &collector{file: source.File, lines: map[string]int{}}
+	c := &collector{file: source.File, lines: map[string]int{}, expanded: map[*yaml.Node]bool{}}
 	root := &yaml.Node{Kind: yaml.MappingNode}
 	if source.File != "" {
 		content, err := os.ReadFile(source.File)
 		if err != nil {
 			return Config{}, fmt.Errorf("read the configuration: %w", err)
 		}
-		root = parse(c, content)
+		if root = parse(c, content); root == nil {
+			return Config{origin: &origin{file: c.file}}, c.err() // what it lacks is not known
+		}
 	}
 	for _, v := range variables {
 		value, set := source.Flags[v.path]
@@ -73,24 +77,35 @@ func Load(source Source) (Config, error) {
 	return config, c.err()
 }
 
-// parse returns the file's root, which is an empty mapping where it has none.
+// parse returns the file's root, which is an empty mapping where it has none, and nil where it cannot be read.
 func parse(c *collector, content []byte) *yaml.Node {
-	var document yaml.Node
-	empty := &yaml.Node{Kind: yaml.MappingNode}
-	if err := yaml.Unmarshal(content, &document); err != nil {
-		line, text := splitLine(err.Error())
-		c.at(line, "", "is not YAML: %s", text)
-		return empty
+	var roots []*yaml.Node
+	for decoder := yaml.NewDecoder(bytes.NewReader(content)); ; {
+		var document yaml.Node
+		err := decoder.Decode(&document)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			line, text := splitLine(err.Error())
+			c.at(line, "", "is not YAML: %s%s", text, quoting(text))
+			return nil
+		}
+		if root := document.Content[0]; root.Tag != "!!null" { // nothing, or comments
+			roots = append(roots, root)
+		}
 	}
-	if len(document.Content) == 0 {
-		return empty
+	if len(roots) == 0 {
+		return &yaml.Node{Kind: yaml.MappingNode}
 	}
-	root := document.Content[0]
-	if root.Kind != yaml.MappingNode {
-		c.at(root.Line, "", "is not a mapping: write lines like `database: postgres://host/database`")
-		return empty
+	if roots[0].Kind != yaml.MappingNode {
+		c.at(roots[0].Line, "", "is not a mapping: write lines like `database: postgres://host/database`")
+		return nil
 	}
-	return root
+	for _, more := range roots[1:] {
+		c.at(more.Line, "", "is another document, behind a line ---: all settings belong into one")
+	}
+	return roots[0]
 }
 
 // override sets the scalar at path, in front of what the file says.
@@ -122,6 +137,9 @@ func (c *collector) check(node *yaml.Node, t reflect.Type, path string, lookup f
 	if c.lines[path] == 0 {
 		c.lines[path] = node.Line
 	}
+	if node.Kind == yaml.MappingNode {
+		c.unique(node, path)
+	}
 	switch {
 	case node.Kind == yaml.ScalarNode:
 		c.expand(node, path, lookup)
@@ -148,10 +166,27 @@ func (c *collector) check(node *yaml.Node, t reflect.Type, path string, lookup f
 	}
 }
 
+// unique leaves the first of settings with one name, so that the rest can be decoded.
+func (c *collector) unique(node *yaml.Node, path string) {
+	lines := map[string]int{}
+	var content []*yaml.Node
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		key := node.Content[i]
+		if first, twice := lines[key.Value]; twice && key.Kind == yaml.ScalarNode {
+			c.at(key.Line, join(path, key.Value), "is set already, on line %d: leave one of the two", first)
+			continue
+		}
+		lines[key.Value] = key.Line
+		content = append(content, key, node.Content[i+1])
+	}
+	node.Content = content
+}
+
 func (c *collector) expand(node *yaml.Node, path string, lookup func(string) (string, bool)) {
-	if !strings.Contains(node.Value, "${") {
+	if c.expanded[node] || !strings.Contains(node.Value, "${") {
 		return
 	}
+	c.expanded[node] = true // an alias leads here again: what a secret holds is no reference
 	value, err := expand(node.Value, lookup)
 	if err != nil {
 		c.at(node.Line, path, "%v", err)
@@ -259,6 +294,14 @@ var (
 	linePrefix = regexp.MustCompile(`^(?:yaml: )?(?:unmarshal errors:\s*)?line (\d+): `)
 	wrongType  = regexp.MustCompile("cannot unmarshal !!(\\w+)(?: `[^`]*`)? into (\\S+)")
 )
+
+// quoting says what is meant by an error of the parser's where a value such as stdout: is not quoted.
+func quoting(text string) string {
+	if !strings.Contains(text, "mapping values are not allowed") {
+		return ""
+	}
+	return `: quote a value that ends with a colon, or has one before a space, as in broker: "stdout:"`
+}
 
 func splitLine(message string) (int, string) {
 	m := linePrefix.FindStringSubmatch(message)

@@ -108,7 +108,7 @@ const noSuchBroker = "is %q, which is neither a URL nor one of brokers"
 func (config *Config) checkBroker(c *collector, path string, broker URL) {
 	switch {
 	case broker.IsZero():
-		c.add(path, "is missing: say where events go, as in kafka://host:9092, amqp://user@host/ or stdout:")
+		c.add(path, `is missing: say where events go, as in kafka://host:9092, amqp://user@host/ or "stdout:"`)
 	case broker.isName():
 		if _, known := config.Brokers[broker.text]; !known {
 			c.add(path, noSuchBroker, broker.text)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"go.yaml.in/yaml/v3"
 )
 
 // Problem is one thing that is wrong with a configuration.
@@ -45,6 +47,8 @@ type collector struct {
 	file  string
 	lines map[string]int // of each setting, by path
 	found []Problem
+
+	expanded map[*yaml.Node]bool // scalars that have their secrets
 }
 
 // add notes a problem with the setting at path. Where that is not in the file, the nearest one around it tells the line.

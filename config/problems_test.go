@@ -3,6 +3,8 @@ package config_test
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -53,9 +55,7 @@ func TestProblems(t *testing.T) {
 	const database, broker = "database: sqlite:shop.db\n", "broker: 'stdout:'\n"
 	for _, tt := range []struct{ name, content, want string }{
 		{"nothing", "", "database: is missing"},
-		{"not YAML", "database: [\n", "is not YAML"},
-		{"not a mapping", "- a\n", "is not a mapping"},
-		{"twice", database + broker + database, "already defined"},
+		{"another document", "---\n" + database + broker + "---\nprefxi: a_\n", "lockstep.yaml:5: is another document"},
 		{"near miss", database + broker + "reley: {}\n", "is it relay that was meant?"},
 		{"unknown inside", database + broker + "relay: {lane: 3}\n", "lockstep.yaml:3: relay.lane: is not a setting: is it lanes that was meant?"},
 		{"no scheme", "database: shop\n" + broker, "has no scheme"},
@@ -81,6 +81,43 @@ func TestProblems(t *testing.T) {
 				t.Errorf("got %v, want an error with %q", err, tt.want)
 			}
 		})
+	}
+}
+
+// What cannot be read is not said to be missing, and one mistake is one problem.
+func TestWhatIsThereIsNotMissing(t *testing.T) {
+	t.Parallel()
+	const database, broker = "database: sqlite:shop.db\n", "broker: 'stdout:'\n"
+	for _, tt := range []struct{ name, content, want string }{
+		{"not YAML", database + broker + "topics: [\n", "is not YAML: "},
+		{"not YAML behind it", database + broker + "---\ntopics: [\n", "is not YAML: "},
+		{"not quoted", database + "broker: stdout:\n", `lockstep.yaml:2: is not YAML: mapping values are not allowed in this context: quote a value that ends with a colon, or has one before a space, as in broker: "stdout:"`},
+		{"not a mapping", "- a\n", "lockstep.yaml:1: is not a mapping"},
+		{"twice", database + broker + database, "lockstep.yaml:3: database: is set already, on line 1"},
+		{"twice inside", database + broker + "relay: {lanes: 3, batch_size: 7, lanes: 4}\n", "lockstep.yaml:3: relay.lanes: is set already, on line 3"},
+		{"one topic twice", database + broker + "topics:\n  a: {skip_dead: true}\n  a: {max_attempts: 3}\n", "lockstep.yaml:5: topics.a: is set already, on line 4"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			_, err := load(t, tt.content, nil, nil)
+			var wrong *config.Error
+			if !errors.As(err, &wrong) || len(wrong.Problems) != 1 || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want %q alone", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestTheAdaptersAreNotAskedAboutWhatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "lockstep.yaml")
+	if err := os.WriteFile(file, []byte("a: b: c\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := config.NewRegistry().Load(config.Source{File: file})
+	var wrong *config.Error
+	if !errors.As(err, &wrong) || len(wrong.Problems) != 1 || wrong.File != file {
+		t.Errorf("got %v, want one problem of %s", err, file)
 	}
 }
 
