@@ -107,7 +107,8 @@ type Outbox struct {
 	Database URL
 	// Broker sends each message to the broker that its topic is routed to.
 	Broker core.Broker
-	// Brokers are those behind Broker, by the name or the URL that the configuration gives them, without secrets.
+	// Brokers are those behind Broker, by the name or the URL that the configuration gives them, without secrets. Where URLs differ
+	// in these alone, the second one has " (2)" behind it.
 	Brokers map[string]core.Broker
 	// Relay has the configuration's settings. Waker, Hooks and Logger are the program's to set.
 	Relay core.RelayConfig
@@ -198,24 +199,70 @@ func (o *opening) all(brokers bool) {
 		}
 		o.opened.Outboxes = append(o.opened.Outboxes, to)
 	}
+	if brokers {
+		o.unused()
+	}
+}
+
+// unused looks at the URLs of brokers that no outbox uses, which are not opened: some day one of them will be.
+func (o *opening) unused() {
+	for _, name := range slices.Sorted(maps.Keys(o.config.Brokers)) {
+		if _, used := o.named[name]; used {
+			continue
+		}
+		if _, _, err := lookUp(o.config.Brokers[name], o.registry.brokers); err != nil {
+			o.problems.add(join("brokers", name), "%v", err)
+		}
+	}
 }
 
 // route opens an outbox's brokers, and decides between them.
 func (o *opening) route(from *OutboxConfig, to *Outbox, path string) {
 	to.Brokers = map[string]core.Broker{}
+	names, opened := namesOf(from), map[URL]*place{}
+	open := func(where string, u URL) *place {
+		if p := opened[u]; p != nil {
+			return p
+		}
+		p := o.broker(where, u)
+		if p.broker != nil {
+			to.Brokers[names[u]], opened[u] = p.broker, p
+		}
+		return p
+	}
 	var routes []route
 	for i, r := range from.Routes {
-		routes = append(routes, route{r.Topics, o.broker(to, fmt.Sprintf("%sroutes[%d].broker", path, i), r.Broker)})
+		routes = append(routes, route{r.Topics, open(fmt.Sprintf("%sroutes[%d].broker", path, i), r.Broker)})
 	}
 	to.routeOf = func(topic string) string {
 		for _, r := range from.Routes {
 			if matches(r.Topics, topic) {
-				return r.Broker.String()
+				return names[r.Broker]
 			}
 		}
-		return from.Broker.String()
+		return names[from.Broker]
 	}
-	to.Broker = newRouter(routes, o.broker(to, path+"broker", from.Broker))
+	to.Broker = newRouter(routes, open(path+"broker", from.Broker))
+}
+
+// namesOf names an outbox's brokers, without secrets, and so that each has a name of its own.
+func namesOf(from *OutboxConfig) map[URL]string {
+	names, taken := map[URL]string{}, map[string]bool{}
+	name := func(u URL) {
+		if _, named := names[u]; named {
+			return
+		}
+		text := u.String()
+		for n := 2; taken[text]; n++ {
+			text = fmt.Sprintf("%s (%d)", u, n)
+		}
+		names[u], taken[text] = text, true
+	}
+	name(from.Broker)
+	for _, r := range from.Routes {
+		name(r.Broker)
+	}
+	return names
 }
 
 func (o *opening) dialect(from *OutboxConfig, path string) Dialect {
@@ -229,10 +276,8 @@ func (o *opening) dialect(from *OutboxConfig, path string) Dialect {
 }
 
 // broker opens u, or returns the one that was opened under its name.
-func (o *opening) broker(to *Outbox, where string, u URL) *place {
-	name := u.String()
-	if p, opened := o.named[name]; opened && u.isName() {
-		to.Brokers[name] = p.broker
+func (o *opening) broker(where string, u URL) *place {
+	if p, opened := o.named[u.text]; opened && u.isName() {
 		return p
 	}
 	p := &place{}
@@ -260,8 +305,7 @@ func (o *opening) broker(to *Outbox, where string, u URL) *place {
 		}
 	}
 	if u.isName() {
-		o.named[name] = p
+		o.named[u.text] = p
 	}
-	to.Brokers[name] = broker
 	return p
 }

@@ -268,6 +268,50 @@ brokers: {events: "plain://e"}
 	}
 }
 
+// Brokers that differ in what is not shown are two all the same: each is known, by a name that a topic's route has, too.
+func TestBrokersThatDifferInAPasswordAreTwo(t *testing.T) {
+	t.Parallel()
+	opened, err := newBench().open(t, `
+database: fake:x
+broker: plain://u:one@h
+routes: [{topics: a, broker: "plain://u:two@h"}, {topics: b, broker: "plain://u:one@h"}, {topics: c, broker: "plain://u:three@h"}]
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := &opened.Outboxes[0]
+	for topic, want := range map[string]string{"other": "plain://u:xxxxx@h", "a": "plain://u:xxxxx@h (2)", "b": "plain://u:xxxxx@h", "c": "plain://u:xxxxx@h (3)"} {
+		name := o.RouteOf(topic)
+		if name != want || o.Brokers[name] == nil {
+			t.Errorf("topic %s goes to %s (%v), want %s", topic, name, o.Brokers[name], want)
+			continue
+		}
+		before := len(o.Brokers[name].(*fakeBroker).calls)
+		if err := o.Broker.Publish(t.Context(), messages(topic)); err != nil {
+			t.Fatal(err)
+		}
+		if after := len(o.Brokers[name].(*fakeBroker).calls); after != before+1 {
+			t.Errorf("%s is not the broker that topic %s went to", name, topic)
+		}
+	}
+	if len(o.Brokers) != 3 {
+		t.Errorf("got %d brokers, want 3", len(o.Brokers))
+	}
+}
+
+func TestABrokerThatIsNotUsedHasAKnownScheme(t *testing.T) {
+	t.Parallel()
+	b := newBench()
+	_, err := b.open(t, "database: fake:x\nbroker: plain://a\nbrokers:\n  x: kafak://u:hunter2@h\n")
+	if err == nil || !strings.Contains(err.Error(), "lockstep.yaml:4: brokers.x: has the scheme kafak") || strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("got %v, want that nobody knows kafak", err)
+	}
+	opened, err := b.open(t, "database: fake:x\nbroker: plain://a\nbrokers:\n  x: plain://b\n")
+	if err != nil || len(opened.Outboxes[0].Brokers) != 1 || b.brokers["b"] != nil {
+		t.Errorf("got %v, want it accepted and not opened", err)
+	}
+}
+
 func TestOpenNamesEveryURLThatNobodyTakes(t *testing.T) {
 	t.Parallel()
 	b := newBench()
