@@ -153,7 +153,7 @@ func (r *Registry) Load(source Source) (Config, error) {
 	return config, errors.Join(c.err(), opening.opened.Close())
 }
 
-// Open opens everything that config names; nothing is connected yet. A broker that several outboxes use by name is one.
+// Open opens everything that config's outboxes name; nothing is connected yet. A broker that several outboxes use by name is one.
 // The error is an *[Error] with every URL that no adapter takes.
 func (r *Registry) Open(config Config, log *slog.Logger) (*Opened, error) {
 	return r.opening(&config, log).result(true)
