@@ -12,9 +12,10 @@ import (
 )
 
 // Check asks the cluster whether it can take messages for topics, and reports everything that is in the way: that it
-// cannot be reached, that a topic is missing or not shown to the relay's user, that a partition has no leader, that a
-// topic takes less than the largest message of core. It creates nothing and sends nothing. What only a first message
-// shows, the permission Write, is not looked at. Without topics it is Ping: kafka-go answers from what it knows.
+// cannot be reached, that a topic is missing or not shown to the relay's user, that a partition has no leader. It creates
+// nothing and sends nothing. What only a first message shows, the permission Write, is not looked at. That a topic takes
+// small messages alone is in nobody's way who has no others, and is no error. Without topics it is Ping: kafka-go answers
+// from what it knows.
 func (b *Broker) Check(ctx context.Context, topics ...string) error {
 	if len(topics) == 0 {
 		return b.Ping(ctx)
@@ -44,22 +45,12 @@ func (b *Broker) Check(ctx context.Context, topics ...string) error {
 				problems = append(problems, fmt.Errorf("kafka: %s/%d has no leader: bring its replicas back", t.Name, p.ID))
 			}
 		}
-		limit, known := b.maxMessageBytes(ctx, t.Name)
-		if known {
+		if limit, known := b.maxMessageBytes(ctx, t.Name); known {
 			b.limits.Store(t.Name, min(maxBatchBytes, limit))
-		}
-		if known && limit < largestRecord {
-			problems = append(problems, fmt.Errorf(
-				"kafka: topic %q takes at most %d bytes in a record batch, and larger messages would become dead letters: "+
-					"raise its max.message.bytes to %d, or keep the messages small", t.Name, limit, largestRecord))
 		}
 	}
 	return errors.Join(problems...)
 }
-
-// largestRecord is what the largest message that core takes needs in a record batch, with room for its framing. It is
-// less than Kafka's default.
-const largestRecord = core.MaxPayloadBytes + core.MaxHeadersBytes + core.MaxKeyBytes + core.MaxIDBytes + 4096
 
 // maxMessageBytes returns the topic's limit. It is not known where the relay's user may not read the configuration.
 func (b *Broker) maxMessageBytes(ctx context.Context, topic string) (limit int, known bool) {

@@ -252,7 +252,9 @@ func (e *examined) brokers(ctx context.Context, o *config.Outbox, topics []confi
 					for line := range strings.Lines(err.Error()) {
 						e.problem("see whether it runs, whether the URL, the user and the authority are right, and create what is missing", "broker %s: %s", name, strings.TrimSpace(line))
 					}
-					return
+					if asked.Check(ctx) != nil {
+						return // there is nothing to look at; what is wrong with one topic hides nothing of the others
+					}
 				}
 			}
 			if examiner, ok := core.Ability[config.TopicExaminer](broker); ok {

@@ -112,6 +112,7 @@ func TestDoctorScripts(t *testing.T) {
 	runScripts(t, "testdata/doctor/database.txtar", map[string]string{"DATABASE": database, "NOBODY": asNobody(t, database)})
 	runScripts(t, "testdata/doctor/brokers.txtar", map[string]string{
 		"DATABASE": servers.PostgresSchema(t), "KAFKA": "kafka://" + servers.Kafka(t), "KAFKA_TOPIC": servers.KafkaTopic(t, 1), "RABBITMQ": servers.RabbitMQ(t),
+		"SMALL_TOPIC": servers.KafkaTopic(t, 1, kafkago.ConfigEntry{ConfigName: "max.message.bytes", ConfigValue: "20"}),
 	})
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/lockstep-go/lockstep/broker/kafka"
 	"github.com/lockstep-go/lockstep/config"
+	"github.com/lockstep-go/lockstep/core"
 )
 
 // kafkaBroker is the adapter, and what doctor asks of the cluster.
@@ -75,11 +76,19 @@ func examineTopic(name string, replicas int, settings map[string]int, largest in
 			Cure:    "set min.insync.replicas below the number of replicas, or add replicas",
 		})
 	}
-	if limit, known := settings[maxMessageBytes]; known && largest > limit {
+	const raise = "raise the topic's max.message.bytes, and the consumers' limits with it"
+	switch limit, known := settings[maxMessageBytes]; {
+	case known && largest > limit:
 		found = append(found, config.Finding{
 			Warning: true,
 			Problem: fmt.Sprintf("topic %s takes messages of %d bytes, and one of %d waits: unless compression makes it small, it becomes a dead letter", name, limit, largest),
-			Cure:    "raise the topic's max.message.bytes, and the consumers' limits with it",
+			Cure:    raise,
+		})
+	case known && limit < core.MaxPayloadBytes:
+		found = append(found, config.Finding{
+			Warning: true,
+			Problem: fmt.Sprintf("topic %s takes messages of %d bytes, and an event may have %d: unless compression makes a larger one small, it becomes a dead letter", name, limit, core.MaxPayloadBytes),
+			Cure:    raise + ", unless no event is as large",
 		})
 	}
 	return found

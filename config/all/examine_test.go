@@ -343,6 +343,8 @@ func TestFindingsOfKafka(t *testing.T) {
 		t.Error(err)
 	}
 	expectNone(t, found, "takes messages of")
+	set("max.message.bytes", "200000")
+	expect(true, "takes messages of 200000 bytes, and an event may have 1000000", "max.message.bytes")
 	set("max.message.bytes", "100000")
 	expect(true, "takes messages of 100000 bytes, and one of 100001 waits", "max.message.bytes")
 	set("min.insync.replicas", "2")
