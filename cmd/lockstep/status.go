@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -22,6 +25,12 @@ type outboxStatus struct {
 	BlockedKeys  int64     `json:"blocked_keys"`
 	PausedTopics []string  `json:"paused_topics"`
 	Lease        leaseJSON `json:"lease"`
+}
+
+// outboxFailed is one of which nothing can be told, and why.
+type outboxFailed struct {
+	Outbox string `json:"outbox"`
+	Error  string `json:"error"`
 }
 
 type countJSON struct {
@@ -59,38 +68,41 @@ func newStatus() *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		value := struct {
 			Outboxes []outboxStatus `json:"outboxes"`
-		}{}
+			Failed   []outboxFailed `json:"failed,omitempty"`
+		}{Outboxes: []outboxStatus{}}
+		var failed []error
 		err := s.each(cmd, false, func(ctx context.Context, o *config.Outbox) error {
 			status, err := statusOf(ctx, o)
+			if err != nil { // of the others it is told all the same
+				failed = append(failed, fmt.Errorf("outbox %s: %w", o.Name, err))
+				value.Failed = append(value.Failed, outboxFailed{o.Name, err.Error()})
+				return ctx.Err()
+			}
 			value.Outboxes = append(value.Outboxes, status)
-			return err
+			return nil
 		})
 		if err != nil {
 			return err
 		}
-		return s.print(cmd, value, func(p *printer) {
+		return errors.Join(append([]error{s.print(cmd, value, func(p *printer) {
 			for _, o := range value.Outboxes {
 				o.print(p)
 			}
-		})
+		})}, failed...)...)
 	}
 	return cmd
 }
 
 func statusOf(ctx context.Context, o *config.Outbox) (outboxStatus, error) {
+	ctx, cancel := context.WithTimeout(ctx, examineWithin)
+	defer cancel()
 	stats, lease, err := readOutbox(ctx, o.Dialect)
 	if err != nil {
-		return outboxStatus{}, fmt.Errorf("outbox %s: %w", o.Name, err)
+		return outboxStatus{}, err
 	}
-	blocked, err := blockedKeys(ctx, core.NewOperator(o.Dialect), 10_000)
+	paused, err := pausedTopics(ctx, core.NewOperator(o.Dialect), 1000)
 	if err != nil {
-		return outboxStatus{}, fmt.Errorf("outbox %s: %w", o.Name, err)
-	}
-	paused := []string{}
-	for _, b := range blocked {
-		if isPause(b) {
-			paused = append(paused, b.Topic)
-		}
+		return outboxStatus{}, err
 	}
 	return outboxStatus{
 		Outbox: o.Name, ID: lease.Outbox, Pending: countJSON(stats.Pending), OldestAge: stats.OldestAge.Seconds(),
@@ -126,6 +138,32 @@ func blockedKeys(ctx context.Context, op *core.Operator, limit int) (all []core.
 		last = keys[len(keys)-1]
 	}
 	return all, nil
+}
+
+// pausedTopics finds them among any number of blocked keys, a page at a time: a topic's pause comes before its keys, so that
+// the keys that are left where a page ends are passed over.
+func pausedTopics(ctx context.Context, op *core.Operator, page int) ([]string, error) {
+	pastKeys := strings.Repeat(string(unicode.MaxRune), core.MaxKeyBytes)
+	paused := []string{}
+	for after := ""; ; {
+		afterKey := pastKeys
+		if after == "" {
+			afterKey = ""
+		}
+		keys, err := op.Blocked(ctx, after, afterKey, page)
+		if err != nil {
+			return nil, err
+		}
+		for _, b := range keys {
+			if isPause(b) {
+				paused = append(paused, b.Topic)
+			}
+		}
+		if len(keys) < page {
+			return paused, nil
+		}
+		after = keys[len(keys)-1].Topic
+	}
 }
 
 func isPause(b core.BlockedKey) bool { return b.Key == "" && b.Position == 0 }
