@@ -72,6 +72,10 @@ func TestSystemdUnit(t *testing.T) {
 		t.Error(err)
 	}
 	expectTimeToDrain(t, only(t, text, `(?m)^TimeoutStopSec=(\S+)$`))
+	unit, _, _ := strings.Cut(text, "[Service]")
+	if limit := only(t, unit, `(?m)^StartLimitIntervalSec=(\S+)$`); limit != "0" {
+		t.Errorf("systemd gives up after some starts within %s", limit)
+	}
 }
 
 // expectTimeToDrain fails the test where a relay is killed while it drains, as long as it may by default.
