@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -29,30 +30,47 @@ var (
 
 // Broker is a [core.Broker] that writes lines. Safe for concurrent use. It keeps no message.
 type Broker struct {
-	out    io.Writer
-	store  func() error // makes what was written last
-	closer io.Closer
+	path string                  // of the file; empty where there is none
+	file atomic.Pointer[os.File] // nil where there is none yet
 
 	mu     sync.Mutex
+	out    io.Writer
+	store  func() error // makes what was written last
 	buffer bytes.Buffer
 	torn   bool // the last write may have ended inside of a line, which the next one ends first
 }
 
-// Open returns a broker that appends to the file at path, which it creates if need be, readable by its owner alone.
-// Messages are stored when Publish returns nil: the file is synced. Close it after the relay ended.
+// Open returns a broker that appends to the file at path. A file that is not there is created when the first message is
+// published, readable by its owner alone; its directory has to be there. Messages are stored when Publish returns nil:
+// the file is synced. Close it after the relay ended.
 func Open(path string) (*Broker, error) {
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o600)
+	b := &Broker{path: path}
+	err := b.open(0)
+	if errors.Is(err, os.ErrNotExist) {
+		_, err = os.Stat(filepath.Dir(path))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("jsonlines: %w", err)
+	}
+	return b, nil
+}
+
+// open opens the file, which is created if create is os.O_CREATE.
+func (b *Broker) open(create int) error {
+	file, err := os.OpenFile(b.path, create|os.O_APPEND|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
 	}
 	torn, err := endsInALine(file)
 	if err == nil {
 		err = syncName(file)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("jsonlines: %w", err), file.Close())
+		return errors.Join(err, file.Close())
 	}
-	return &Broker{out: file, store: file.Sync, closer: file, torn: torn}, nil
+	b.out, b.store, b.torn = file, file.Sync, torn
+	b.file.Store(file)
+	return nil
 }
 
 // syncName makes the file's name safe: it may be new, and without its name nothing in it is.
@@ -86,10 +104,11 @@ func New(w io.Writer) *Broker {
 
 // Close closes the file.
 func (b *Broker) Close() error {
-	if b.closer == nil {
+	file := b.file.Load() // without b.mu: a call that hangs has it
+	if file == nil {
 		return nil
 	}
-	return b.closer.Close()
+	return file.Close()
 }
 
 // KeyOrdered implements [core.KeyOrdered]: a call is written as a whole or its fate is unknown.
@@ -111,6 +130,11 @@ func (b *Broker) Publish(ctx context.Context, msgs []core.Message) error {
 	defer b.mu.Unlock()
 	if ctx.Err() != nil {
 		return fmt.Errorf("%w: jsonlines: the call's time was over: %w", core.ErrUncertain, context.Cause(ctx))
+	}
+	if b.out == nil {
+		if err := b.open(os.O_CREATE); err != nil {
+			return fmt.Errorf("%w: jsonlines: %w", core.ErrUnavailable, err)
+		}
 	}
 	b.buffer.Reset()
 	if b.torn {

@@ -69,6 +69,9 @@ func (r *reader) read() ([]core.Message, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	file, err := os.Open(r.path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil // nothing was published yet
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -98,6 +101,54 @@ func (r *reader) read() ([]core.Message, error) {
 		r.messages = append(r.messages, m)
 	}
 	return r.messages, nil
+}
+
+// Who only looks at a configuration leaves nothing behind.
+func TestTheFileIsMadeByTheFirstMessage(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "events.jsonl")
+	broker, err := jsonlines.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("after Open: got %v, want no file", err)
+	}
+	if err := broker.Publish(t.Context(), []core.Message{{ID: "1", Topic: "t"}}); err != nil {
+		t.Fatal(err)
+	}
+	if at, err := os.Stat(path); err != nil || at.Mode() != 0o600 {
+		t.Errorf("after Publish: got %v, %v, want a file for its owner alone", at, err)
+	}
+	if err := broker.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := broker.Publish(t.Context(), []core.Message{{ID: "2", Topic: "t"}}); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("after Close: got %v, want os.ErrClosed", err)
+	}
+}
+
+func TestADirectoryThatIsNotThere(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "later")
+	path := filepath.Join(dir, "events.jsonl")
+	if _, err := jsonlines.Open(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("Open: got %v, want os.ErrNotExist", err)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	broker, err := jsonlines.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer broker.Close()
+	if err := os.Remove(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := broker.Publish(t.Context(), []core.Message{{ID: "1", Topic: "t"}}); !errors.Is(err, core.ErrUnavailable) {
+		t.Errorf("Publish: got %v, want ErrUnavailable", err)
+	}
 }
 
 func TestALineThatWasCutOffIsEnded(t *testing.T) {

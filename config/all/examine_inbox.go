@@ -4,6 +4,9 @@ import (
 	"context"
 	"database/sql"
 	"encoding/hex"
+	"errors"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/lockstep-go/lockstep/config"
@@ -69,6 +72,12 @@ func hexText(text string) string { return "_utf8mb4 x'" + hex.EncodeToString([]b
 
 // ExamineInbox implements [config.InboxExaminer].
 func (d sqliteDatabase) ExamineInbox(ctx context.Context, retention time.Duration) ([]config.Finding, error) {
+	if _, err := os.Stat(d.path); errors.Is(err, os.ErrNotExist) && !strings.HasPrefix(d.path, "file:") { // which a connection would make
+		return []config.Finding{{
+			Problem: "there is no inbox: there is no file " + d.path,
+			Cure:    "run `lockstep migrate --inbox`, with the same prefix, which makes the file, unless it is the path that is wrong",
+		}}, nil
+	}
 	conn, err := d.DB().Conn(ctx)
 	if err != nil {
 		return nil, err

@@ -76,6 +76,9 @@ func (r *lineReader) stored(context.Context) ([]core.Message, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	file, err := os.Open(r.path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil // nothing was published yet
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -18,6 +18,9 @@ import (
 //
 // It cannot see a network file system, on which SQLite's locks do not hold: the file belongs on a local disk.
 func (d *Dialect) Check(ctx context.Context) error {
+	if err := d.source.there(); err != nil {
+		return err
+	}
 	return explained(d.write(ctx, "check the outbox", func(tx *sqlx.Tx) error {
 		err := errors.Join(checkLibrary(ctx, tx), d.checkJournal(ctx, tx), d.checkSchema(ctx, tx))
 		if err != nil {

@@ -18,8 +18,11 @@ type session struct {
 	conn    *sqlx.Conn
 }
 
-// Open implements [core.Dialect].
+// Open implements [core.Dialect]. It makes no file.
 func (d *Dialect) Open(ctx context.Context) (core.Session, error) {
+	if err := d.source.there(); err != nil {
+		return nil, err
+	}
 	conn, err := d.connect(ctx, d.reader)
 	if err != nil {
 		return nil, explained(fmt.Errorf("connect: %w", err))

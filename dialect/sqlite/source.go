@@ -6,10 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/jmoiron/sqlx"
 	moderncsqlite "modernc.org/sqlite"
+
+	"github.com/lockstep-go/lockstep/core"
 )
 
 // walLimit is what the WAL is cut down to, in bytes, when it starts again from its beginning: a long read can have made
@@ -19,6 +23,7 @@ const walLimit = "8388608"
 // source is where the database is.
 type source struct {
 	uri    string // file:…, escaped
+	path   string // of the file; empty where it was given as a URI
 	memory bool
 }
 
@@ -31,7 +36,7 @@ func parseSource(path string) (source, error) {
 		return source{}, errPrivateMemory
 	}
 	if !strings.HasPrefix(path, "file:") {
-		return source{uri: "file:" + strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23").Replace(path)}, nil
+		return source{path: path, uri: "file:" + strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23").Replace(path)}, nil
 	}
 	name, query, _ := strings.Cut(strings.TrimPrefix(path, "file:"), "?")
 	values, err := url.ParseQuery(query)
@@ -53,6 +58,22 @@ func parseSource(path string) (source, error) {
 		return source{}, errors.New("sqlite: cache=shared makes readers wait for writers: leave it out of a file's URI")
 	}
 	return source{uri: path, memory: memory}, nil
+}
+
+// there returns an error where a path has no file, which a connection would make. Of a URI it does not know.
+func (s source) there() error {
+	if s.path == "" {
+		return nil
+	}
+	_, err := os.Stat(s.path)
+	if _, dir := os.Stat(filepath.Dir(s.path)); errors.Is(err, os.ErrNotExist) && dir == nil {
+		return &core.SetupError{
+			Problem: fmt.Sprintf("there is no file %s", s.path),
+			Cure:    "see whether the path is right; where it is, run Migrate (`lockstep migrate`) first, which makes the file",
+			Err:     err,
+		}
+	}
+	return nil // what else is wrong, a directory that is missing too, a connection says, and makes nothing
 }
 
 // open returns a pool for the source whose connections are set up for an outbox, and made by what wrap returns, if it is not nil.
