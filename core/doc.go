@@ -144,6 +144,10 @@
 // none is in memory one, each second. The first success ends the hold. So messages that each fail by their own fault do not stop
 // their topic, but the rest of it may wait for a scout each time.
 //
+// Where a broker says of one part of a topic that it is away (a partition without enough replicas, a full queue), and stores the rest, the
+// whole topic is held and let go by turns. A single such key is sent again whenever another message of the topic is stored. With some
+// fifty of them the others may wait for minutes. Order is kept, nothing is lost, and nothing counted.
+//
 // A topic that hangs takes up a lane with each batch that has a message of it, until PublishTimeout is over; only from the second
 // time-out on it is held. With many new keys all lanes may wait for so long, once.
 //

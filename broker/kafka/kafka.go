@@ -20,6 +20,11 @@
 // settings. What remains are the duplicates of messages that were stored and not yet acknowledged in the outbox when a
 // relay ended, and of those whose call ended without an answer: consumers recognise them by the ID.
 //
+// # A partition that is away
+//
+// Where one partition has no leader, or too few replicas in sync, its messages wait, uncounted. The topic's others go on, but slowly: the
+// relay takes the topic for one that comes and goes (core's Limits).
+//
 // # Growing a topic
 //
 // More partitions move most keys to another one, and nothing orders a key's messages in the new partition behind those
