@@ -203,3 +203,34 @@ func TestALateConfirmationIsAcknowledged(t *testing.T) {
 		})
 	})
 }
+
+// What was confirmed late is acknowledged at a relay's end too, where its acknowledgement is under way and does not come back.
+func TestALateConfirmationIsAcknowledgedAtTheEnd(t *testing.T) {
+	onBench(t, func(b *bench) {
+		b.config.Logger, b.config.PublishTimeout, b.config.DrainTimeout = quiet, time.Second, 2*time.Second
+		b.enqueue("a1")
+		var calls, acks atomic.Int64
+		b.memory.Inject(func(c conformance.Call) (f conformance.Fault) {
+			if c.Op == "Acknowledge" && acks.Add(1) == 1 {
+				f.Before = time.Hour
+			}
+			return f
+		})
+		relay := b.relayTo(func(context.Context, []core.Message) error {
+			if calls.Add(1) == 1 {
+				time.Sleep(5*time.Second + 10*time.Microsecond) // the bubble's clock
+				return nil
+			}
+			return core.ErrUnavailable
+		})
+		ctx, stop := context.WithTimeout(b.Context(), 6*time.Second)
+		defer stop()
+		if err := relay.Run(ctx); err != nil {
+			b.Errorf("Run: %v", err)
+		}
+		if acks.Load() != 2 {
+			b.Errorf("%d acknowledgements, want one that hangs and one at the end", acks.Load())
+		}
+		b.wantLeft("")
+	})
+}
