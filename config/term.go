@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -13,33 +14,41 @@ import (
 // ForTerm implements [core.TermBroker] for those that can shut out earlier owners. The others need no term. Where one is away the
 // term begins at the others, and there with the first messages that it takes; where all are, it does not begin.
 func (r *router) ForTerm(ctx context.Context, term core.Term) (core.Broker, error) {
-	begun := map[*place]*place{}
-	var failures []error
-	for _, p := range r.places() {
-		begun[p] = p
-		fencer, fences := p.broker.(core.TermBroker)
-		if !fences {
-			continue
-		}
-		broker, err := fencer.ForTerm(ctx, term)
-		switch {
-		case errors.Is(err, core.ErrFenced):
-			return nil, err
-		case err != nil:
-			failures = append(failures, err)
-			begun[p] = &place{&lateTerm{broker: p.broker, fencer: fencer, term: term}}
-		default:
-			begun[p] = &place{broker}
+	places := r.places()
+	brokers, failed := make([]core.Broker, len(places)), make([]error, len(places))
+	var beginning sync.WaitGroup
+	for i, p := range places {
+		brokers[i] = p.broker
+		if fencer, fences := p.broker.(core.TermBroker); fences { // side by side: one that hangs takes all the time there is
+			beginning.Go(func() { brokers[i], failed[i] = beginTerm(ctx, fencer, term) })
 		}
 	}
-	if len(failures) == len(begun) {
-		return nil, errors.Join(failures...)
+	beginning.Wait()
+	if err := errors.Join(failed...); errors.Is(err, core.ErrFenced) || !slices.Contains(failed, nil) {
+		return nil, err
+	}
+	begun := map[*place]*place{}
+	for i, p := range places {
+		if failed[i] != nil {
+			brokers[i] = &lateTerm{broker: p.broker, fencer: p.broker.(core.TermBroker), term: term}
+		}
+		begun[p] = &place{brokers[i]}
 	}
 	routes := make([]route, len(r.routes))
 	for i, from := range r.routes {
 		routes[i] = route{from.topics, begun[from.to]}
 	}
 	return newRouter(routes, begun[r.rest]), nil
+}
+
+// beginTerm contains a panic, which on a goroutine of ours nobody else could.
+func beginTerm(ctx context.Context, fencer core.TermBroker, term core.Term) (begun core.Broker, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%T panicked: %v", fencer, p)
+		}
+	}()
+	return fencer.ForTerm(ctx, term)
 }
 
 // lateTerm is a broker at which a term could not begin with the others. Nothing is sent to it before the term has begun there as
@@ -76,7 +85,7 @@ func (l *lateTerm) begin(ctx context.Context) error {
 	if l.begun.Load() != nil {
 		return nil
 	}
-	broker, err := l.fencer.ForTerm(ctx, l.term)
+	broker, err := beginTerm(ctx, l.fencer, l.term)
 	switch {
 	case errors.Is(err, core.ErrFenced):
 		return err

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/lockstep-go/lockstep/core"
 )
@@ -82,6 +83,57 @@ func TestATermBeginsWithoutABrokerThatIsAway(t *testing.T) {
 	}
 	if _, err := begin(); !errors.Is(err, core.ErrFenced) {
 		t.Errorf("got %v, want that a newer owner has shut this one out", err)
+	}
+}
+
+// termFunc is a fake whose terms begin as it says.
+type termFunc struct {
+	orderedBroker
+	begin func(ctx context.Context) error
+}
+
+func (b termFunc) ForTerm(ctx context.Context, _ core.Term) (core.Broker, error) {
+	return b.orderedBroker, b.begin(ctx)
+}
+
+// A broker that answers nothing takes all the time there is for a term to begin: the others begin beside it, wherever it stands. One
+// that panics is as one that is away.
+func TestATermBeginsBesideABrokerThatHangs(t *testing.T) {
+	t.Parallel()
+	for _, content := range []string{
+		"broker: hangs://a\nroutes: [{topics: orders, broker: 'there://b'}]\n",
+		"broker: there://b\nroutes: [{topics: mail, broker: 'hangs://a'}]\n",
+		"broker: panics://a\nroutes: [{topics: orders, broker: 'there://b'}]\n",
+	} {
+		b, begun := newBench(), make(chan struct{})
+		begins := map[string]func(ctx context.Context) error{
+			"there":  func(context.Context) error { close(begun); return nil },
+			"panics": func(context.Context) error { panic("is broken") },
+			"hangs": func(ctx context.Context) error {
+				select {
+				case <-begun:
+				case <-ctx.Done():
+					t.Errorf("%s: the other's term did not begin beside it", content)
+				}
+				return errors.New("has not answered")
+			},
+		}
+		b.registry.Broker(func(u *url.URL, _ *slog.Logger) (core.Broker, error) {
+			return termFunc{orderedBroker{&fakeBroker{name: u.Host, closed: &b.closed}}, begins[u.Scheme]}, nil
+		}, "there", "hangs", "panics")
+		opened, err := b.open(t, "database: fake:x\n"+content)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // never over, or the test fails
+		broker, err := opened.Outboxes[0].Broker.(core.TermBroker).ForTerm(ctx, core.Term{})
+		cancel()
+		if err != nil {
+			t.Fatalf("%s: begin the term: %v", content, err)
+		}
+		if err := broker.Publish(t.Context(), messages("orders")); err != nil {
+			t.Errorf("%s: publish where the term has begun: %v", content, err)
+		}
 	}
 }
 

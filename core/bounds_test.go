@@ -39,7 +39,7 @@ func TestBytesAreBounded(t *testing.T) {
 			mu.Unlock()
 			return b.recorder.Publish(ctx, msgs)
 		})
-		b.runWith(relay, func() { time.Sleep(10 * time.Second) })
+		b.runWith(relay, func() { time.Sleep(10 * time.Second) }) // the bubble's clock
 		if n := len(b.recorder.Stored()); n != len(msgs) {
 			b.Errorf("stored: got %d messages, want %d", n, len(msgs))
 		}
